@@ -1,0 +1,44 @@
+# Everything runs in .venv, which `make setup` builds from pyproject.toml and the pinned constraints.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup fmt lint test-fast test test-stack bench demo ci clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
+
+setup: .venv/.ready  ## make .venv with everything the demo and the tests need
+
+.venv/.ready: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Overdraw needs Python 3.11 or newer: set PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+fmt: setup  ## format the code
+	@$(BIN)/ruff format stream tests && $(BIN)/ruff check --fix stream tests
+
+lint: setup  ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check stream tests && $(BIN)/ruff format --check stream tests && $(BIN)/mypy && $(BIN)/lint-imports
+
+test-fast: setup lint  ## all tests that need no broker
+	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack
+
+test: setup lint  ## all tests, with the embedded Kafka
+	@$(BIN)/python -m pytest -q --ignore=tests/stack
+
+test-stack: setup  ## the dashboards on a real Prometheus (needs Debian's package, installs it as root)
+	@command -v prometheus >/dev/null || RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus
+	@$(BIN)/python -m pytest -q tests/stack
+
+bench: setup  ## throughput and memory, as ratios to a raw consumer loop
+	@$(BIN)/overdraw bench
+
+demo: setup  ## embedded Kafka, traffic with an attack, the detector, the alert
+	@$(BIN)/overdraw demo
+
+ci: setup  ## what continuous integration runs
+	@bash .ci/run
+
+clean:  ## remove the environment and all caches of tools
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,69 @@
+"""`overdraw`: the command line's front door."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from stream import __version__
+from stream.settings import SettingsError
+
+COMMANDS = {
+    "demo": "stream.cli.demo",
+    "worker": "stream.cli.worker",
+    "faust": "stream.cli.faust",
+    "replay": "stream.cli.replay",
+    "simulate": "stream.cli.simulate",
+    "bench": "stream.cli.bench",
+    "alerts": "stream.cli.alerts",
+    "broker": "stream.cli.broker",
+    "feed": "stream.cli.feed",
+    "state": "stream.cli.state",
+    "topics": "stream.cli.topics",
+    "check": "stream.cli.check",
+    "schema": "stream.cli.schema",
+}
+"""Command to the module that holds it as `command`; loaded only when it is called, for a quick start."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name]).command
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="overdraw")
+def cli() -> None:
+    """Find the keys that drain an LLM API: online baselines over a Kafka stream of API calls."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 found what it was asked to fail on, 2 bad usage or input, 3 no service."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SettingsError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone: nobody is left to tell
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The alert: what the detector says to the world, and how its ids are made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+SCHEMA_VERSION = 1
+MAX_SUMMARY_ID = 64
+
+Status = Literal["opened", "updated", "resolved"]
+Severity = Literal["info", "warning", "high", "critical"]
+Kind = Literal["surge", "drift", "ramp", "newcomer", "quiet_hours", "shape", "campaign", "pivot", "respawn", "feed"]
+EntityType = Literal["key", "org", "network", "asn", "client", "template", "model", "partition"]
+
+
+def rfc3339(seconds: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC, to the millisecond where there is a fraction.
+
+    >>> rfc3339(1772323200.0)
+    '2026-03-01T00:00:00Z'
+    """
+    moment = datetime.fromtimestamp(seconds, UTC)
+    spec = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+Moment = Annotated[float, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+"""Epoch seconds inside, RFC 3339 in JSON."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entity(_Frozen):
+    """Who an alert is about."""
+
+    type: EntityType
+    id: str
+
+
+def fingerprint_of(entity: Entity) -> str:
+    """The dedupe key of an entity: 32 hex digits of SHA-256 over its type and id."""
+    return sha256(f"{entity.type}\0{entity.id}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def alert_id_of(entity: Entity, started_at: float) -> str:
+    """The id of an incident: 32 hex digits of SHA-256 over the entity and the start of its first anomalous bucket."""
+    return sha256(f"{fingerprint_of(entity)}\0{started_at:.3f}".encode()).hexdigest()[:32]
+
+
+def printable(text: str, limit: int = MAX_SUMMARY_ID) -> str:
+    """Untrusted text for one line of prose: control and bidirectional characters escaped, cut to `limit`.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+class Window(_Frozen):
+    """The stretch of event time that the numbers of an alert are about."""
+
+    start: Moment
+    end: Moment
+    horizon_seconds: float
+
+
+class ChannelScore(_Frozen):
+    """One channel of evidence: its name and its standardised value."""
+
+    name: str
+    z: float
+
+
+class Member(_Frozen):
+    """One key of a group alert."""
+
+    key_id: str
+    z: float
+    excess_tokens: float
+
+
+class Members(_Frozen):
+    """The keys behind a group alert."""
+
+    count: int
+    top: list[Member] = []
+    shared_traits: dict[str, str] = {}
+
+
+class Baseline(_Frozen):
+    """What the expectation rests on."""
+
+    age_seconds: float
+    active_days: int
+    maturity: Annotated[float, Field(ge=0, le=1)]
+    learning: Annotated[float, Field(ge=0, le=1)]
+
+
+class DataQuality(_Frozen):
+    """How much the data behind an alert can be trusted: shares of the shard's records, and the lag when it was found."""
+
+    missing_usage: float
+    late: float
+    duplicates: float
+    lag_seconds: float
+
+
+class Links(_Frozen):
+    """Where to go from here; a link that is not configured is null."""
+
+    dashboard: str | None = None
+    runbook: str | None = None
+    silence: str | None = None
+
+
+class Alert(_Frozen):
+    """One step of an incident: opened, updated or resolved. All times are event time.
+
+    `alert_id` + `sequence` is unique; at most one incident per `fingerprint` is open. Token figures are sums over the
+    incident so far; `observed`, `expected` and `upper` are in `unit` over `window`.
+    """
+
+    alert_id: str
+    fingerprint: str
+    sequence: Annotated[int, Field(ge=0)]
+    status: Status
+    severity: Severity
+    severity_reason: str
+    kind: Kind
+    entity: Entity
+    started_at: Moment
+    detected_at: Moment
+    updated_at: Moment
+    resolved_at: Moment | None = None
+    window: Window
+    observed: float
+    expected: float
+    upper: float
+    ratio: float | None = Field(description="observed / expected; null where nothing was expected")
+    unit: str = "tokens"
+    z: float
+    score: Annotated[float, Field(ge=0, le=1)]
+    false_alarm_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="chance that a clean key shows a value as high within one day"
+    )
+    excess_tokens: float
+    excess_output_tokens: float
+    excess_per_hour: float
+    excess_cost_usd: float | None = None
+    channels: list[ChannelScore] = []
+    shape: dict[str, float] = {}
+    members: Members | None = None
+    baseline: Baseline | None = None
+    historical: bool = False
+    data_quality: DataQuality
+    summary: str
+    suggested_action: str
+    links: Links = Links()
+    config_digest: str
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,64 @@
+"""What the commands share: settings from flags, and the documented exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from stream.settings import Settings, load_settings
+
+FOUND = 1
+BAD_INPUT = 2
+UNREACHABLE = 3
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class BadInput(click.ClickException):
+    """Bad usage or input: exit 2; the message says what to do."""
+
+    exit_code = BAD_INPUT
+
+
+class Unreachable(click.ClickException):
+    """A broker or another service cannot be reached, or lacks what we need: exit 3."""
+
+    exit_code = UNREACHABLE
+
+
+def settings_options(command: Command) -> Command:
+    """Add `--set NAME=VALUE` and `--config FILE`."""
+    command = click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting, such as bucket_seconds=60; see `overdraw schema settings`.",
+    )(command)
+    return click.option(
+        "--config", type=click.Path(dir_okay=False), help="Configuration file instead of ./overdraw.toml."
+    )(command)
+
+
+def pairs(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
+    """`NAME=VALUE` texts as a dict; raises BadInput on one that has no `=`.
+
+    >>> pairs(["bucket_seconds=60"])
+    {'bucket_seconds': '60'}
+    """
+    values = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise BadInput(f"{option} {text!r}: write it as NAME=VALUE")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def settings_from(assignments: Iterable[str], config: str | None = None, **flags: object) -> Settings:
+    """Settings with `--set` and further flags (None: not given) on top of environment and file."""
+    chosen: dict[str, object] = dict(pairs(assignments))
+    chosen.update({name: value for name, value in flags.items() if value is not None})
+    return load_settings(chosen, config=config)

@@ -1,0 +1,43 @@
+"""What happened: the value that a shard returns from `observe`, `advance` and `skip`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stream.alerts import Alert
+from stream.events import Reject
+
+
+@dataclass(slots=True)
+class Step:
+    """What a shard did with a batch: counts for the metrics, alerts for the topic, rejects for the dead letters.
+
+    Token sums are over accepted records. `delays` are seconds from the start of an incident's first anomalous bucket
+    to its detection, one per opened alert.
+    """
+
+    accepted: int = 0
+    duplicates: int = 0
+    late: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    late_tokens: int = 0
+    missing_usage: int = 0
+    buckets_closed: int = 0
+    alerts: list[Alert] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, other: Step) -> None:
+        """Take up another step's counts, alerts and rejects."""
+        self.accepted += other.accepted
+        self.duplicates += other.duplicates
+        self.late += other.late
+        self.calls += other.calls
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.late_tokens += other.late_tokens
+        self.missing_usage += other.missing_usage
+        self.buckets_closed += other.buckets_closed
+        self.alerts += other.alerts
+        self.rejects += other.rejects

@@ -1,0 +1,1 @@
+"""Raw record to `Call`: one module a format. Nothing here keeps state about a key."""

@@ -1,0 +1,1 @@
+"""The same core off line: files in, alerts out; simulated traffic; measurements."""

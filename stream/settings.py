@@ -1,0 +1,182 @@
+"""Settings: defaults < overdraw.toml < OVERDRAW_* < flags; unknown names and bad values are errors."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+PREFIX = "OVERDRAW_"
+CONFIG_FILE = "overdraw.toml"
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or has a bad value; the message names it and says what to do."""
+
+
+def _cache_dir() -> str:
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overdraw")
+
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+
+class Settings(BaseModel):
+    """Every setting, frozen and valid from birth. Each is `OVERDRAW_<NAME>` in the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    broker: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, `host:port,host:port`")
+    app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
+        "overdraw", description="consumer group and prefix of the transactional ids"
+    )
+    source_topic: Topic = Field("api-calls", description="topic of API call events, keyed by key id")
+    alert_topic: Topic = Field("overdraw-alerts", description="topic of alerts, written in transactions")
+    dead_letter_topic: Topic = Field("overdraw-dead-letters", description="topic of records that were refused")
+    state_topic: Topic = Field("overdraw-state", description="compacted topic of the detector's state")
+    partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
+        8, description="partitions of the source, state and alert topics; fixed for life"
+    )
+    replication: Annotated[int, Field(ge=1, le=9)] = Field(1, description="replication factor of topics that we create")
+    instance_id: str | None = Field(
+        None, description="stable name of this worker (static membership): a restart then takes 2 s, not a session"
+    )
+    session_timeout_seconds: Annotated[float, Field(ge=6, le=300)] = Field(
+        30, description="after this silence a worker's partitions go to another one"
+    )
+    flush_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        0.5, description="pace of the transactions that write state and alerts"
+    )
+    bucket_seconds: Annotated[int, Field(ge=10, le=3600)] = Field(
+        300, description="length of an event-time bucket; must divide an hour"
+    )
+    allowed_lateness_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        60, description="how far an event may lag behind its shard's newest one before it is late"
+    )
+    backlog_seconds: Annotated[float, Field(ge=0)] = Field(
+        3600, description="an incident older than this when found is historical and pages nobody"
+    )
+    false_alerts_per_1000_key_days: Annotated[float, Field(ge=0.01, le=1000)] = Field(
+        1, description="the first dial: false alerts that are accepted, per 1,000 days of active keys"
+    )
+    false_pages_per_week: Annotated[float, Field(ge=0.001, le=10_000)] = Field(
+        1, description="the second dial: false alerts that may be high or critical, per week and installation"
+    )
+    min_excess_tokens: Annotated[float, Field(ge=0)] = Field(
+        100_000, description="evidence gate: tokens above the baseline below which nothing alerts"
+    )
+    min_calls: Annotated[int, Field(ge=1)] = Field(6, description="evidence gate: calls in the window")
+    max_keys: Annotated[int, Field(ge=1)] = Field(
+        4_000_000, description="keys of the installation; a new key beyond its shard's part is a dead letter"
+    )
+    max_ids: Annotated[int, Field(ge=0)] = Field(
+        2_000_000, description="event ids a shard remembers per open bucket to find duplicates"
+    )
+    web_host: str = Field("127.0.0.1", description="address of the worker's HTTP server")
+    web_port: Annotated[int, Field(ge=0, le=65535)] = Field(6066, description="its port; 0: any free one")
+    web_token: SecretStr | None = Field(
+        None, description="bearer token for the HTTP server; demanded as soon as it binds beyond loopback"
+    )
+    dashboard_url: str | None = Field(None, description="Grafana address that alerts link to")
+    runbook_url: str | None = Field(None, description="runbook address that alerts link to")
+    data_dir: str = Field(default_factory=_cache_dir, description="folder of the embedded Kafka and its caches")
+    store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("bucket_seconds")
+    @classmethod
+    def _divides_an_hour(cls, value: int) -> int:
+        if 3600 % value:
+            raise ValueError("must divide 3600, such as 60, 300 or 600")
+        return value
+
+    @field_validator("broker")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError("must be host:port, or several separated by commas")
+        return ",".join(server.strip() for server in value.split(","))
+
+    @field_validator("web_token", "instance_id", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @property
+    def config_digest(self) -> str:
+        """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
+        names = (
+            "partitions bucket_seconds allowed_lateness_seconds false_alerts_per_1000_key_days false_pages_per_week "
+            "min_excess_tokens min_calls max_keys max_ids"
+        ).split()
+        text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def state_digest(self) -> str:
+        """16 hex digits over the settings that make stored states incomparable when they change."""
+        return sha256(f"{self.partitions} {self.bucket_seconds}".encode()).hexdigest()[:16]
+
+
+def _unknown(name: str, where: str) -> SettingsError:
+    near = difflib.get_close_matches(name.lower(), Settings.model_fields, n=1)
+    return SettingsError(
+        f"unknown setting {name!r} in {where}"
+        + (f": did you mean {near[0]!r}?" if near else ": see `overdraw schema settings`")
+    )
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config: str | Path | None = None,
+) -> Settings:
+    """Settings from all four sources; `config` None: `overdraw.toml` in the working directory, if it is there.
+
+    Raises SettingsError with one line per problem.
+
+    >>> load_settings({"bucket_seconds": "60"}, environ={}).bucket_seconds
+    60
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+
+    def take(source: Mapping[str, Any], where: str) -> None:
+        for name, value in source.items():
+            if name.lower() not in Settings.model_fields:
+                raise _unknown(name, where)
+            values[name.lower()] = value
+            origin[name.lower()] = where
+
+    path = Path(config or environ.get(PREFIX + "CONFIG") or CONFIG_FILE)
+    if path.is_file():
+        try:
+            take(tomllib.loads(path.read_text("utf-8")), str(path))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise SettingsError(f"cannot read {path}: {error}") from error
+    elif config or environ.get(PREFIX + "CONFIG"):
+        raise SettingsError(f"there is no configuration file {path}")
+    take(
+        {k[len(PREFIX) :]: v for k, v in environ.items() if k.startswith(PREFIX) and k != PREFIX + "CONFIG"},
+        "the environment",
+    )
+    take(dict(flags or {}), "the command line")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name} (from {origin.get(name, 'the defaults')}): {message}")
+        raise SettingsError("; ".join(lines)) from None

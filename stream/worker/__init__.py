@@ -1,0 +1,1 @@
+"""The Faust shell around the core: transport, journal, HTTP. Nothing here decides what is an anomaly."""

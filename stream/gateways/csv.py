@@ -70,25 +70,27 @@ def rows(
     source = _Source(lines)
     header = _header(source)
     columns = _columns(header, mapping, constants)
-    fixed = {field: _value(field, text, times) for field, text in constants.items()}
-    order = [field for field in ApiCall.model_fields if field in columns or field in fixed or field == "event_id"]
-    plan = [(field, columns.get(field, -1), _reader(field, times)) for field in order]
+    fixed: dict[str, object] = {}
+    for field, text in constants.items():
+        read = _reader(field, times)
+        fixed[field] = read(text) if read else text
+    plan = [(field, column, _reader(field, times)) for field, column in columns.items()]
+    no_id = "event_id" not in columns and "event_id" not in constants
     width = len(header)
-    for number, cells, raw in source.rows():
+    for number, cells in source.rows():
         if cells is None:
-            yield number, raw
+            yield number, source.spoilt()
             continue
-        if len(cells) > width:
-            yield number, _encode(f"{len(cells)} cells under a header of {width}: " + raw.decode())
+        there = len(cells)
+        if there > width:
+            yield number, _encode(f"{there} cells under a header of {width}: " + source.raw().decode())
             continue
-        call: dict[str, object] = {}
+        call = fixed.copy()
+        if no_id:
+            call["event_id"] = f"{row_prefix}-{number}"
         for field, column, read in plan:
-            if field in fixed:
-                call[field] = fixed[field]
-            elif column < 0:  # only event_id
-                call[field] = f"{row_prefix}-{number}"
-            elif column < len(cells) and cells[column]:
-                value = read(cells[column])
+            if column < there and (text := cells[column]):
+                value = read(text) if read else text
                 if value is not None:
                     call[field] = value
         yield number, _encode(call)
@@ -138,11 +140,11 @@ def _separator(header: list[str]) -> str:
 
 def _header(source: _Source) -> list[str]:
     try:
-        number, cells, raw = next(source.rows())
+        number, cells = next(source.rows())
     except StopIteration:
         raise InputError("the file is empty: a csv needs a header with the names of its columns") from None
     if cells is None:
-        looks = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "not plain UTF-8 csv"
+        looks = "UTF-16" if source.raw()[:2] in (b"\xff\xfe", b"\xfe\xff") else "not plain UTF-8 csv"
         raise InputError(f"the header (line {number}) cannot be read, it is {looks}: save the file as csv in UTF-8")
     return [cell.strip() for cell in cells]
 
@@ -178,8 +180,8 @@ class _Source:
             self._odd = True
             return line.decode("utf-8", "replace") + "\n"
 
-    def rows(self) -> Iterator[tuple[int, list[str] | None, bytes]]:
-        """First line number, cells, raw bytes of each row; cells None: the bytes will be refused as they are."""
+    def rows(self) -> Iterator[tuple[int, list[str] | None]]:
+        """First line number and cells of each row; cells None: `spoilt` has what to pass on."""
         limit = csv.field_size_limit(MAX_RECORD_BYTES + 1)  # the module's own limit is 128 KiB; ours is on the row
         try:
             reader = csv.reader(self, strict=True)
@@ -189,46 +191,41 @@ class _Source:
                     cells = next(reader)
                 except StopIteration:
                     return
-                except _LongRow:
-                    yield self._spoilt()
+                except (_LongRow, csv.Error):
+                    # the quotes do not match: give up the first line, read the others again as rows of their own
+                    self._again.extendleft(reversed(self._row[1:]))
+                    del self._row[1:]
+                    yield self._row[0][0], None
                     continue
-                except csv.Error:
-                    yield self._spoilt()
-                    continue
-                number = self._row[0][0]
                 if self._odd:
-                    yield number, None, self._raw()
+                    yield self._row[0][0], None
                 elif len(cells) > 1 or (cells and cells[0].strip()):
-                    yield number, cells, self._raw()
+                    yield self._row[0][0], cells
         finally:
             csv.field_size_limit(limit)
 
-    def _raw(self) -> bytes:
-        return self._row[0][1] if len(self._row) == 1 else b"\n".join(line for _, line in self._row)
+    def raw(self) -> bytes:
+        """The lines of the row as they stand in the file."""
+        return b"\n".join(line for _, line in self._row)
 
-    def _spoilt(self) -> tuple[int, None, bytes]:
-        """The first line of a row whose quotes do not match; its other lines are read again as rows of their own."""
-        number, first = self._row[0]
-        self._again.extendleft(reversed(self._row[1:]))
+    def spoilt(self) -> bytes:
+        """A row without cells as something that the canonical parser refuses for the right reason."""
+        raw = self.raw()
+        if len(raw) > MAX_RECORD_BYTES or b"\0" in raw:
+            return raw
         try:
-            text = first.decode()
+            return _encode("a row whose quotes do not match: " + raw.decode())
         except UnicodeDecodeError:
-            return number, None, first
-        if len(first) > MAX_RECORD_BYTES or "\0" in text:
-            return number, None, first
-        return number, None, _encode("a row whose quotes do not match: " + text)
+            return raw
 
 
-def _reader(field: str, times: Callable[[str], object]) -> Callable[[str], object]:
+def _reader(field: str, times: Callable[[str], object]) -> Callable[[str], object] | None:
+    """What makes a value of a cell's text; None: it stays text."""
     if field == "time":
         return times
     if field in INTEGERS:
         return _integer
-    return _number if field in NUMBERS else str
-
-
-def _value(field: str, text: str, times: Callable[[str], object]) -> object:
-    return _reader(field, times)(text)
+    return _number if field in NUMBERS else None
 
 
 def _integer(text: str) -> object:
@@ -267,7 +264,7 @@ def _time_reader(zone: str) -> Callable[[str], object]:
         raise InputError(text) from None
 
     def read(text: str) -> object:
-        number = _number(text)
+        number = _number(text) if text[4:5] != "-" else text
         if not isinstance(number, str):
             return number
         try:

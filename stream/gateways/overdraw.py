@@ -75,7 +75,7 @@ def parse(records: Iterable[Record]) -> tuple[list[Arrival], list[Reject]]:
                 raise _NotQuick
             call = _decode(value)
             time = call.time
-            if type(time) is not float:
+            if isinstance(time, str):
                 moment = _moment(time)
                 if moment.tzinfo is None:
                     raise _NotQuick

@@ -211,12 +211,15 @@ class _Source:
     def spoilt(self) -> bytes:
         """A row without cells as something that the canonical parser refuses for the right reason."""
         raw = self.raw()
-        if len(raw) > MAX_RECORD_BYTES or b"\0" in raw:
+        if len(raw) > MAX_RECORD_BYTES:
             return raw
-        try:
-            return _encode("a row whose quotes do not match: " + raw.decode())
-        except UnicodeDecodeError:
-            return raw
+        if b"\0" not in raw:
+            try:
+                return _encode("a row whose quotes do not match: " + raw.decode())
+            except UnicodeDecodeError:
+                pass
+        # a decoder passes over bad bytes in what it ignores: a row that looks like JSON must not slip through
+        return b"csv: " + raw if raw.lstrip()[:1] in (b"{", b"[") else raw
 
 
 def _reader(field: str, times: Callable[[str], object]) -> Callable[[str], object] | None:

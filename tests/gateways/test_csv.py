@@ -136,6 +136,8 @@ ROWS = [
     ("not UTF-8 in quotes", b'a,1.7e9,"k\n\xff",1,m,\nb,1.7e9,k,1,m,', [4], [(2, "invalid_utf8")]),
     ("encoded surrogate", b"a,1.7e9,\xed\xa0\x80,1,m,", [], [(2, "invalid_utf8")]),
     ("NUL", b"a,1.7e9,k\0,1,m,\nb,1.7e9,k,1,m,", [3], [(2, "broken_json")]),
+    ("not UTF-8, in JSON", b'{"event_id":"a","time":1.7e9,"key_id":"k","x":"\xff"}', [], [(2, "invalid_utf8")]),
+    ("NUL, in JSON", b'{"event_id":"a","time":1.7e9,"key_id":"k","x":"\0"}', [], [(2, "broken_json")]),
     ("a stray quote takes no row with it", b'a,1.7e9,"k\nb,1.7e9,k\nc,1.7e9,k', [3, 4], [(2, "not_an_object")]),
     ("two", b'a,1.7e9,"k\nb,1.7e9,k\nc,1.7e9,"k', [3], [(2, "not_an_object"), (4, "not_an_object")]),
     ("one, then not UTF-8", b'a,1.7e9,"k\nb\xff,1.7e9,k', [], [(2, "not_an_object"), (3, "invalid_utf8")]),
@@ -236,5 +238,5 @@ def test_whatever_the_bytes_no_line_is_lost_and_none_raises(parts: list[bytes]) 
     assert {reject.reason for reject in rejects} <= REASONS.keys()
     assert [number for number, _ in found] == sorted({number for number, _ in found})
     for _, value in found:
-        if value.startswith(b"{"):
+        if value.startswith((b"{", b"[")):
             msgspec.json.decode(value)

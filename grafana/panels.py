@@ -150,8 +150,8 @@ def bars(*args: Any, **kwargs: Any) -> Json:
     return panel("bargauge", *args, options=options, **kwargs)
 
 
-def table(*args: Any, sort_by: str, rename: Json, **kwargs: Any) -> Json:
-    """A table that joins instant queries on their labels; `rename` also gives the order of the columns."""
+def table(*args: Any, sort_by: str, rename: Json, drop: Sequence[str] = ("Time",), **kwargs: Any) -> Json:
+    """A table that joins instant queries on their labels; `rename` gives the order of columns, `drop` the hidden ones."""
     options = {
         "cellHeight": "sm",
         "showHeader": True,
@@ -162,7 +162,7 @@ def table(*args: Any, sort_by: str, rename: Json, **kwargs: Any) -> Json:
         {
             "id": "organize",
             "options": {
-                "excludeByName": {"Time": True},
+                "excludeByName": dict.fromkeys(drop, True),
                 "indexByName": {name: place for place, name in enumerate(rename)},
                 "renameByName": rename,
             },

@@ -80,7 +80,10 @@ def test_panels_lie_on_the_grid_and_nowhere_overlap() -> None:
     overlapping = [
         (one, other)
         for (one, a), (other, b) in combinations(places.items(), 2)
-        if a["x"] < b["x"] + b["w"] and b["x"] < a["x"] + a["w"] and a["y"] < b["y"] + b["h"] and b["y"] < a["y"] + a["h"]
+        if a["x"] < b["x"] + b["w"]
+        and b["x"] < a["x"] + a["w"]
+        and a["y"] < b["y"] + b["h"]
+        and b["y"] < a["y"] + a["h"]
     ]
     assert overlapping == []
 
@@ -160,9 +163,7 @@ def test_incidents_are_marked_on_the_panels_of_key_rates() -> None:
 
 def test_no_variable_is_left_undefined_and_none_is_idle() -> None:
     defined = {item["name"] for item in dashboard()["templating"]["list"]}
-    used = {
-        name or other for name, other in re.findall(r"\$(?:\{([\w.]+)(?::\w+)?\}|(\w+))", json.dumps(dashboard()))
-    }
+    used = {name or other for name, other in re.findall(r"\$(?:\{([\w.]+)(?::\w+)?\}|(\w+))", json.dumps(dashboard()))}
     used -= {"__all"}  # the value that stands for all of them
     assert used - defined - BUILT_IN_VARIABLES == set()
     assert defined - used == set()

@@ -16,7 +16,7 @@ PANELS = [
     bars(
         20,
         "Open incidents",
-        "Open now, by kind and severity. At most one is open for each key, organisation, network …",
+        "Open now, by kind and severity. At most one is open for each key, organisation, network and so on.",
         [
             query(
                 f"sum by (kind, severity) (overdraw_alerts_open{HERE}) > 0",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import override, query, series, table
+from panels import query, series, table
 from queries import HERE, rate
 from rows import NO_WORKER
 
@@ -59,7 +59,7 @@ PANELS = [
         unit="none",
         empty="–",
         sort_by="Worker",
-        rename={"instance": "Worker", "version": "Version", "Value": "Value"},
-        overrides=[override("byName", "Value", custom_hidden=True)],
+        rename={"instance": "Worker", "version": "Version"},
+        drop=("Time", "Value"),
     ),
 ]

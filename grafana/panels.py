@@ -151,7 +151,7 @@ def bars(*args: Any, **kwargs: Any) -> Json:
 
 
 def table(*args: Any, sort_by: str, rename: Json, drop: Sequence[str] = ("Time",), **kwargs: Any) -> Json:
-    """A table that joins instant queries on their labels; `rename` gives the order of columns, `drop` the hidden ones."""
+    """A table that joins instant queries on their labels; `rename` orders the columns, `drop` hides some."""
     options = {
         "cellHeight": "sm",
         "showHeader": True,

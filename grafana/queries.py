@@ -10,7 +10,7 @@ KEYS = '{instance=~"$instance", key_id=~"$key"}'
 STRANGEST = (
     f"and on (key_id) topk($top, max by (key_id) (max_over_time(overdraw_top_key_score{KEYS}[$__range] @ end())))"
 )
-# What was a worker within a day: a dead one has `up` = 0, but no longer tells that it was one.
+# Targets that were workers within a day: a dead one has `up` = 0, but no longer tells that it was one.
 WORKERS = f"up{HERE} and on (job, instance) last_over_time(overdraw_build_info{HERE}[1d])"
 WATERMARK_AGE = f"time() - max by (partition) (overdraw_watermark_timestamp_seconds{HERE} > 0)"
 

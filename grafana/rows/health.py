@@ -10,11 +10,11 @@ PANELS = [
     stat(
         1,
         "Workers",
-        "Workers that Prometheus reaches, and those that it reached within the last day and no longer does. "
-        "One that does not answer: look at its log; its partitions go to the others after the session time-out.",
+        "Ready: assigned, recovered and not stuck. Not ready: the others that Prometheus knew within a day; see the "
+        "log of one that stays so. Where a worker is gone, the others take its partitions after the session time-out.",
         [
-            query(f"sum({WORKERS})", "answering", ref="A"),
-            query(f"count(({WORKERS}) == 0) or 0 * count({WORKERS})", "silent", ref="B"),
+            query(f"sum(overdraw_ready{HERE}) or 0 * count({WORKERS})", "ready", ref="A"),
+            query(f"count({WORKERS}) - (sum(overdraw_ready{HERE}) or vector(0))", "not ready", ref="B"),
         ],
         size=(4, 4),
         unit="none",
@@ -22,13 +22,7 @@ PANELS = [
         graph="none",
         text="value_and_name",
         limits=[("red", None), ("green", 1)],
-        overrides=[
-            override(
-                "byName",
-                "silent",
-                thresholds=steps(("green", None), ("red", 1)),
-            )
-        ],
+        overrides=[override("byName", "not ready", thresholds=steps(("green", None), ("red", 1)))],
     ),
     stat(
         2,

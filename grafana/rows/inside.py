@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from panels import query, series, table
-from queries import HERE, rate
+from panels import colored, query, series, stat, table
+from queries import HERE, quantile, rate
 from rows import NO_WORKER
 
 PANELS = [
@@ -20,8 +20,8 @@ PANELS = [
     ),
     series(
         51,
-        "State in memory",
-        "Packed size of the keys' states, by worker.",
+        "Packed state",
+        "Estimated size of the keys' states as the state topic holds them, by worker: what a recovery has to read.",
         [query(f"sum by (instance) (overdraw_state_bytes{HERE})", "{{instance}}")],
         size=(6, 7),
         unit="bytes",
@@ -41,25 +41,40 @@ PANELS = [
     ),
     series(
         53,
-        "Rebalances",
-        "Partitions that changed hands, per hour. A few at each restart are normal; steady ones mean that a worker "
-        "dies or is too slow to poll.",
-        [query("3600 * " + rate("overdraw_rebalances_total", "instance"), "{{instance}}")],
+        "Moves and failures",
+        "Per hour. Assignments: a few at each restart are normal; steady ones mean a worker that dies or is too slow. "
+        "Shards dropped: a write failed, and the shard is read again from the log; the worker's log has the reason.",
+        [
+            query("3600 * " + rate("overdraw_rebalances_total"), "assignments", ref="A"),
+            query("3600 * " + rate("overdraw_shards_dropped_total"), "shards dropped", ref="B"),
+        ],
         size=(6, 7),
-        unit="count:rebalances/h",
+        unit="count:times/h",
         empty=NO_WORKER,
         min=0,
+        overrides=[colored("shards dropped", "red")],
     ),
     table(
         54,
         "Builds",
-        "What runs where. Two versions or configurations at once are right only during a roll-out.",
-        [query(f"max by (instance, version) (overdraw_build_info{HERE})", ref="A", instant=True, table=True)],
-        size=(24, 5),
+        "What runs where. Two versions at once are right only during a roll-out.",
+        [query(f"max by (instance, version, python) (overdraw_build_info{HERE})", ref="A", instant=True, table=True)],
+        size=(18, 5),
         unit="none",
         empty="–",
         sort_by="Worker",
-        rename={"instance": "Worker", "version": "Version"},
+        rename={"instance": "Worker", "version": "Version", "python": "Python"},
         drop=("Time", "Value"),
+    ),
+    stat(
+        55,
+        "Recovery, 95 %",
+        "From the assignment of a partition to its first record, in the shown time. So long nobody watches its keys.",
+        [query(quantile(0.95, "overdraw_recovery_seconds", "$__range"), "recovery", instant=True)],
+        size=(6, 5),
+        unit="s",
+        empty="No assignment in this time",
+        graph="none",
+        color={"mode": "fixed", "fixedColor": "text"},
     ),
 ]

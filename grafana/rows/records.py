@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from panels import colored, override, query, series
 from queries import outcome, rate, share
-from rows import NO_CALLS
+from rows import NO_CALLS, NO_WORKER
 
 PANELS = [
     series(
@@ -83,13 +83,26 @@ PANELS = [
     ),
     series(
         45,
-        "Late tokens",
-        "Tokens per second of late records: in no bucket and no sum, so this is what the detector did not see.",
-        [query(rate("overdraw_late_tokens_total"), "late")],
+        "Not seen by the detector",
+        "Tokens of late records, which are in no bucket and no sum; and, on the right-hand axis, records that the "
+        "topic's retention deleted before a worker read them: lengthen it, or add workers.",
+        [
+            query(rate("overdraw_late_tokens_total"), "late", ref="A"),
+            query(rate("overdraw_skipped_offsets_total", where='cause="deleted"'), "deleted unread", ref="B"),
+        ],
         size=(8, 8),
         unit="count:tokens/s",
-        empty=NO_CALLS,
+        empty=NO_WORKER,
         min=0,
-        overrides=[colored("late", "orange")],
+        overrides=[
+            colored("late", "orange"),
+            override(
+                "byName",
+                "deleted unread",
+                unit="count:records/s",
+                custom_axisPlacement="right",
+                color={"mode": "fixed", "fixedColor": "red"},
+            ),
+        ],
     ),
 ]

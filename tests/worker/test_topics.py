@@ -7,6 +7,7 @@ import socket
 import pytest
 from click.testing import CliRunner
 
+from stream.__main__ import main
 from stream.cli.topics import command
 from stream.settings import load_settings
 from stream.worker.protocol import RELEASES, UNKNOWN_RIGHTS, rights_of
@@ -33,6 +34,19 @@ def test_the_commands_exit_3_without_a_broker_and_2_on_a_wrong_setting(name: str
     assert answer.stdout == ""
     answer = CliRunner().invoke(command, [name, "--set", "partitions"])
     assert answer.exit_code == 2
+
+
+def test_the_front_door_passes_the_exit_codes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, code in (
+        (["check", "--set", f"broker=127.0.0.1:{unused_port()}"], 3),
+        (["topics", "check", "--set", f"broker=127.0.0.1:{unused_port()}"], 3),
+        (["check", "--set", "partitions=none"], 2),
+        (["check", "--help"], 0),
+    ):
+        monkeypatch.setattr("sys.argv", ["overdraw", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == code, arguments
 
 
 def test_the_plan_follows_the_settings() -> None:

@@ -127,7 +127,8 @@ def pack_model(key: KeyState) -> bytes:
     parts = [
         _MODEL.pack(
             VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active,
-            baseline.level.get(), baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum, baseline.hour_last_week,
+            baseline.level.get(), baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum,
+            baseline.hour_last_week,
             key.score, key.last_tokens, key.last_expected, key.last_upper, len(incident),
         ),
         incident,
@@ -156,8 +157,8 @@ def _unpack_model(data: memoryview, key: KeyState) -> None:
     baseline, residuals = key.baseline, key.residuals
     (
         _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active, level, call_tokens,
-        call_input, baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected, key.last_upper,
-        length,
+        call_input, baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected,
+        key.last_upper, length,
     ) = _MODEL.unpack_from(data)  # fmt: skip
     key.incident = _incident(data, length)
     baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)

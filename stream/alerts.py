@@ -54,10 +54,10 @@ def alert_id_of(entity: Entity, started_at: float) -> str:
 
 
 def printable(text: str, limit: int = MAX_SUMMARY_ID) -> str:
-    """Untrusted text for one line of prose: control and bidirectional characters escaped, cut to `limit`.
+    r"""Untrusted text for one line of prose: control and bidirectional characters escaped, cut to `limit`.
 
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
@@ -104,7 +104,7 @@ class Baseline(_Frozen):
 
 
 class DataQuality(_Frozen):
-    """How much the data behind an alert can be trusted: shares of the shard's records, and the lag when it was found."""
+    """How far the data behind an alert can be trusted: shares of the shard's records, and the lag when found."""
 
     missing_usage: float
     late: float

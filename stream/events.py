@@ -34,7 +34,7 @@ def epoch_seconds(value: Any) -> float:
         raise PydanticCustomError("wrong_type", "time is neither a number nor a string: send RFC 3339 or epoch seconds")
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value.upper())  # RFC 3339 also allows "t" and "z"
         except ValueError:
             raise PydanticCustomError("bad_time", "time is not RFC 3339: send it as 2026-01-31T12:00:00Z") from None
         if moment.tzinfo is None:

@@ -114,9 +114,9 @@ class Settings(BaseModel):
     def config_digest(self) -> str:
         """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
         names = (
-            "partitions bucket_seconds allowed_lateness_seconds false_alerts_per_1000_key_days false_pages_per_week "
-            "min_excess_tokens min_calls max_keys max_ids"
-        ).split()
+            "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
+            "false_pages_per_week", "min_excess_tokens", "min_calls", "max_keys", "max_ids",
+        )  # fmt: skip
         text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
         return sha256(text.encode()).hexdigest()[:16]
 

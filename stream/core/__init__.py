@@ -1,1 +1,1 @@
-"""The pure detector: no Faust, no clock, no I/O, no randomness. Here lives what decides; nothing here reads or writes."""
+"""The pure detector: here lives what decides. No Faust, no clock, no I/O, no randomness."""

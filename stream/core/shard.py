@@ -2,71 +2,526 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from stream.alerts import Alert
+from stream.alerts import Alert, DataQuality
+from stream.core.activity import Activity
+from stream.core.calibration import Priors
+from stream.core.key import ESTIMATED_INPUT, ESTIMATED_OUTPUT, THRESHOLD, KeyState, OpenBucket
+from stream.core.reporting import last_alert, open_early, settle
+from stream.core.rules import Rules
+from stream.core.state import (
+    MODEL,
+    SHARD_KEY,
+    SUMS,
+    VERSION,
+    ShardRecord,
+    StateError,
+    is_awake,
+    pack_model,
+    pack_shard,
+    pack_sums,
+    unpack_model,
+    unpack_shard,
+    unpack_sums,
+)
 from stream.core.step import Step
-from stream.events import Arrival
+from stream.core.view import KeyView
+from stream.core.windows import DUPLICATE, FUTURE, LATE, Windows
+from stream.events import Arrival, Call, Reject
 from stream.settings import Settings
+
+MAX_SKIPS = 32
+"""Outages that are remembered; a key silent since before the oldest takes that one for silence."""
 
 
 class Shard:
-    """SKELETON for parallel work; the signatures hold.
+    """The detector of one source partition; the worker, `replay` and the tests run this same class.
 
-    partition: number of the source partition
-    applied: last position (offset) applied, -1 before the first
-    newest: largest event time, -inf before the first; watermark: newest less the allowed lateness, or the idle step's
-    partition_of: key id -> partition (murmur2); a call whose key belongs elsewhere becomes a `misrouted` reject
-    confirm_jumps: True in a file: a jump of more than a day needs a later record to confirm it
+    Calls come in by `observe`, in log order; everything that happened is in the Step that it returns. Nothing here
+    knows a clock: time is the calls' own. `partition_of` maps a key id to its partition: a call whose key belongs
+    elsewhere becomes a `misrouted` reject. With `confirm_jumps` (files, whose records have no arrival time) a jump of
+    more than a day moves the watermark only once a later record confirms it.
     """
 
     def __init__(
-        self, partition: int, settings: Settings, *, partition_of: Callable[[str], int], confirm_jumps: bool = False
+        self,
+        partition: int,
+        settings: Settings,
+        *,
+        partition_of: Callable[[str], int],
+        confirm_jumps: bool = False,
+        priors: Priors | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.partition = partition
+        self.settings = settings
+        self.rules = Rules(settings, priors)
+        self.applied = -1
+        self.owner = ""
+        self.born = 0.0
+        self._partition_of = partition_of
+        self._windows = Windows(
+            settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
+        )
+        self._keys: dict[str, KeyState | tuple[bytes, bytes | None]] = {}
+        self._touched: dict[int, set[KeyState]] = {}
+        self._bucket_calls: dict[int, int] = {}
+        self._incidents: set[KeyState] = set()
+        self._dirty: set[KeyState] = set()
+        self._changed = False
+        self._idle: float | None = None
+        self._read_from = 0
+        self._frozen = False
+        self._skips: list[tuple[int, int]] = []
+        self._activity = Activity()
+        self._totals = Step()
+        self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
 
-    def observe(self, arrivals: Sequence[Arrival], upto: int) -> Step:
-        """Apply calls in log order; `upto` is the last position of the chunk, whatever became of its records.
+    # ------------------------------------------------------------------ what it is asked
 
-        Positions <= `applied` are a re-reading after a restart: only their ids are remembered.
-        """
-        raise NotImplementedError
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def newest(self) -> float:
+        """Largest event time, -inf before the first."""
+        return self._windows.newest
+
+    @property
+    def watermark(self) -> float:
+        """Event time up to which buckets are closed, -inf before the first call."""
+        return self._windows.watermark
 
     @property
     def read_from(self) -> int:
         """First position to read after `load`: the oldest record of an open bucket, else applied + 1."""
-        raise NotImplementedError
+        oldest = self._windows.oldest_position()
+        return self._read_from if oldest is None else min(oldest, self._read_from)
 
-    def announce(self, watermark: float) -> None:
-        """Plan an idle step: the next `changes` carries it; after that commit, `advance` takes effect."""
-        raise NotImplementedError
+    def key(self, key_id: str) -> KeyView | None:
+        """What is known of a key; None if it was never seen here."""
+        return self._view(self._key(key_id)) if key_id in self._keys else None
 
-    def advance(self) -> Step:
-        """Take the announced step: move the watermark, close what it passes."""
-        raise NotImplementedError
+    def top(self, count: int) -> list[KeyView]:
+        """The `count` keys with the highest rate in their last closed bucket, and all with an open incident."""
+        awake = [key for key in self._keys.values() if isinstance(key, KeyState)]
+        awake.sort(key=lambda key: (key.incident is None, -key.last_tokens))
+        return [self._view(key) for key in awake[: max(count, len(self._incidents))]]
 
-    def freeze(self) -> None:
-        """Plan: silence was an outage. Buckets from here to the next record's are skipped, not learned as zero."""
-        raise NotImplementedError
+    def open_alerts(self) -> Iterator[Alert]:
+        """Every open incident as it stands at the last closed bucket."""
+        quality = self._quality()
+        for key in sorted(self._incidents, key=lambda key: key.key_id):
+            alert = last_alert(key, quality)
+            if alert is not None:
+                yield alert
 
     def expected_calls(self, seconds: float) -> float:
         """Calls that the shard would usually see in a stretch of time; 0 while it is too young to tell."""
-        raise NotImplementedError
+        return self._activity.expected(seconds / self.settings.bucket_seconds, self.rules.calendar.per_hour)
+
+    # ------------------------------------------------------------------ what it is told
+
+    def observe(self, arrivals: Sequence[Arrival], upto: int) -> Step:
+        """Apply calls in log order; `upto` is the last position of the chunk, whatever became of its records.
+
+        Positions not above `applied` are a re-reading after a restart: only their ids are remembered.
+        """
+        step = Step()
+        applied = self.applied
+        keys, windows = self._keys, self._windows
+        place = windows.place
+        for position, time, call in arrivals:
+            key_id = call.key_id
+            key = keys.get(key_id)
+            if type(key) is not KeyState:
+                if key is None:
+                    reject = self._refusal(position, key_id)
+                    if reject is not None:
+                        if position > applied:
+                            step.rejects.append(reject)
+                        continue
+                    key = KeyState(key_id, self.rules)
+                else:
+                    key = self._key(key_id)
+            index = place(time, hash((key_id, call.event_id)), position)
+            if position <= applied:
+                continue
+            if index < 0:
+                self._refuse(index, position, key, call, step)
+                continue
+            if self._frozen:
+                self._thaw(index)
+            if key_id not in keys:
+                keys[key_id] = key
+            if call.period_seconds is not None:
+                self._spread(key, call, time, step)
+            else:
+                if windows.see(time):
+                    self._close(step)
+                bucket = key.open.get(index)
+                if bucket is None:
+                    bucket = self._open(key, index)
+                self._add(key, bucket, call, call.calls, call.input_tokens, call.output_tokens, call.cost_usd, step)
+            self._count(key, call, time, step)
+        if upto > self.applied:
+            self.applied = upto
+            self._read_from = upto + 1
+            self._changed = True
+        self._totals_add(step)
+        return step
+
+    def announce(self, watermark: float) -> None:
+        """Plan an idle step: the next `changes` carries it; after that commit, `advance` takes effect."""
+        self._idle = watermark
+        self._changed = True
+
+    def advance(self) -> Step:
+        """Take the announced step: move the watermark, close what it passes. Without one, nothing happens."""
+        step = Step()
+        watermark, self._idle = self._idle, None
+        if watermark is not None and not self._frozen and self._windows.raise_watermark(watermark):
+            self._close(step)
+        self._changed = True
+        return step
+
+    def freeze(self) -> None:
+        """Silence was an outage: the buckets from here to the next record's are skipped, not learned as zero."""
+        if not self._frozen:
+            self._frozen = self._changed = True
+
+    # ------------------------------------------------------------------ state
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """Records (key, value) for the state topic since the last call; the shard's own record comes last.
 
         Empty when nothing changed. After a failed write the shard must be thrown away and loaded again.
         """
-        raise NotImplementedError
+        records: list[tuple[bytes, bytes]] = []
+        for key in self._dirty:
+            name = key.key_id.encode()
+            key.dirty = False
+            records.append((SUMS + name, pack_sums(key)))
+            if key.stale:
+                key.stale = False
+                records.append((MODEL + name, pack_model(key)))
+        self._dirty.clear()
+        if not records and not self._changed:
+            return []
+        self._changed = False
+        records.append((SHARD_KEY, pack_shard(self._record())))
+        return records
 
     def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> Step:
         """Take up the state topic's records of this partition; returns what an announced idle step did.
 
-        Raises StateError (stream.core.state) on a newer version, a foreign digest, or a damaged record.
+        Keys stay packed until they are seen again. Raises StateError on a newer version, on damage, or when the
+        settings have changed in a way that makes states incomparable.
         """
-        raise NotImplementedError
+        sums: dict[str, bytes] = {}
+        models: dict[str, bytes] = {}
+        shard: ShardRecord | None = None
+        for name, value in records:
+            kind = name[:1]
+            if name == SHARD_KEY:
+                shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
+            elif kind in (SUMS, MODEL):
+                held = sums if kind == SUMS else models
+                if value is None:
+                    held.pop(name[1:].decode(), None)
+                else:
+                    held[name[1:].decode()] = value
+        if shard is None:
+            if sums:
+                raise StateError("there are keys but no shard record: the state topic is damaged")
+            return Step()
+        self._restore(shard)
+        for key_id, packed in sums.items():
+            self._keys[key_id] = (packed, models.get(key_id))
+            # what is open or alarmed has to close in time, without waiting to be seen again
+            if is_awake(packed, models.get(key_id)):
+                self._key(key_id)
+        return self.advance() if self._idle is not None else Step()
 
-    def open_alerts(self) -> Iterator[Alert]:
-        """The last alert of every open incident."""
-        raise NotImplementedError
+    def _record(self) -> ShardRecord:
+        windows, totals = self._windows, self._totals
+        return ShardRecord(
+            version=VERSION,
+            digest=self.settings.state_digest,
+            applied=self.applied,
+            newest=_finite(windows.newest),
+            watermark=_finite(windows.watermark),
+            first_open=windows.first_open,
+            read_from=self.read_from,
+            idle=self._idle,
+            frozen=self._frozen,
+            skips=self._skips,
+            accepted=totals.accepted,
+            duplicates=totals.duplicates,
+            late=totals.late,
+            missing=totals.missing_usage,
+            late_tokens=totals.late_tokens,
+            calls_per_bucket=self._activity.mean.get(),
+            active_buckets=self._activity.buckets,
+            owner=self.owner,
+            born=self.born,
+        )
+
+    def _restore(self, record: ShardRecord) -> None:
+        windows, totals = self._windows, self._totals
+        self.applied = record.applied
+        windows.newest = -math.inf if record.newest is None else record.newest
+        windows.watermark = -math.inf if record.watermark is None else record.watermark
+        windows.first_open = record.first_open
+        self._read_from = record.read_from
+        self._idle, self._frozen, self._skips = record.idle, record.frozen, record.skips
+        totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
+        totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
+        self._activity = Activity(record.active_buckets, record.calls_per_bucket)
+
+    def _key(self, key_id: str) -> KeyState:
+        """The key's state, unpacked if need be."""
+        held = self._keys[key_id]
+        if isinstance(held, KeyState):
+            return held
+        key = KeyState(key_id, self.rules)
+        sums, model = held
+        unpack_sums(sums, key)
+        if model is not None:
+            unpack_model(model, key)
+        self._keys[key_id] = key
+        for index, bucket in key.open.items():
+            self._touched.setdefault(index, set()).add(key)
+            self._bucket_calls[index] = self._bucket_calls.get(index, 0) + bucket.calls
+        if key.incident is not None:
+            self._incidents.add(key)
+        return key
+
+    # ------------------------------------------------------------------ one call
+
+    def _refusal(self, position: int, key_id: str) -> Reject | None:
+        """Why a key that was never seen here cannot be taken, if so."""
+        home = self._partition_of(key_id)
+        if home != self.partition:
+            text = (
+                f"the key belongs to partition {home}, this is {self.partition}: key the topic by key_id with Kafka's "
+                "default (murmur2) partitioner, or repartition it"
+            )
+            return Reject(position, "misrouted", text)
+        if len(self._keys) >= self._max_keys:
+            text = f"this shard holds {self._max_keys} keys, its part of max_keys: raise max_keys"
+            return Reject(position, "too_many_keys", text)
+        return None
+
+    def _refuse(self, index: int, position: int, key: KeyState, call: Call, step: Step) -> None:
+        """Count a late or duplicate record, or reject one beyond too many unconfirmed jumps."""
+        if index == LATE:
+            step.late += 1
+            step.late_tokens += (call.input_tokens or 0) + (call.output_tokens or 0)
+            if key.calls:
+                key.late += 1
+                self._mark(key)
+        elif index == DUPLICATE:
+            step.duplicates += 1
+        elif index == FUTURE:
+            text = "the time is more than a day beyond all others, which no later record confirms: mend the clock"
+            step.rejects.append(Reject(position, "future", text))
+
+    def _open(self, key: KeyState, index: int) -> OpenBucket:
+        bucket = key.open_bucket(index, self._windows.first_open, self._skips)
+        touched = self._touched.get(index)
+        if touched is None:
+            touched = self._touched[index] = set()
+        touched.add(key)
+        return bucket
+
+    def _add(
+        self, key: KeyState, bucket: OpenBucket, call: Call, calls: int, input_tokens: int | None,
+        output_tokens: int | None, cost: float | None, step: Step,
+    ) -> None:  # fmt: skip
+        """Add a call, or a share of one, to a bucket; what the gateway did not say is estimated from the key's mean."""
+        answered = call.status is None or call.status < 400
+        if input_tokens is None:
+            input_tokens = round(bucket.plan[ESTIMATED_INPUT] * calls) if answered else 0
+            bucket.missing += 1
+        if output_tokens is None:
+            each = bucket.plan[ESTIMATED_OUTPUT]
+            if call.max_output_tokens is not None and each > call.max_output_tokens:
+                each = call.max_output_tokens
+            output_tokens = round(each * calls) if answered else 0
+            bucket.missing += 1
+        bucket.calls += calls
+        bucket.input_tokens += input_tokens
+        bucket.output_tokens += output_tokens
+        if cost is not None:
+            bucket.cost_micros += round(cost * 1e6)
+        index = bucket.index
+        counts = self._bucket_calls
+        counts[index] = counts.get(index, 0) + calls
+        if (
+            bucket.input_tokens + bucket.output_tokens >= bucket.plan[THRESHOLD]
+            and not bucket.early
+            and index == self._windows.first_open
+        ):
+            self._check_early(key, bucket, step)
+
+    def _count(self, key: KeyState, call: Call, time: float, step: Step) -> None:
+        """Lifetime sums: what the records said, without estimates."""
+        input_tokens, output_tokens = call.input_tokens, call.output_tokens
+        if input_tokens is None or output_tokens is None:
+            step.missing_usage += 1
+        input_tokens = input_tokens or 0
+        output_tokens = output_tokens or 0
+        calls = call.calls
+        key.calls += calls
+        key.input_tokens += input_tokens
+        key.output_tokens += output_tokens
+        if time > key.last_seen:
+            key.last_seen = time
+        if time < key.first_seen:
+            key.first_seen = time
+        step.accepted += 1
+        step.calls += calls
+        step.input_tokens += input_tokens
+        step.output_tokens += output_tokens
+        if not key.dirty:
+            self._mark(key)
+
+    def _spread(self, key: KeyState, call: Call, time: float, step: Step) -> None:
+        """A sum over a period: its integer shares go to the buckets that the period touches.
+
+        The shares come in order of time, each moving the watermark like a call of its own. A share of a bucket that
+        has closed is late, though the record is not.
+        """
+        windows = self._windows
+        length = windows.bucket_seconds
+        period = call.period_seconds or 0.0
+        start = time - period
+        far = windows.is_far(time)
+        done = 0.0
+        for index in range(int(start // length), max(int(start // length) + 1, math.ceil(time / length))):
+            end = min((index + 1) * length, time)
+            upto = 1.0 if end >= time else (end - start) / period
+            calls, input_tokens, output_tokens, micros = (
+                None if total is None else round(total * upto) - round(total * done)
+                for total in (call.calls, call.input_tokens, call.output_tokens, _micros(call.cost_usd))
+            )
+            done = upto
+            if index < windows.first_open:
+                step.late_tokens += (input_tokens or 0) + (output_tokens or 0)
+                continue
+            if not far and windows.see(end):
+                self._close(step)
+            bucket = key.open.get(index)
+            if bucket is None:
+                bucket = self._open(key, index)
+            cost = None if micros is None else micros * 1e-6
+            self._add(key, bucket, call, calls or 0, input_tokens, output_tokens, cost, step)
+        if windows.see(time):
+            self._close(step)
+
+    def _mark(self, key: KeyState) -> None:
+        key.dirty = True
+        self._dirty.add(key)
+
+    # ------------------------------------------------------------------ buckets
+
+    def _close(self, step: Step) -> None:
+        """Close what the watermark has passed; then see if the oldest open bucket is already over its threshold."""
+        windows = self._windows
+        first = windows.first_open
+        limit = windows.close()
+        self._learn_activity(first, limit)
+        work = set(self._incidents)
+        for index in [index for index in self._touched if index < limit]:
+            work |= self._touched.pop(index)
+        quality = self._quality()
+        keys = len(self._keys) * self.settings.partitions
+        alerts: list[Alert] = []
+        for key in work:
+            found, closed = settle(key, limit, self._skips, quality, keys)
+            alerts += found
+            step.buckets_closed += closed
+            self._mark(key)
+            if key.incident is None:
+                self._incidents.discard(key)
+            else:
+                self._incidents.add(key)
+        # keys are closed in no particular order; their alerts are reported in one
+        alerts.sort(key=lambda alert: (alert.updated_at, alert.fingerprint, alert.sequence))
+        step.alerts += alerts
+        for key in sorted(self._touched.get(limit, ()), key=lambda key: key.key_id):
+            bucket = key.open[limit]
+            if not bucket.early:
+                self._check_early(key, bucket, step)
+
+    def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
+        if not bucket.is_over(self.settings.min_calls):
+            return
+        alert = open_early(key, bucket, self._windows.newest, self._skips, self._quality())
+        self._mark(key)
+        if alert is not None:
+            self._incidents.add(key)
+            step.alerts.append(alert)
+
+    def _learn_activity(self, first: int, limit: int) -> None:
+        """Calls per bucket of the shard; after a long gap its last week is enough."""
+        counts = self._bucket_calls
+        for index in range(max(first, limit - 7 * self.rules.calendar.per_day), limit):
+            if not any(begin <= index < end for begin, end in self._skips):
+                self._activity.learn(counts.get(index, 0))
+        for index in [index for index in counts if index < limit]:
+            del counts[index]
+
+    def _thaw(self, index: int) -> None:
+        """The first record after an outage: the buckets that were lost are those after the newest one's."""
+        self._frozen = False
+        begin = int(self._windows.newest // self._windows.bucket_seconds) + 1
+        if begin < index:
+            self._skips = [*self._skips, (begin, index)][-MAX_SKIPS:]
+
+    # ------------------------------------------------------------------ views
+
+    def _quality(self) -> DataQuality:
+        totals = self._totals
+        seen = max(1, totals.accepted + totals.late + totals.duplicates)
+        return DataQuality(
+            missing_usage=totals.missing_usage / max(1, totals.accepted),
+            late=totals.late / seen,
+            duplicates=totals.duplicates / seen,
+            lag_seconds=0.0,
+        )
+
+    def _totals_add(self, step: Step) -> None:
+        totals = self._totals
+        totals.accepted += step.accepted
+        totals.duplicates += step.duplicates
+        totals.late += step.late
+        totals.late_tokens += step.late_tokens
+        totals.missing_usage += step.missing_usage
+
+    def _view(self, key: KeyState) -> KeyView:
+        seconds = self.settings.bucket_seconds
+        upper = key.last_upper / seconds if math.isfinite(key.last_upper) else None
+        return KeyView(
+            key_id=key.key_id,
+            calls=key.calls,
+            input_tokens=key.input_tokens,
+            output_tokens=key.output_tokens,
+            first_seen=key.first_seen,
+            last_seen=key.last_seen,
+            tokens_per_second=key.last_tokens / seconds,
+            expected_tokens_per_second=key.last_expected / seconds,
+            upper_tokens_per_second=upper,
+            score=max(0.0, 1.0 - self.rules.law.share(key.score)),
+            open_incidents=[key.incident.kind] if key.incident is not None else [],
+        )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _micros(cost: float | None) -> int | None:
+    return None if cost is None else round(cost * 1e6)

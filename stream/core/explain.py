@@ -1,0 +1,159 @@
+"""Why, in numbers and in one line: an incident as the alert that people read."""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import quote
+
+from stream.alerts import (
+    Alert,
+    Baseline,
+    ChannelScore,
+    DataQuality,
+    Entity,
+    Links,
+    Severity,
+    Status,
+    Window,
+    alert_id_of,
+    fingerprint_of,
+    printable,
+)
+from stream.core.baseline import INCIDENT_RATE
+from stream.core.incidents import Incident
+from stream.core.key import KeyState
+from stream.core.rules import Rules
+
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "high", "critical")
+WARNING, HIGH, CRITICAL = 1, 2, 3
+PAGE_EXCESS_TOKENS = 2_000_000.0
+"""Nobody is woken for less: about a hundred dollars of a large model's output."""
+CRITICAL_EXCESS_TOKENS = 20_000_000.0
+CRITICAL_RATE = 10_000_000.0
+"""Excess per hour at which waiting for the morning costs more than the night."""
+
+
+def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tuple[int, str]:
+    """Severity and its reason. A page (`high` or more) needs size, and a score that the second dial allows."""
+    page = rules.page_score(keys)
+    pages = rules.settings.false_pages_per_week
+    if incident.score < page:
+        return WARNING, f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week"
+    if incident.excess < PAGE_EXCESS_TOKENS:
+        return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
+    rate = incident.excess / max(hours, 1.0)
+    if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
+        return CRITICAL, f"{short(incident.excess)} tokens above the baseline, {short(rate)} an hour"
+    return HIGH, f"score {incident.score:.1f} over {page:.1f}, {short(incident.excess)} tokens above the baseline"
+
+
+def short(number: float) -> str:
+    """A number for people.
+
+    >>> short(1_234_567), short(980), short(12.34)
+    ('1.2 M', '980', '12')
+    """
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(number) >= size:
+            scale = 1e3 if unit == " k" else size
+            return f"{number / scale:.1f}{unit}" if number / scale < 100 else f"{number / scale:.0f}{unit}"
+    return f"{number:.0f}"
+
+
+def span(seconds: float) -> str:
+    """A stretch of time for people.
+
+    >>> span(600), span(5400), span(172800)
+    ('10 min', '1.5 h', '2 d')
+    """
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.3g} d"
+
+
+def finite(number: float, otherwise: float = 0.0) -> float:
+    """A number that JSON can hold."""
+    return number if math.isfinite(number) else otherwise
+
+
+def alert_of(
+    key: KeyState,
+    incident: Incident,
+    status: Status,
+    at: float,
+    quality: DataQuality,
+    numbers: tuple[Window, float, float, float],
+) -> Alert:
+    """The alert that reports `incident` at event time `at`; `numbers`: window, observed, expected, upper in tokens."""
+    rules = key.rules
+    settings = rules.settings
+    bucket_seconds = settings.bucket_seconds
+    window, observed, expected, upper = numbers
+    entity = Entity(type="key", id=key.key_id)
+    started_at = float(incident.started * bucket_seconds)
+    hours = max(window.end - started_at, bucket_seconds) / 3600
+    ratio = observed / expected if expected > 0 else None
+    share = rules.law.share(incident.score)
+    severity = SEVERITIES[incident.severity]
+    channels = sorted(incident.channels.items(), key=lambda item: -item[1])
+    many = (
+        f"{ratio:.1f} × its expected tokens" if ratio is not None and ratio < 1e6 else "tokens where none are expected"
+    )
+    what = {"opened": "uses", "updated": "still uses", "resolved": "has stopped: it used"}[status]
+    summary = (
+        f"key {printable(key.key_id)} {what} {many} over {span(window.horizon_seconds)} "
+        f"({short(observed)} against {short(expected)}), {short(incident.excess)} above its baseline"
+    )
+    return Alert(
+        alert_id=alert_id_of(entity, started_at),
+        fingerprint=fingerprint_of(entity),
+        sequence=incident.sequence,
+        status=status,
+        severity=severity,
+        severity_reason=incident.severity_reason,
+        kind=incident.kind,  # type: ignore[arg-type]
+        entity=entity,
+        started_at=started_at,
+        detected_at=incident.detected_at,
+        updated_at=at,
+        resolved_at=window.end if status == "resolved" else None,
+        window=window,
+        observed=finite(observed),
+        expected=finite(expected),
+        upper=finite(upper, observed),
+        ratio=None if ratio is None else finite(ratio),
+        z=finite(incident.z),
+        score=1.0 - share,
+        false_alarm_probability=share,
+        excess_tokens=incident.excess,
+        excess_output_tokens=incident.excess_output,
+        excess_per_hour=incident.excess / hours,
+        excess_cost_usd=incident.excess_cost,
+        channels=[ChannelScore(name=name, z=finite(z)) for name, z in channels],
+        baseline=Baseline(
+            age_seconds=float(key.baseline.age * bucket_seconds),
+            active_days=key.active_days,
+            maturity=rules.maturity(key.active_days),
+            learning=INCIDENT_RATE if status != "resolved" else 1.0,
+        ),
+        data_quality=quality,
+        summary=summary,
+        suggested_action=_action(status, severity),
+        links=_links(key, settings.dashboard_url, settings.runbook_url, incident.kind),
+        config_digest=rules.digest,
+    )
+
+
+def _action(status: Status, severity: Severity) -> str:
+    if status == "resolved":
+        return "Review what was taken; nothing is needed now."
+    if severity in ("high", "critical"):
+        return "Ask the owner of the key; if it is not theirs, block or rotate the key now."
+    return "Look at the key's traffic in working hours; ask its owner if it goes on."
+
+
+def _links(key: KeyState, dashboard: str | None, runbook: str | None, kind: str) -> Links:
+    if dashboard is not None:
+        joint = "&" if "?" in dashboard else "?"
+        dashboard = f"{dashboard}{joint}var-key={quote(key.key_id, safe='')}"
+    return Links(dashboard=dashboard, runbook=f"{runbook.rstrip('/')}/{kind}" if runbook is not None else None)

@@ -1,0 +1,87 @@
+"""Incidents: a finding becomes opened, updated, resolved, by one table, with hysteresis."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+UPDATE_SECONDS = 6 * 3600
+"""A lasting incident is reported again at this pace; a new channel or a higher severity is reported at once."""
+CALM_SECONDS = 3600
+"""An incident is over after this long without an anomalous bucket."""
+HOLD = 0.6
+"""Hysteresis: an open incident stays anomalous above this share of the score that opens one."""
+ACCEPT_SECONDS = 7 * 86_400
+"""A change that has lasted this long is the new normal: the baseline learns it at its usual rate."""
+
+
+class Phase(IntEnum):
+    """Where an entity stands."""
+
+    QUIET = 0
+    OPEN = 1
+    COOLING = 2
+
+
+class Signal(IntEnum):
+    """What a closed bucket says: anomalous, normal, or normal for CALM_SECONDS."""
+
+    ANOMALOUS = 0
+    NORMAL = 1
+    CALM = 2
+
+
+Transition = Literal["opened", "continued", "resolved"]
+
+TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Transition | None]] = {
+    (Phase.QUIET, Signal.ANOMALOUS): (Phase.OPEN, "opened"),
+    (Phase.QUIET, Signal.NORMAL): (Phase.QUIET, None),
+    (Phase.QUIET, Signal.CALM): (Phase.QUIET, None),
+    (Phase.OPEN, Signal.ANOMALOUS): (Phase.OPEN, "continued"),
+    (Phase.OPEN, Signal.NORMAL): (Phase.COOLING, None),
+    (Phase.OPEN, Signal.CALM): (Phase.QUIET, "resolved"),
+    (Phase.COOLING, Signal.ANOMALOUS): (Phase.OPEN, "continued"),
+    (Phase.COOLING, Signal.NORMAL): (Phase.COOLING, None),
+    (Phase.COOLING, Signal.CALM): (Phase.QUIET, "resolved"),
+}
+
+
+class Incident(msgspec.Struct, array_like=True):
+    """One open incident of one key. Buckets are indices, tokens are sums over the incident so far.
+
+    `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law.
+    """
+
+    kind: str
+    started: int
+    detected_at: float
+    last_anomalous: int
+    phase: Phase = Phase.OPEN
+    sequence: int = 0
+    severity: int = 1
+    severity_reason: str = ""
+    updated: int = 0
+    end: int = 0
+    score: float = 0.0
+    z: float = 0.0
+    horizon: float = 0.0
+    observed: float = 0.0
+    expected: float = 0.0
+    upper: float = 0.0
+    excess: float = 0.0
+    excess_output: float = 0.0
+    excess_cost: float | None = None
+    channels: dict[str, float] = {}
+
+    def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
+        """What `bucket`, just closed, says to this incident."""
+        if anomalous:
+            return Signal.ANOMALOUS
+        return Signal.CALM if bucket - self.last_anomalous >= calm_buckets else Signal.NORMAL
+
+    def move(self, signal: Signal) -> Transition | None:
+        """Take the step that the table gives; returns what is to be reported."""
+        self.phase, transition = TRANSITIONS[self.phase, signal]
+        return transition

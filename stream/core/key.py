@@ -1,0 +1,269 @@
+"""One key: its open buckets, its model, its incident. The only hot state there is."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+
+from stream.core.baseline import INCIDENT_RATE, Baseline, cap_of
+from stream.core.channels import CHANNELS, Channel
+from stream.core.channels.base import Evidence
+from stream.core.incidents import Incident
+from stream.core.residuals import Residuals
+from stream.core.rules import WARM_DAYS, Rules
+
+MAX_LOG_RATIO = 30.0
+DORMANT_DAYS = 28
+
+Skips = Sequence[tuple[int, int]]
+"""Stretches of buckets [first, last) whose telemetry was lost."""
+
+Plan = array  # of five 32-bit floats
+"""What was known of a bucket before it could be open: early threshold, expected tokens, estimated input and output
+tokens per call, and the cap per usual call. 32-bit floats, so that what is stored is what is used."""
+
+THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
+
+
+class OpenBucket:
+    """Sums of one key's records in one open bucket, all integers; tokens hold estimates where usage was missing."""
+
+    __slots__ = ("calls", "cost_micros", "early", "index", "input_tokens", "missing", "output_tokens", "plan")
+
+    def __init__(self, index: int, plan: Plan[float]) -> None:
+        self.index = index
+        self.plan = plan
+        self.calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_micros = 0
+        self.missing = 0
+        self.early = False
+
+    def is_over(self, min_calls: int) -> bool:
+        """True if the sums are over the full bucket's threshold. Sums only grow: once true, always true."""
+        plan = self.plan
+        tokens: float = self.input_tokens + self.output_tokens
+        if tokens < plan[THRESHOLD] or self.calls < min_calls:
+            return False
+        usual = plan[USUAL]
+        return usual <= 0 or cap_of(usual, self.calls) >= plan[THRESHOLD]
+
+
+class Verdict:
+    """What closing one bucket showed; `finding` is the strongest evidence, None if there is none worth a score."""
+
+    __slots__ = ("anomalous", "bucket", "expected", "findings", "score", "slow", "sums", "upper")
+
+    def __init__(self, bucket: int, sums: OpenBucket | None, expected: float, slow: float) -> None:
+        self.bucket = bucket
+        self.sums = sums
+        self.expected = expected
+        self.slow = slow
+        self.upper = math.inf
+        self.findings: list[Evidence] = []
+        self.score = 0.0
+        self.anomalous = False
+
+
+class KeyState:
+    """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
+
+    __slots__ = (
+        "active_days", "baseline", "calls", "channels", "dirty", "first_seen", "incident", "input_tokens", "key_id",
+        "last_active_day", "last_expected", "last_seen", "last_tokens", "last_upper", "late", "next_bucket", "open",
+        "output_tokens", "plans", "residuals", "rules", "score", "stale",
+    )  # fmt: skip
+
+    def __init__(self, key_id: str, rules: Rules) -> None:
+        self.key_id = key_id
+        self.rules = rules
+        self.calls = self.input_tokens = self.output_tokens = self.late = 0
+        self.first_seen = math.inf
+        self.last_seen = -math.inf
+        self.open: dict[int, OpenBucket] = {}
+        self.dirty = False
+        """Sums changed since they were last written."""
+        self._begin(-1)
+
+    def _begin(self, next_bucket: int) -> None:
+        """A fresh model, with nothing learned."""
+        rules = self.rules
+        self.baseline = Baseline(rules.calendar)
+        self.residuals = Residuals(rules.horizons)
+        bucket_seconds = rules.calendar.bucket_seconds
+        self.channels: list[Channel] = [channel(rules.priors, bucket_seconds) for channel in CHANNELS.values()]
+        self.plans: dict[int, Plan[float]] = {}
+        self.incident: Incident | None = None
+        self.next_bucket = next_bucket
+        self.active_days = 0
+        self.last_active_day = -1
+        self.score = 0.0
+        self.last_tokens = self.last_expected = 0.0
+        self.last_upper = math.inf
+        self.stale = True
+        """The model changed since it was last written."""
+
+    def open_bucket(self, index: int, sealed: int, skips: Skips) -> OpenBucket:
+        """Open a bucket with what was known before it could be: idle time up to there is made up for first.
+
+        `sealed` is the shard's first open bucket: what lies before it can receive no more records.
+        """
+        if self.next_bucket >= 0:
+            self.catch_up(min(index - self.rules.ahead, sealed), skips)
+        plan = self.plans.get(index)
+        if plan is None:
+            priors = self.rules.priors
+            plan = array("f", (math.inf, 0.0, priors.call_input_tokens, priors.call_output_tokens, 0.0))
+        bucket = self.open[index] = OpenBucket(index, plan)
+        return bucket
+
+    def catch_up(self, limit: int, skips: Skips) -> None:
+        """Close the empty buckets before `limit`, one by one, so that it cannot matter when it is done.
+
+        A key that has been silent for DORMANT_DAYS is begun anew: its habits are forgotten, its lifetime sums are not.
+        """
+        if limit - self.next_bucket > DORMANT_DAYS * self.rules.calendar.per_day and not self.open:
+            self._begin(limit)
+        while self.next_bucket < limit and self.next_bucket not in self.open:
+            if not self.skip(skips):
+                self.close(None, limit)
+
+    def skip(self, skips: Skips) -> bool:
+        """Pass over the next bucket if its telemetry was lost: it is not learned as silence."""
+        bucket = self.next_bucket
+        for first, last in skips:
+            if first <= bucket < last:
+                self.baseline.turn(bucket)
+                self._plan_ahead(bucket)
+                self.next_bucket = bucket + 1
+                self.stale = True
+                return True
+        return False
+
+    def close(self, sums: OpenBucket | None, limit: int) -> Verdict:
+        """Score the next bucket, then learn it. `sums` None: it was empty. Plans are made from `limit` - ahead on."""
+        rules, baseline, residuals = self.rules, self.baseline, self.residuals
+        calendar = rules.calendar
+        bucket = self.next_bucket
+        incident = self.incident
+        fast, slow = baseline.predict(bucket)
+        calls = 0
+        tokens = share = 0.0
+        if sums is not None:
+            calls = sums.calls
+            total = sums.input_tokens + sums.output_tokens
+            tokens = baseline.capped(float(total), calls)
+            share = sums.input_tokens / total if total else 0.0
+            day = bucket // calendar.per_day
+            if day != self.last_active_day:
+                self.active_days += 1
+                self.last_active_day = day
+        residuals.update(
+            calendar.slots(bucket)[0], tokens, calls, fast, slow, baseline.call_tokens.get(), baseline.level.get(),
+            baseline.age, incident is not None,
+        )  # fmt: skip
+        verdict = Verdict(bucket, sums, fast, slow)
+        self.score = 0.0
+        if (sums is not None or incident is not None) and baseline.age > WARM_DAYS * calendar.per_day:
+            self._judge(verdict)
+        alarm = incident is not None or verdict.anomalous
+        lasting = incident is not None and bucket - incident.started > rules.accept_buckets
+        baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
+        for channel in self.channels:
+            if alarm:
+                channel.forget_day()
+            elif baseline.age > WARM_DAYS * calendar.per_day:
+                channel.learn(residuals, bucket)
+            if (bucket + 1) % calendar.per_day == 0:
+                channel.learn_day()
+        self.next_bucket = bucket + 1
+        if bucket >= limit - 1 - rules.ahead:
+            self._plan_ahead(bucket)
+        self.last_tokens, self.last_expected, self.last_upper = tokens, fast, verdict.upper
+        self.stale = True
+        return verdict
+
+    def window_upper(self, h: int, score: float) -> float:
+        """Tokens in window `h` at which the key would reach `score`."""
+        residuals = self.residuals
+        horizons = residuals.horizons
+        law = next(
+            law
+            for channel in self.channels
+            for horizon, law in zip(channel.horizons, channel.laws, strict=True)
+            if horizon == h
+        )
+        z = law.raw(score / self.rules.maturity(self.active_days))
+        log_ratio = min(residuals.mean[h] + z * math.sqrt(residuals.variance[h]), MAX_LOG_RATIO)
+        offset = self._offset(h)
+        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * horizons.buckets[h]
+
+    def _offset(self, h: int) -> float:
+        """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
+        return self.residuals.offset(h, self.baseline.call_tokens.get(), self.baseline.level.get())
+
+    def _judge(self, verdict: Verdict) -> None:
+        rules = self.rules
+        maturity = rules.maturity(self.active_days)
+        for channel in self.channels:
+            evidence = channel.score(self.residuals, rules.gate)
+            if evidence is not None:
+                verdict.findings.append(evidence)
+                verdict.score = max(verdict.score, maturity * evidence.score)
+        self.score = verdict.score
+        sums = verdict.sums
+        plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
+        if plan is not None:
+            verdict.upper = plan[THRESHOLD]
+        if sums is not None:
+            verdict.anomalous = sums.is_over(rules.settings.min_calls)
+        if self.incident is None:
+            verdict.anomalous = verdict.anomalous or verdict.score >= rules.open_score
+        else:
+            verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
+
+    def _plan_ahead(self, bucket: int) -> None:
+        """Fix what is expected of the first bucket that can be opened only after `bucket` has closed."""
+        index = bucket + 1 + self.rules.ahead
+        baseline = self.baseline
+        usual: float = baseline.call_tokens.get()
+        expected, threshold = self._forecast(index)
+        if usual > 0:
+            estimated_input: float = baseline.call_input.get()
+            estimated_output = usual - estimated_input
+        else:
+            estimated_input = self.rules.priors.call_input_tokens
+            estimated_output = self.rules.priors.call_output_tokens
+        cap = usual if baseline.age > self.rules.calendar.per_day else 0.0
+        self.plans[index] = array("f", (threshold, expected, estimated_input, estimated_output, cap))
+        for old in [planned for planned in self.plans if planned <= bucket]:
+            del self.plans[old]
+
+    def _forecast(self, index: int) -> tuple[float, float]:
+        """Expected tokens of bucket `index`, and the sum that makes its 10-minute residual worth opening an incident.
+
+        The buckets in between are taken as expected. Infinite while the key is too young to be judged.
+        """
+        rules, baseline, residuals = self.rules, self.baseline, self.residuals
+        horizons, calendar = rules.horizons, rules.calendar
+        expected, _ = baseline.predict(index)
+        if baseline.age + rules.ahead <= WARM_DAYS * calendar.per_day:
+            return expected, math.inf
+        decay = horizons.decay[0]
+        gain = 1 - decay
+        seen, due = residuals.observed[0], residuals.expected[0]
+        for between in range(index - rules.ahead, index):
+            usual, _ = baseline.predict(between)
+            seen = decay * seen + gain * usual
+            due = decay * due + gain * usual
+        due = decay * due + gain * expected
+        scale = max(residuals.variance[0], 1.5 * residuals.slot_scale[calendar.slots(index)[0]])
+        law = self.channels[0].laws[0]
+        z = law.raw(rules.open_score / rules.maturity(self.active_days))
+        log_ratio = min(residuals.mean[0] + z * math.sqrt(scale), MAX_LOG_RATIO)
+        offset = self._offset(0)
+        wanted = (due + offset) * math.exp(log_ratio) - offset
+        wanted = max(wanted, due + rules.gate.excess_tokens / horizons.buckets[0])
+        return expected, max((wanted - decay * seen) / gain, 1.0)

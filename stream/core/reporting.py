@@ -1,0 +1,196 @@
+"""From verdicts to alerts: what a closed bucket, or an early record, does to a key's incident."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from stream.alerts import Alert, DataQuality, Status, Window
+from stream.core.explain import alert_of, severity_of
+from stream.core.incidents import Incident
+from stream.core.key import EXPECTED, THRESHOLD, KeyState, OpenBucket, Skips, Verdict
+from stream.core.residuals import HORIZONS
+
+
+def settle(key: KeyState, limit: int, skips: Skips, quality: DataQuality, keys: int) -> tuple[list[Alert], int]:
+    """Close the key's buckets before `limit`; returns its alerts and how many buckets were judged.
+
+    Without an open incident only buckets with records are closed, and the empty ones on the way to them: the rest
+    can wait until the key is seen again. With one, all are: it has to end in time.
+    """
+    alerts: list[Alert] = []
+    closed = 0
+    while True:
+        pending = min(key.open, default=limit)
+        if pending >= limit and key.incident is None:
+            return alerts, closed
+        if key.next_bucket < 0:
+            key.next_bucket = pending
+        if key.incident is None:
+            key.catch_up(pending, skips)
+        if key.next_bucket >= limit:
+            return alerts, closed
+        if key.next_bucket != pending and key.skip(skips):
+            continue
+        verdict = key.close(key.open.pop(key.next_bucket, None), limit)
+        closed += 1
+        alert = report(key, verdict, quality, keys)
+        if alert is not None:
+            alerts.append(alert)
+
+
+def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> Alert | None:
+    """Open, continue or resolve the key's incident; returns the alert, if one is due."""
+    rules = key.rules
+    incident = key.incident
+    end = float((verdict.bucket + 1) * rules.settings.bucket_seconds)
+    at = end + rules.lateness
+    if incident is None:
+        if not verdict.anomalous:
+            return None
+        incident = key.incident = _opened(key, verdict, at)
+        _grade(key, incident, verdict.bucket, keys)
+        return alert_of(key, incident, "opened", at, quality, _horizon_numbers(key, verdict, incident))
+    _add(key, incident, verdict)
+    known = set(incident.channels)
+    for finding in verdict.findings:
+        if finding.score * rules.maturity(key.active_days) >= rules.open_score or finding.channel in known:
+            incident.channels[finding.channel] = max(finding.z, incident.channels.get(finding.channel, -math.inf))
+    if verdict.score > incident.score:
+        strongest = max(verdict.findings, key=lambda finding: finding.score)
+        incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
+    transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, rules.calm_buckets))
+    if transition == "resolved":
+        incident.sequence += 1
+        key.incident = None
+        return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, verdict.bucket))
+    if transition != "continued":
+        return None
+    incident.last_anomalous = verdict.bucket
+    severity = incident.severity
+    _grade(key, incident, verdict.bucket, keys)
+    news = incident.severity > severity or set(incident.channels) != known
+    if not news and verdict.bucket - incident.updated < rules.update_buckets:
+        return None
+    incident.sequence += 1
+    incident.updated = verdict.bucket
+    return alert_of(key, incident, "updated", at, quality, _incident_numbers(key, incident, verdict.bucket))
+
+
+def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quality: DataQuality) -> Alert | None:
+    """An alert inside a bucket, as soon as its sums are over the whole bucket's threshold; None if one is open.
+
+    `at` is the shard's newest event time; `bucket` must be the oldest that is open, so that an incident's start cannot
+    depend on the order of records. The bucket's own sums enter the incident, and its severity, when it closes.
+    """
+    bucket.early = True
+    if key.incident is not None:
+        return None
+    if key.next_bucket >= 0:
+        key.catch_up(bucket.index, skips)
+    rules = key.rules
+    bucket_seconds = rules.settings.bucket_seconds
+    tokens = float(bucket.input_tokens + bucket.output_tokens)
+    expected = bucket.plan[EXPECTED]
+    z = key.channels[0].laws[0].raw(rules.open_score / rules.maturity(key.active_days))
+    incident = key.incident = Incident(
+        kind="surge",
+        started=bucket.index,
+        detected_at=at,
+        last_anomalous=bucket.index,
+        updated=bucket.index,
+        score=rules.open_score,
+        z=z,
+        horizon=HORIZONS[0],
+        channels={"surge": z},
+    )
+    start = float(bucket.index * bucket_seconds)
+    window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
+    incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
+    shown = msgspec.structs.replace(incident, excess=max(0.0, tokens - expected))
+    return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, bucket.plan[THRESHOLD]))
+
+
+def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
+    """What the open incident looks like now, as of the last closed bucket; None if there is none."""
+    incident = key.incident
+    if incident is None:
+        return None
+    bucket = max(key.next_bucket - 1, incident.started)
+    at = max(incident.detected_at, float((bucket + 1) * key.rules.settings.bucket_seconds) + key.rules.lateness)
+    status: Status = "updated" if incident.sequence else "opened"
+    return alert_of(key, incident, status, at, quality, _incident_numbers(key, incident, bucket))
+
+
+def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
+    rules = key.rules
+    incident = Incident(
+        kind="surge",
+        started=verdict.bucket,
+        detected_at=at,
+        last_anomalous=verdict.bucket,
+        updated=verdict.bucket,
+        score=max(verdict.score, rules.open_score),
+        z=key.residuals.z[0],
+        horizon=HORIZONS[0],
+    )
+    strong = [f for f in verdict.findings if f.score * rules.maturity(key.active_days) >= rules.open_score]
+    if strong:
+        strongest = max(strong, key=lambda finding: finding.score)
+        incident.kind, incident.z = strongest.channel, strongest.z
+        incident.horizon = HORIZONS[strongest.horizon]
+        incident.channels = {finding.channel: finding.z for finding in strong}
+    else:
+        incident.channels = {"surge": incident.z}
+    _add(key, incident, verdict)
+    if strong:
+        # a slow window has gathered its excess before the bucket that tipped it
+        incident.excess = max(incident.excess, strongest.excess_tokens)
+    return incident
+
+
+def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
+    """Take a closed bucket into the incident's sums."""
+    sums = verdict.sums
+    observed = float(sums.input_tokens + sums.output_tokens) if sums is not None else 0.0
+    expected = verdict.slow if incident.kind == "drift" else verdict.expected
+    incident.observed += observed
+    incident.expected += expected
+    incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
+    excess = max(0.0, observed - expected)
+    incident.excess += excess
+    if sums is None:
+        return
+    usual = key.baseline.call_tokens.get()
+    output_share = 1 - key.baseline.call_input.get() / usual if usual > 0 else 0.0
+    incident.excess_output += max(0.0, sums.output_tokens - expected * output_share)
+    if sums.cost_micros and observed:
+        incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * excess / observed
+
+
+def _grade(key: KeyState, incident: Incident, bucket: int, keys: int) -> None:
+    """Severity may rise while the incident is open, never fall."""
+    hours = (bucket + 1 - incident.started) * key.rules.settings.bucket_seconds / 3600
+    severity, reason = severity_of(incident, key.rules, keys, hours)
+    if severity >= incident.severity:
+        incident.severity, incident.severity_reason = severity, reason
+
+
+def _horizon_numbers(key: KeyState, verdict: Verdict, incident: Incident) -> tuple[Window, float, float, float]:
+    """The window that tipped it."""
+    residuals = key.residuals
+    h = HORIZONS.index(incident.horizon)
+    buckets = residuals.horizons.buckets[h]
+    end = float((verdict.bucket + 1) * key.rules.settings.bucket_seconds)
+    window = Window(start=end - incident.horizon, end=end, horizon_seconds=incident.horizon)
+    upper = key.window_upper(h, key.rules.open_score)
+    return window, residuals.observed[h] * buckets, residuals.expected[h] * buckets, upper
+
+
+def _incident_numbers(key: KeyState, incident: Incident, bucket: int) -> tuple[Window, float, float, float]:
+    """The incident as a whole, up to the end of `bucket`."""
+    bucket_seconds = key.rules.settings.bucket_seconds
+    start, end = float(incident.started * bucket_seconds), float((bucket + 1) * bucket_seconds)
+    window = Window(start=start, end=end, horizon_seconds=end - start)
+    return window, incident.observed, incident.expected, incident.upper

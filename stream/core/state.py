@@ -1,0 +1,238 @@
+"""The detector's state as bytes: versioned, compact, and nothing is lost by packing.
+
+Three kinds of records, each under its own first byte of the Kafka key: the shard's (0x00), a key's sums and open
+buckets (`o` + key id; small, written at every flush that touched it), a key's model and incident (`k` + key id; written
+when a bucket closes). No pickle: whoever can write the topic must not be able to run code.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from stream.core.baseline import CALL_RATE, AdaptiveMean
+from stream.core.incidents import Incident
+from stream.core.key import KeyState, OpenBucket
+from stream.core.view import KeyView
+
+VERSION = 1
+SHARD_KEY = b"\x00shard"
+SUMS, MODEL = b"o", b"k"
+
+_SUMS = struct.Struct("<B4QddB")
+_BUCKET = struct.Struct("<qQQQQI?5f")
+_MODEL = struct.Struct("<BqqIIdddddddddH")
+_ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
+_WINDOWS = ("observed", "expected", "calls", "mean", "variance")
+_PLAN = struct.Struct("<q5f")
+_MOST = 2**64 - 1
+
+
+class StateError(ValueError):
+    """A record of the state topic that this version cannot take up; the message says why and what to do."""
+
+
+class ShardRecord(msgspec.Struct):
+    """What belongs to the shard as a whole. `idle` is a watermark that was announced and not yet taken."""
+
+    version: int
+    digest: str
+    applied: int
+    newest: float | None
+    watermark: float | None
+    first_open: int
+    read_from: int
+    idle: float | None = None
+    frozen: bool = False
+    skips: list[tuple[int, int]] = []
+    accepted: int = 0
+    duplicates: int = 0
+    late: int = 0
+    missing: int = 0
+    late_tokens: int = 0
+    calls_per_bucket: float = 0.0
+    active_buckets: int = 0
+    owner: str = ""
+    born: float = 0.0
+
+
+def _check(version: int, what: str) -> None:
+    if version != VERSION:
+        raise StateError(
+            f"{what} was written by a newer Overdraw (state version {version}, this one reads {VERSION}): "
+            "run the newer version; the state topic was left as it is"
+        )
+
+
+def pack_shard(record: ShardRecord) -> bytes:
+    """The shard's record as MessagePack."""
+    return msgspec.msgpack.encode(record)
+
+
+def unpack_shard(data: bytes, digest: str | None = None) -> ShardRecord:
+    """The shard's record; raises StateError on another version, on damage, or if it was made under other settings."""
+    try:
+        version = msgspec.msgpack.decode(data, type=dict[str, Any])["version"]
+        _check(int(version), "the state of this partition")
+        record = msgspec.msgpack.decode(data, type=ShardRecord)
+    except StateError:
+        raise
+    except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
+        raise StateError(f"the shard record is damaged: {error}") from error
+    if digest is not None and record.digest != digest:
+        raise StateError(
+            "the state was made with another number of partitions or another bucket length, and cannot be compared: "
+            "set them back, or use a new state_topic and app_id to begin anew"
+        )
+    return record
+
+
+def pack_sums(key: KeyState) -> bytes:
+    """Lifetime sums and open buckets."""
+    head = _SUMS.pack(
+        VERSION, min(key.calls, _MOST), min(key.input_tokens, _MOST), min(key.output_tokens, _MOST),
+        key.late, key.first_seen, key.last_seen, len(key.open),
+    )  # fmt: skip
+    return head + b"".join(
+        _BUCKET.pack(b.index, b.calls, b.input_tokens, b.output_tokens, b.cost_micros, b.missing, b.early, *b.plan)
+        for b in key.open.values()
+    )
+
+
+def unpack_sums(data: bytes, key: KeyState) -> None:
+    """Take up what `pack_sums` gave."""
+    try:
+        version, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
+            _SUMS.unpack_from(data)
+        )
+        _check(version, "a key's sums")
+        key.open = {}
+        for i in range(count):
+            index, *sums, early, p0, p1, p2, p3, p4 = _BUCKET.unpack_from(data, _SUMS.size + i * _BUCKET.size)
+            bucket = key.open[index] = OpenBucket(index, array("f", (p0, p1, p2, p3, p4)))
+            bucket.calls, bucket.input_tokens, bucket.output_tokens, bucket.cost_micros, bucket.missing = sums
+            bucket.early = early
+    except struct.error as error:
+        raise StateError(f"a key's sums are damaged: {error}") from error
+
+
+def pack_model(key: KeyState) -> bytes:
+    """Everything that was learned about a key, and its incident."""
+    baseline, residuals = key.baseline, key.residuals
+    incident = msgspec.msgpack.encode(key.incident)
+    parts = [
+        _MODEL.pack(
+            VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.level.get(),
+            baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum, baseline.hour_last_week,
+            key.score, key.last_tokens, key.last_expected, key.last_upper, len(incident),
+        ),
+        incident,
+    ]  # fmt: skip
+    parts += [getattr(baseline, name).tobytes() for name, _, _ in _ARRAYS]
+    parts += [getattr(residuals, name).tobytes() for name in _WINDOWS]
+    parts.append(residuals.slot_scale.tobytes())
+    parts += [channel.pack() for channel in key.channels]
+    parts.append(bytes([len(key.plans)]))
+    parts += [_PLAN.pack(index, *plan) for index, plan in key.plans.items()]
+    return b"".join(parts)
+
+
+def unpack_model(data: bytes, key: KeyState) -> None:
+    """Take up what `pack_model` gave."""
+    try:
+        _check(data[0] if data else 0, "a key's model")
+        _unpack_model(memoryview(data), key)
+    except (struct.error, IndexError, ValueError, msgspec.MsgspecError) as error:
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"a key's model is damaged: {error}") from error
+
+
+def _unpack_model(data: memoryview, key: KeyState) -> None:
+    baseline, residuals = key.baseline, key.residuals
+    (
+        _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, level, call_tokens, call_input,
+        baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected, key.last_upper,
+        length,
+    ) = _MODEL.unpack_from(data)  # fmt: skip
+    key.incident = _incident(data, length)
+    baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)
+    baseline.call_tokens = AdaptiveMean.at(call_tokens, CALL_RATE)
+    baseline.call_input = AdaptiveMean.at(call_input, CALL_RATE)
+    data = data[_MODEL.size + length :]
+
+    def take(code: str, count: int) -> array[Any]:
+        nonlocal data
+        values = array(code)
+        size = values.itemsize * count
+        if len(data) < size:
+            raise ValueError("it is too short")
+        values.frombytes(data[:size])
+        data = data[size:]
+        return values
+
+    for name, code, count in _ARRAYS:
+        setattr(baseline, name, take(code, count))
+    for name in _WINDOWS:
+        setattr(residuals, name, take("f", residuals.horizons.count))
+    residuals.slot_scale = take("f", 48)
+    for channel in key.channels:
+        data = channel.unpack(data)
+    plans = data[0]
+    data = data[1:]
+    key.plans = {}
+    for _ in range(plans):
+        index, *plan = _PLAN.unpack_from(data)
+        key.plans[index] = array("f", plan)
+        data = data[_PLAN.size :]
+    key.stale = False
+
+
+def _incident(data: memoryview | bytes, length: int) -> Incident | None:
+    return msgspec.msgpack.decode(data[_MODEL.size : _MODEL.size + length], type=Incident | None)
+
+
+def _incident_kinds(data: bytes) -> list[str]:
+    """Kinds of the open incidents in a key's model, without unpacking the rest."""
+    try:
+        _check(data[0] if data else 0, "a key's model")
+        incident = _incident(data, _MODEL.unpack_from(data)[-1])
+    except (struct.error, msgspec.MsgspecError) as error:
+        raise StateError(f"a key's model is damaged: {error}") from error
+    return [] if incident is None else [incident.kind]
+
+
+def is_awake(sums: bytes, model: bytes | None) -> bool:
+    """True if a packed key has an open bucket or an open incident, so that it has to be closed without being seen."""
+    try:
+        return bool(_SUMS.unpack_from(sums)[-1]) or (model is not None and bool(_incident_kinds(model)))
+    except struct.error as error:
+        raise StateError(f"a key's sums are damaged: {error}") from error
+
+
+def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView]:
+    """One view per key from the state topic's records, in the order of their keys; no detector is needed.
+
+    Rates are left at zero: they belong to a moment. Raises StateError on a record of a newer version.
+    """
+    sums: dict[bytes, bytes] = {}
+    incidents: dict[bytes, list[str]] = {}
+    for name, value in records:
+        kind, key_id = name[:1], name[1:]
+        if kind == SUMS:
+            if value is None:
+                sums.pop(key_id, None)
+            else:
+                sums[key_id] = value
+        elif kind == MODEL and value is not None:
+            incidents[key_id] = _incident_kinds(value)
+    for key_id in sorted(sums):
+        version, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(sums[key_id])
+        _check(version, "a key's sums")
+        shown = key_id.decode("utf-8", "replace")
+        open_incidents = incidents.get(key_id, [])
+        yield KeyView(shown, calls, input_tokens, output_tokens, first, last, 0.0, 0.0, None, 0.0, open_incidents)

@@ -1,0 +1,111 @@
+"""Event time of one shard: buckets, watermark, lateness, duplicates."""
+
+from __future__ import annotations
+
+import math
+
+LATE = -1
+DUPLICATE = -2
+FUTURE = -3
+
+JUMP_SECONDS = 86_400.0
+"""In a file, a jump of more than a day must be confirmed by a later record before it moves the watermark."""
+MAX_UNCONFIRMED = 16
+"""Buckets beyond a jump that nobody has confirmed; further ones are refused."""
+
+
+class Windows:
+    """Which buckets are open, and which ids they have seen.
+
+    A bucket `i` covers event times [i, i + 1) × bucket_seconds and closes when the watermark, the largest event time
+    less the allowed lateness, passes its end. The watermark moves record by record, so how records were fetched
+    cannot matter.
+    """
+
+    __slots__ = (
+        "bucket_seconds", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "lateness",
+        "max_ids", "newest", "watermark",
+    )  # fmt: skip
+
+    def __init__(self, bucket_seconds: int, lateness: float, max_ids: int, confirm_jumps: bool) -> None:
+        self.bucket_seconds = bucket_seconds
+        self.lateness = lateness
+        self.max_ids = max_ids
+        self.confirm_jumps = confirm_jumps
+        self.newest = -math.inf
+        self.watermark = -math.inf
+        self.first_open = 0
+        self.ids: dict[int, set[int]] = {}
+        self.first_positions: dict[int, int] = {}
+        self.jump = -math.inf
+
+    def place(self, time: float, id_hash: int, position: int) -> int:
+        """The open bucket of a record, or LATE, DUPLICATE or FUTURE; its id is remembered there."""
+        bucket = int(time // self.bucket_seconds)
+        if bucket < self.first_open:
+            return LATE
+        duplicate = False
+        for seen in self.ids.values():
+            if id_hash in seen:
+                duplicate = True
+                break
+        ids = self.ids.get(bucket)
+        if ids is None:
+            if self.is_far(time) and len(self.ids) > MAX_UNCONFIRMED:
+                return FUTURE
+            ids = self.ids[bucket] = set()
+            self.first_positions[bucket] = position
+        if len(ids) < self.max_ids:
+            # a duplicate is remembered in its own bucket too: the other one may close first
+            ids.add(id_hash)
+        return DUPLICATE if duplicate else bucket
+
+    def is_far(self, time: float) -> bool:
+        """True for a jump that needs confirmation, in a file, before it moves the watermark."""
+        return self.confirm_jumps and self._jumps(time)
+
+    def _jumps(self, time: float) -> bool:
+        return time > self.newest + JUMP_SECONDS and self.newest > -math.inf
+
+    def see(self, time: float) -> bool:
+        """Let a record's time move the watermark; True if buckets are to be closed now (`close` says which)."""
+        if time <= self.newest:
+            return False
+        if self.is_far(time):
+            if abs(time - self.jump) > JUMP_SECONDS:
+                self.jump = time
+                return False
+            time = min(time, self.jump)
+        self.newest = time
+        return self.raise_watermark(time - self.lateness)
+
+    def raise_watermark(self, watermark: float) -> bool:
+        """Move the watermark, never back; True if it passes the end of an open bucket."""
+        if watermark <= self.watermark:
+            return False
+        first = self.watermark == -math.inf
+        self.watermark = watermark
+        limit = int(watermark // self.bucket_seconds)
+        if first:
+            # nothing before the first record is open, save what lies within the lateness
+            self.first_open = max(self.first_open, limit)
+            return False
+        return limit > self.first_open
+
+    @property
+    def limit(self) -> int:
+        """The first bucket that the watermark leaves open."""
+        if self.watermark == -math.inf:
+            return self.first_open
+        return max(self.first_open, int(self.watermark // self.bucket_seconds))
+
+    def close(self) -> int:
+        """Close what the watermark has passed: forget its ids; returns the first bucket that stays open."""
+        self.first_open = limit = self.limit
+        for bucket in [bucket for bucket in self.ids if bucket < limit]:
+            del self.ids[bucket], self.first_positions[bucket]
+        return limit
+
+    def oldest_position(self) -> int | None:
+        """Position of the first record in an open bucket, where ids are to be read again after a restart."""
+        return min(self.first_positions.values(), default=None)

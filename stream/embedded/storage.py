@@ -1,0 +1,91 @@
+"""The data folder of an embedded Kafka: taken by one owner at a time, formatted once and whole."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from time import monotonic, sleep
+
+from stream.embedded import server
+from stream.embedded.child import Child
+from stream.embedded.errors import BrokerError
+from stream.embedded.java import Java
+
+OWN_FILES = {"log", "log.partial", "lock", "kafka.log", "server.properties"}
+"""All that is ever in a data folder."""
+TAKEN_SECONDS = 3.0
+"""A server whose owner was killed lets go of its folder within milliseconds; wait so long before calling it in use."""
+
+
+def take(data: Path, held: ExitStack) -> int:
+    """Make the folder ours until `held` closes; the descriptor of its lock, for the server to hold as well.
+
+    Raises BrokerError where the folder is somebody else's, in use, or cannot be written.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        foreign = sorted({path.name for path in data.iterdir()} - OWN_FILES)
+        if foreign:
+            raise BrokerError(
+                f"{data} holds files that are not the embedded Kafka's ({', '.join(foreign[:3])}): name a new or an "
+                "empty folder"
+            )
+        lock = held.enter_context((data / "lock").open("ab"))
+    except OSError as error:
+        raise BrokerError(f"cannot use {data} as Kafka's data folder: {error}: name another one") from error
+    deadline = monotonic() + TAKEN_SECONDS
+    while True:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+            return lock.fileno()
+        except BlockingIOError:
+            if monotonic() > deadline:
+                raise BrokerError(
+                    f"{data} is in use by another embedded Kafka: stop that one, or name another folder"
+                ) from None
+            sleep(server.POLL_SECONDS)
+
+
+def format_storage(
+    java: Java, jars: Sequence[Path], options: Sequence[str], data: Path, extra: Mapping[str, str]
+) -> None:
+    """Make `data/log` a new cluster's storage, whole or not at all; raises BrokerError."""
+    partial = data / "log.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    # the ports only need to be valid here
+    (data / "server.properties").write_text(server.properties(partial, 1, 2, extra), "utf-8")
+    # a leading dash would be read as an option
+    cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+    arguments: list[str | Path] = ["format", "-t", cluster_id, "-c", data / "server.properties"]
+    child = Child(server.command(java, jars, options, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
+    try:
+        code = child.wait(server.FORMAT_SECONDS)
+    finally:
+        child.kill()
+    if code != 0:
+        raise BrokerError(
+            f"cannot format {data} for Kafka ({'it took too long' if code is None else f'code {code}'}). Its last "
+            f"lines:\n{server.last_lines(data / 'kafka.log')}"
+        )
+    os.replace(partial, data / "log")
+
+
+def meta_property(data: Path, name: str) -> str:
+    """A property of a formatted folder, such as `cluster.id`; raises BrokerError where the folder is damaged."""
+    try:
+        text = (data / "log" / "meta.properties").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    found = re.search(rf"^{re.escape(name)}=(\S+)$", text, re.MULTILINE)
+    if not found:
+        raise BrokerError(
+            f"{data} is damaged (no {name} in log/meta.properties): move it away and start with a new one"
+        )
+    return found.group(1)

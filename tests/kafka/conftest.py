@@ -1,0 +1,51 @@
+"""One real Kafka for all tests in this folder, and names that no other test uses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.broker import EmbeddedKafka
+from stream.settings import Settings, load_settings
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("kafka")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[EmbeddedKafka]:
+    """The session's broker: leave it running; a test that stops or kills one makes its own."""
+    with EmbeddedKafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def fresh_name() -> str:
+    """A name for topics, groups and transactions that no other test has."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
+    """Settings on the session's broker with topics of this test's own (not created yet) and two partitions."""
+    return load_settings(
+        {
+            "broker": kafka.bootstrap,
+            "app_id": fresh_name,
+            "source_topic": f"{fresh_name}-calls",
+            "alert_topic": f"{fresh_name}-alerts",
+            "dead_letter_topic": f"{fresh_name}-dead",
+            "state_topic": f"{fresh_name}-state",
+            "partitions": 2,
+            "web_port": 0,
+        },
+        environ={},
+    )

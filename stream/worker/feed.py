@@ -32,7 +32,10 @@ _ORDER: tuple[Severity, ...] = ("info", "warning", "high", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One way in which a shard is blind; `observed` and `expected` are in `unit`."""
+    """One way in which a shard is blind; `observed` and `expected` are in `unit`.
+
+    `seconds`: how long it had lasted when it was found, for what shows only in time.
+    """
 
     name: str
     text: str
@@ -41,6 +44,7 @@ class Finding:
     observed: float
     expected: float
     unit: str
+    seconds: float = 0.0
 
 
 def silence(seconds: float, expected_calls: float) -> Finding:
@@ -53,6 +57,7 @@ def silence(seconds: float, expected_calls: float) -> Finding:
         0.0,
         expected_calls,
         "calls",
+        seconds,
     )
 
 
@@ -90,10 +95,10 @@ class LateShare:
     'late'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, found: bool = False) -> None:
         self._parts: deque[tuple[float, int, int]] = deque()
         self._records = self._late = 0
-        self._found = False
+        self._found = found
 
     def add(self, records: int, late: int, now: float) -> Finding | None:
         """Take up a step's counts; the finding while too many are late."""
@@ -109,11 +114,12 @@ class LateShare:
             self._records -= gone
             self._late -= gone_late
         share = self._late / self._records if self._records else 0.0
+        enough = self._records >= LATE_LEAST_RECORDS
         if self._found:
-            self._found = share > LATE_SHARE_RESOLVED
+            self._found = not enough or share > LATE_SHARE_RESOLVED
         else:
-            self._found = self._records >= LATE_LEAST_RECORDS and share > LATE_SHARE
-        return too_late(self._late, self._records) if self._found else None
+            self._found = enough and share > LATE_SHARE
+        return too_late(self._late, max(1, self._records)) if self._found else None
 
 
 class Feed:
@@ -137,8 +143,19 @@ class Feed:
         """Whether the open incident names this finding."""
         return self.open is not None and any(channel.name == name for channel in self.open.channels)
 
+    def still(self) -> dict[str, Finding]:
+        """What the open incident names: it holds until it is looked at again."""
+        last = self.open
+        if last is None:
+            return {}
+        rest = (last.summary, last.suggested_action, last.severity, last.observed, last.expected, last.unit)
+        return {channel.name: Finding(channel.name, *rest) for channel in last.channels}
+
     def judge(self, findings: Mapping[str, Finding], moment: float) -> Alert | None:
-        """The alert that follows from all that is wrong at `moment` (event time); None if nothing new is to be said."""
+        """The alert that follows from all that is wrong now; None if nothing new is to be said.
+
+        `moment` is the shard's newest event time.
+        """
         current = self.open
         if not findings:
             if current is None:
@@ -166,7 +183,7 @@ class Feed:
             started = current.started_at
         else:  # alert_id is a hash of it: two incidents of a frozen clock must not share one
             started = moment if self.last is None else max(moment, self.last.started_at + 0.001)
-        moment = max(moment, started)
+        moment = max(moment, started) + max(finding.seconds for finding in findings.values())
         z = (worst.observed - worst.expected) / math.sqrt(max(worst.expected, 1.0))
         return Alert(
             alert_id=alert_id_of(self.entity, started),

@@ -57,30 +57,32 @@ class Idle:
 
 
 class Outage:
-    """Whether all partitions of the source are silent though calls are expected.
+    """Whether all partitions of the source are silent though calls are expected; only records end that.
 
-    `active` True from the start: a former owner had said so, and only records end it.
+    `active` may also be set by whoever knows of an outage that a former owner had found.
     """
 
-    def __init__(self, needed: float, *, active: bool = False) -> None:
-        self.active = active
+    def __init__(self, needed: float) -> None:
+        self.active = False
         self.silent_seconds = 0.0
         self._needed = needed
         self._ends: dict[int, int] = {}
         self._since: float | None = None
+
+    def disturb(self) -> None:
+        """The source could not be looked at: silence is counted anew."""
+        self._since = None
 
     def look(self, ends: Mapping[int, int], *, moved: bool, expected: Callable[[float], float], now: float) -> bool:
         """Judge the end offsets of all partitions at `now`; True when an outage begins or ends.
 
         `moved`: own shards have applied records since the last look; `expected(seconds)`: usual calls in that time.
         """
-        if moved or self._since is None or dict(ends) != self._ends:
-            first = self._since is None
+        came = moved or (bool(self._ends) and dict(ends) != self._ends)
+        if came or self._since is None:
             self._ends, self._since, self.silent_seconds = dict(ends), now, 0.0
-            if self.active and (moved or not first):
-                self.active = False
-                return True
-            return False
+            ended, self.active = self.active and came, self.active and not came
+            return ended
         self.silent_seconds = now - self._since
         if self.active or self.silent_seconds < self._needed or expected(self.silent_seconds) < OUTAGE_CALLS:
             return False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from stream.alerts import Alert
@@ -24,6 +25,8 @@ from stream.worker.sequencer import Sequencer
 
 FUTURE_SECONDS = 300.0
 """An event's time may be this far ahead of its record's Kafka timestamp (CONTRACT §9)."""
+WEIGHED_RECORDS = 1000
+WEIGHT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,6 @@ class Flush:
     acknowledge: list[Any]
     applied: int
     count: int
-    state_records: int = 0
-    state_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -96,8 +97,8 @@ class LiveShard:
         self.sequencer = Sequencer(next_offset)
         self.feed = Feed(partition, settings, last_feed)
         self.idle = Idle(settings.bucket_seconds, quiet_needed(settings.allowed_lateness_seconds))
-        self.late = LateShare()
-        self.findings: dict[str, Finding] = {}
+        self.findings: dict[str, Finding] = self.feed.still()
+        self.late = LateShare(found="late" in self.findings)
         self.live = False
         self.broken = False
         self.frozen = False
@@ -110,6 +111,7 @@ class LiveShard:
         self.owner_due = True
         self.recovery_seconds = 0.0
         self.state_bytes = 0.0
+        self._mean_bytes: dict[bytes, float] = {}
         self._settings = settings
         self._owner = owner
         self._pending = Pending()
@@ -134,10 +136,11 @@ class LiveShard:
             if self._watch is not None:
                 self._watch([time for position, time, _ in arrivals if position > known], now)
             self._judge_lateness(step, now)
+            self.applied_records += len(records)
+            self.frozen = False
         step.rejects = []
         self._pending.step.add(step)
         self.sequencer.applied(upto)
-        self.applied_records += len(records)
         self.unflushed += len(records)
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
@@ -169,8 +172,9 @@ class LiveShard:
         said = self.feed.judge(self.findings, moment)
         found = pending.step.alerts + ([said] if said is not None else [])
         alerts = [as_found(alert, now, self._settings.backlog_seconds) for alert in found]
-        states: list[Record] = [(key, value, ()) for key, value in self.core.changes()]
-        size = sum(len(key or b"") + len(value or b"") for key, value, _ in states)
+        changes = self.core.changes()
+        states: list[Record] = [(key, value, ()) for key, value in changes]
+        self.weigh(changes)
         flush = Flush(
             records={},
             step=pending.step,
@@ -179,8 +183,6 @@ class LiveShard:
             acknowledge=pending.events,
             applied=self.core.applied,
             count=self.unflushed,
-            state_records=len(states),
-            state_bytes=size,
         )
         if self.owner_due:
             self.owner_due = False
@@ -206,3 +208,11 @@ class LiveShard:
                 self.open.pop(alert.fingerprint, None)
             else:
                 self.open[alert.fingerprint] = alert
+
+    def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""
+        for key, value in islice(records, WEIGHED_RECORDS):
+            kind, size = key[:1], len(key) + len(value)
+            mean = self._mean_bytes.get(kind, float(size))
+            self._mean_bytes[kind] = mean + (size - mean) * WEIGHT
+        self.state_bytes = sum(self._mean_bytes.values()) * len(self.core)

@@ -22,6 +22,8 @@ IDLE_POLL_SECONDS = 0.02
 IDLE_POLLS = 50
 
 log = logging.getLogger(__name__)
+FAUST_LOG = logging.getLogger("faust.transport")
+"""What Faust says through its services, which would else speak in the name of this module."""
 
 
 class Chunk(list[Any]):
@@ -79,6 +81,8 @@ class _NoReadOffset(dict[Any, Any]):
 
 class BatchThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread: knows of each drained batch where its fetch began."""
+
+    logger = FAUST_LOG
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,6 +145,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 class BatchConsumer(driver.Consumer):
     """Faust's consumer on batches; its `positions` are the shards."""
 
+    logger = FAUST_LOG
     positions: Positions
     source: str
 
@@ -213,13 +218,13 @@ def install(app: Any, source: str, positions: Positions) -> Any:
     """Give a Faust app the batch transport for its one source topic; returns the topic to iterate."""
 
     class Consumer(BatchConsumer):
-        pass
+        logger = FAUST_LOG
 
     Consumer.positions = positions
     Consumer.source = source
 
     class Transport(driver.Transport):
-        pass
+        logger = FAUST_LOG
 
     Transport.Consumer = Consumer
     app.transport = Transport(app.conf.broker_consumer, app, loop=None)

@@ -1,4 +1,4 @@
-"""The loop: every chunk of a partition goes to its shard, in order, in slices, and is acknowledged once it is written."""
+"""The loop: every chunk goes to its partition's shard, in order and in slices, and is acknowledged once written."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ log = logging.getLogger(__name__)
 def add_agent(app: Any, topic: Any, intake: Intake) -> None:
     """Give the Faust app its one agent."""
 
-    @app.agent(topic, name="detect")
     async def detect(stream: Any) -> None:
         async for event in stream.noack().events():
             await intake.take(event)
+
+    app.agent(topic, name="detect")(detect)
 
 
 class Intake:
@@ -47,13 +48,15 @@ class Intake:
         try:
             await self._apply(shard, event.value)
         except Exception as error:
-            log.error("partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error)
+            log.error(
+                "partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error
+            )
             self._shards.drop(shard, line_of(error))
         if not shard.live:
             event.ack()
             return
         shard.acknowledge_later(event)
-        while shard.live and shard.unflushed > MAX_UNFLUSHED:
+        while shard.live and shard.unflushed > MAX_UNFLUSHED:  # noqa: ASYNC110 - a flush, a drop or a revocation ends it
             await asyncio.sleep(WAIT_SECONDS)
 
     async def _apply(self, shard: LiveShard, chunk: Chunk) -> None:

@@ -159,12 +159,12 @@ def build_app(
     topic = install(app, settings.source_topic, detector.shards)
     add_agent(app, topic, Intake(detector.shards))
 
-    @app.on_partitions_assigned.connect(weak=False)
-    async def assigned(_: Any, assigned: Any, **__: Any) -> None:
+    async def on_assigned(_: Any, assigned: Any, **__: Any) -> None:
         detector.shards.on_assigned(tp.partition for tp in assigned if tp.topic == settings.source_topic)
 
-    @app.on_partitions_revoked.connect(weak=False)
-    async def revoked(_: Any, revoked: Any, **__: Any) -> None:
+    async def on_revoked(_: Any, revoked: Any, **__: Any) -> None:
         await detector.shards.on_revoked()
 
+    app.on_partitions_assigned.connect(on_assigned)
+    app.on_partitions_revoked.connect(on_revoked)
     return app

@@ -107,8 +107,7 @@ class LateShare:
             self._records += records
             self._late += late
         while self._parts and (
-            now - self._parts[0][0] > LATE_WINDOW_SECONDS
-            or self._records - self._parts[0][1] >= LATE_WINDOW_RECORDS
+            now - self._parts[0][0] > LATE_WINDOW_SECONDS or self._records - self._parts[0][1] >= LATE_WINDOW_RECORDS
         ):
             _, gone, gone_late = self._parts.popleft()
             self._records -= gone

@@ -1,11 +1,9 @@
-"""The consumer group as the shards need it. Everything that reaches into Faust's or aiokafka's insides for it is here."""
+"""The consumer group as the shards need it: what reaches into Faust's and aiokafka's insides for it is here."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Protocol
-
-from faust.types import TP
 
 CALL_TIMEOUT_SECONDS = 5.0
 LEAVE_TIMEOUT_SECONDS = 2.0
@@ -51,6 +49,8 @@ class FaustGroup:
         self._source = source
 
     def _tp(self, partition: int) -> Any:
+        from faust.types import TP
+
         return TP(self._source, partition)
 
     @property
@@ -117,9 +117,7 @@ class FaustGroup:
         partitions = [TopicPartition(self._source, p) for p in consumer.partitions_for_topic(self._source) or ()]
         if not partitions:
             return {}
-        found = await asyncio.wait_for(
-            thread.call_thread(consumer.end_offsets, partitions), OFFSETS_TIMEOUT_SECONDS
-        )
+        found = await asyncio.wait_for(thread.call_thread(consumer.end_offsets, partitions), OFFSETS_TIMEOUT_SECONDS)
         return {tp.partition: offset for tp, offset in found.items()}
 
     async def start(self, partition: int) -> int:

@@ -42,7 +42,6 @@ class Journal:
         self._settings = settings
         self._producer: Any = None
         self._boot: asyncio.Task[None] | None = None
-        self._dead_letter_partitions = 1
 
     async def open(self) -> None:
         """Connect and fence: returns when the former owner's open transaction is aborted."""
@@ -62,10 +61,6 @@ class Journal:
         self._boot = asyncio.create_task(self._producer.client.bootstrap())
         await asyncio.shield(self._boot)
         await asyncio.wait_for(self._producer._sender.start(), OPEN_TIMEOUT_SECONDS)
-        known = await asyncio.wait_for(
-            self._producer.partitions_for(self._settings.dead_letter_topic), OPEN_TIMEOUT_SECONDS
-        )
-        self._dead_letter_partitions = max(1, len(known))
 
     @property
     def epoch(self) -> int:
@@ -73,7 +68,11 @@ class Journal:
         return int(self._producer._txn_manager.producer_epoch)
 
     async def write(self, records: Mapping[str, Sequence[Record]]) -> None:
-        """Write records by topic in one transaction, topics in the order given; raises whatever went wrong."""
+        """Write records by topic in one transaction, topics in the order given; raises whatever went wrong.
+
+        All go to the partition of the same number: an open transaction of a dead owner hides what others committed
+        behind it, so every shard has its own.
+        """
         await asyncio.wait_for(self._write(records), TRANSACTION_TIMEOUT_SECONDS)
 
     async def _write(self, records: Mapping[str, Sequence[Record]]) -> None:
@@ -83,10 +82,10 @@ class Journal:
         failure: BaseException | None = None
         try:
             for topic, batch in records.items():
-                for built in self._batches(topic, batch):
-                    acknowledgements.append(
-                        await producer.send_batch(built, topic, partition=self._partition_of(topic))
-                    )
+                acknowledgements += [
+                    await producer.send_batch(built, topic, partition=self.partition)
+                    for built in self._batches(topic, batch)
+                ]
         except Exception as error:
             failure = error
         # all of them are awaited, else asyncio reports futures whose error nobody fetched
@@ -96,12 +95,6 @@ class Journal:
         if failure is not None:
             raise failure
         await producer.commit_transaction()
-
-    def _partition_of(self, topic: str) -> int:
-        return self.partition % self._dead_letter_partitions if self._is_dead_letters(topic) else self.partition
-
-    def _is_dead_letters(self, topic: str) -> bool:
-        return topic == self._settings.dead_letter_topic
 
     def _batches(self, topic: str, records: Sequence[Record]) -> list[Any]:
         batches: list[Any] = []  # an empty batch is never sent: it hangs

@@ -126,7 +126,10 @@ class LiveShard:
         known = self.core.applied
         no_timestamp = now + FUTURE_SECONDS
         arrivals, rejects = parse(
-            [(r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp) for r in records]
+            [
+                (r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp)
+                for r in records
+            ]
         )
         upto = records[-1].offset
         step = self.core.observe(arrivals, upto)

@@ -12,10 +12,11 @@ from prometheus_client.registry import Collector
 
 from stream.alerts import printable
 from stream.core.view import KeyView
-from stream.worker.metrics import TOP_KEYS, metric
 from stream.worker.monitor import Monitor
 from stream.worker.shards import Shards
+from stream.worker.table import metric
 
+TOP_KEYS = ("tokens_per_second", "expected_tokens_per_second", "upper_tokens_per_second", "score")
 MAX_TOP_KEYS = 20
 MAX_INCIDENT_KEYS = 200
 """Keys with an open incident beyond this are left out: a campaign must not fill Prometheus."""
@@ -49,9 +50,7 @@ class LiveCollector(Collector):
                 open_alerts[labels] = open_alerts.get(labels, 0.0) + 1
         yield _gauge("overdraw_alerts_open", list(open_alerts.items()))
         lags = ((shard.partition, self._monitor.lag(shard.partition)) for shard in shards)
-        yield _gauge(
-            "overdraw_consumer_lag_events", [((str(p),), float(lag)) for p, lag in lags if lag is not None]
-        )
+        yield _gauge("overdraw_consumer_lag_events", [((str(p),), float(lag)) for p, lag in lags if lag is not None])
         marks = [(shard.partition, shard.core.watermark) for shard in shards]
         yield _gauge(
             "overdraw_watermark_timestamp_seconds", [((str(p),), mark) for p, mark in marks if math.isfinite(mark)]

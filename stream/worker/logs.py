@@ -16,10 +16,10 @@ LIBRARIES = ("aiokafka", "faust", "mode", "aiohttp", "asyncio", "kafka")
 
 
 def escaped(text: str, limit: int = MAX_LINE) -> str:
-    """Text as one printable line of at most `limit` characters.
+    r"""Text as one printable line of at most `limit` characters.
 
-    >>> escaped("a\\n\\x1b[31mb")
-    'a\\\\n\\\\x1b[31mb'
+    >>> escaped("a\n\x1b[31mb")
+    'a\\n\\x1b[31mb'
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
     return line if len(text) <= limit else line + "…"
@@ -28,7 +28,6 @@ def escaped(text: str, limit: int = MAX_LINE) -> str:
 class Plain(logging.Formatter):
     """`2026-03-01T12:00:00Z WARNING stream.worker.shards: text`, in UTC; a traceback only of our own failures."""
 
-    converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
 
     def format(self, record: logging.LogRecord) -> str:

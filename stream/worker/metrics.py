@@ -1,22 +1,21 @@
-"""Every Prometheus series of a worker, defined once. Base units, bounded labels, key ids only in the top-K families."""
+"""The worker's counters and histograms. They tell of what is committed, so a shard that is read again counts once."""
 
 from __future__ import annotations
 
 import platform
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import prometheus_client
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
 )
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -25,76 +24,12 @@ from stream import __version__
 from stream.events import REASONS
 from stream.worker.live import Flush, LiveShard
 from stream.worker.recovery import StateLog
+from stream.worker.table import TABLE, Metric, metric_table
 
-AGE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86_400.0)
-DELAY_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0)
-FLUSH_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+__all__ = ["Metrics", "metric_table"]
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One family: its name as Prometheus shows it, its type, labels, unit and what it says."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    unit: str = ""
-    buckets: tuple[float, ...] = ()
-
-
-TABLE = (
-    Metric("overdraw_events_total", "counter", "Records of the source, by what became of them: accepted, duplicate, late, dead_letter.", ("outcome",), "events"),
-    Metric("overdraw_calls_total", "counter", "API calls in accepted records.", (), "calls"),
-    Metric("overdraw_tokens_total", "counter", "Tokens of accepted records, by direction: input, output.", ("direction",), "tokens"),
-    Metric("overdraw_late_tokens_total", "counter", "Tokens of records that came too late to be counted.", (), "tokens"),
-    Metric("overdraw_missing_usage_total", "counter", "Accepted records whose gateway gave no token counts.", (), "events"),
-    Metric("overdraw_dead_letters_total", "counter", "Refused records, by reason code.", ("reason",), "events"),
-    Metric("overdraw_buckets_closed_total", "counter", "Buckets of keys that were closed and judged.", (), "buckets"),
-    Metric("overdraw_alerts_total", "counter", "Alerts written, by kind, severity and status (opened, updated, resolved).", ("kind", "severity", "status"), "alerts"),
-    Metric("overdraw_excess_tokens_total", "counter", "Tokens above the baseline in incidents, by kind.", ("kind",), "tokens"),
-    Metric("overdraw_detection_delay_seconds", "histogram", "From the start of an incident's first anomalous bucket to its detection, in event time.", (), "seconds", DELAY_BUCKETS),
-    Metric("overdraw_event_age_seconds", "histogram", "From an event's own time to its application to the state.", (), "seconds", AGE_BUCKETS),
-    Metric("overdraw_state_flush_seconds", "histogram", "Duration of a shard's transaction.", (), "seconds", FLUSH_BUCKETS),
-    Metric("overdraw_recovery_seconds", "histogram", "From the assignment of a partition to its first record.", (), "seconds", RECOVERY_BUCKETS),
-    Metric("overdraw_rebalances_total", "counter", "Assignments of partitions to this worker.", (), "assignments"),
-    Metric("overdraw_shards_dropped_total", "counter", "Shards thrown away after a failure, to be read again from the log.", (), "shards"),
-    Metric("overdraw_skipped_offsets_total", "counter", "Offsets passed over, by cause: empty (markers, compaction) or deleted (retention: data lost).", ("cause",), "offsets"),
-    Metric("overdraw_keys_tracked", "gauge", "Keys known to this worker's shards.", (), "keys"),
-    Metric("overdraw_alerts_open", "gauge", "Open incidents of this worker's shards.", ("kind", "severity"), "incidents"),
-    Metric("overdraw_consumer_lag_events", "gauge", "Records between a shard and its log's end.", ("partition",), "events"),
-    Metric("overdraw_watermark_timestamp_seconds", "gauge", "Event time up to which a shard's buckets are closed.", ("partition",), "seconds"),
-    Metric("overdraw_state_bytes", "gauge", "Packed state of this worker's shards, estimated from what was read and written last.", (), "bytes"),
-    Metric("overdraw_ready", "gauge", "1 while the worker is assigned, recovered and not stuck.", (), ""),
-    Metric("overdraw_top_key_tokens_per_second", "gauge", "Rate of the busiest keys and of those with an open incident, in their last closed bucket.", ("key_id",), "tokens/s"),
-    Metric("overdraw_top_key_expected_tokens_per_second", "gauge", "What the baseline expects of these keys.", ("key_id",), "tokens/s"),
-    Metric("overdraw_top_key_upper_tokens_per_second", "gauge", "Upper end of what is usual for these keys.", ("key_id",), "tokens/s"),
-    Metric("overdraw_top_key_score", "gauge", "Score of these keys, 0 to 1.", ("key_id",), ""),
-    Metric("overdraw_build_info", "gauge", "1; version and Python as labels.", ("version", "python"), ""),
-)  # fmt: skip
-"""All series but those of the process and the platform, which prometheus_client brings along."""
-
-TOP_KEYS = ("tokens_per_second", "expected_tokens_per_second", "upper_tokens_per_second", "score")
 AT_SCRAPE = {m.name for m in TABLE if m.kind == "gauge"} - {"overdraw_build_info"}
 """Gauges that `live_metrics.LiveCollector` reads off the shards when it is asked."""
-
-
-def metric_table() -> list[dict[str, Any]]:
-    """The table as data: name, type, labels, unit, help.
-
-    >>> metric_table()[0]["name"]
-    'overdraw_events_total'
-    """
-    return [{"name": m.name, "type": m.kind, "labels": list(m.labels), "unit": m.unit, "help": m.help} for m in TABLE]
-
-
-def metric(name: str) -> Metric:
-    """The row of a family; raises KeyError on an unknown name."""
-    return _ROWS[name]
-
-
-_ROWS = {row.name: row for row in TABLE}
 
 
 class Ages(Collector):
@@ -129,7 +64,7 @@ class Metrics:
     """The worker's counters and histograms, told by the shards (`tools.Observer`) of what became true."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        disable_created_metrics()  # a second series for every counter, which nobody reads
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
         self.registry = registry
         self._made: dict[str, Any] = {}
         for row in TABLE:
@@ -141,9 +76,7 @@ class Metrics:
             elif row.kind == "counter":
                 self._made[row.name] = Counter(row.name, row.help, row.labels, registry=registry)
             elif row.kind == "histogram":
-                self._made[row.name] = Histogram(
-                    row.name, row.help, row.labels, buckets=row.buckets, registry=registry
-                )
+                self._made[row.name] = Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=registry)
             else:
                 self._made[row.name] = Gauge(row.name, row.help, row.labels, registry=registry)
         self._made["overdraw_build_info"].labels(__version__, platform.python_version()).set(1)
@@ -164,7 +97,7 @@ class Metrics:
             (family.labels(*labels) if labels else family).inc(amount)
 
     def flushed(self, shard: LiveShard, flush: Flush, seconds: float) -> None:
-        """See `Observer`: counters tell of committed records only, so a shard that is read again counts once."""
+        """See `Observer`."""
         step = flush.step
         self._made["overdraw_state_flush_seconds"].observe(seconds)
         self._add("overdraw_events_total", step.accepted, "accepted")
@@ -213,8 +146,3 @@ class Metrics:
     def aged(self, times: Sequence[float], now: float) -> None:
         """See `Observer`."""
         self._ages.observe([now - time for time in times])
-
-
-def names(rows: Iterable[Metric] = TABLE) -> set[str]:
-    """The names of all families."""
-    return {row.name for row in rows}

@@ -18,10 +18,9 @@ def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
         return alert
     severity, reason = alert.severity, alert.severity_reason
     if severity in _PAGES:
-        reason = f"backlog: found {_ago(now - alert.updated_at)} after it happened, so it pages nobody (was {severity}: {reason})"
+        reason = f"{severity} but for the backlog: {reason}"
         severity = "warning"
-    else:
-        reason = f"backlog: found {_ago(now - alert.updated_at)} after it happened ({reason})"
+    reason = f"found {_ago(now - alert.updated_at)} after it happened, so it pages nobody ({reason})"
     return alert.model_copy(update={"historical": True, "severity": severity, "severity_reason": reason})
 
 

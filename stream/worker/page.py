@@ -24,7 +24,13 @@ def render(status: dict[str, Any], alerts: Sequence[Alert], keys: Sequence[KeyVi
         for row in status["partitions"]
     ]
     incidents = [
-        [alert.severity, alert.kind, printable(alert.entity.id), rfc3339(alert.started_at), printable(alert.summary, 300)]
+        [
+            alert.severity,
+            alert.kind,
+            printable(alert.entity.id),
+            rfc3339(alert.started_at),
+            printable(alert.summary, 300),
+        ]
         for alert in sorted(alerts, key=lambda alert: alert.started_at, reverse=True)
     ]
     rates = [
@@ -64,7 +70,9 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def _cell(value: object) -> str:
     text = escape(str(value))
-    return f'<td class="n">{text}</td>' if text[:1].isdigit() and text.replace(",", "").isdigit() else f"<td>{text}</td>"
+    return (
+        f'<td class="n">{text}</td>' if text[:1].isdigit() and text.replace(",", "").isdigit() else f"<td>{text}</td>"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 import faust
@@ -18,6 +19,8 @@ STOP_SECONDS = 9.0
 """From SIGTERM to the end at most; a supervisor's usual patience is 10 s and more."""
 FAUST_STOP_SECONDS = 1.5
 """For what Faust still does once our shards are closed; alone it takes more than 6 s."""
+ECHO_SECONDS = 0.5
+"""Some supervisors signal the process and then its group: that is one wish, not two."""
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ class Exit:
     def __init__(self) -> None:
         self.clean = False
         self.asked = False
+        self.asked_at = 0.0
         self._armed = False
 
     def at_once(self, code: int) -> None:
@@ -85,10 +89,12 @@ def worker_class(settings: Settings, ending: Exit) -> type[Any]:
             self._stop_or_end(signal.SIGTERM)
 
         def _stop_or_end(self, number: signal.Signals) -> None:
+            if ending.asked and time.monotonic() - ending.asked_at < ECHO_SECONDS:
+                return
             if ending.asked:
                 log.warning("a second %s: ending at once", number.name)
                 ending.at_once(128 + number)
-            ending.asked = True
+            ending.asked, ending.asked_at = True, time.monotonic()
             ending.arm()
             log.info("%s: stopping", number.name)
             self._schedule_shutdown(number)

@@ -81,7 +81,9 @@ async def read_state(settings: Settings, partition: int, *, stable: bool = False
             if reached != position:
                 progress, position = time.monotonic(), reached
             elif time.monotonic() - progress > STALL_SECONDS:
-                raise TimeoutError(f"the state topic gave nothing for {STALL_SECONDS:.0f} s at offset {reached} of {end}")
+                raise TimeoutError(
+                    f"the state topic gave nothing for {STALL_SECONDS:.0f} s at offset {reached} of {end}"
+                )
             batches = await consumer.getmany(state, timeout_ms=200, max_records=20_000)
             for record in batches.get(state, ()):
                 log.take(record.key, record.value)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack bench demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards bench demo ci clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
@@ -16,10 +16,10 @@ setup: .venv/.ready  ## make .venv with everything the demo and the tests need
 	@touch $@
 
 fmt: setup  ## format the code
-	@$(BIN)/ruff format stream tests && $(BIN)/ruff check --fix stream tests
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lint: setup  ## ruff, mypy --strict, import-linter
-	@$(BIN)/ruff check stream tests && $(BIN)/ruff format --check stream tests && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 test-fast: setup lint  ## all tests that need no broker
 	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack
@@ -27,9 +27,12 @@ test-fast: setup lint  ## all tests that need no broker
 test: setup lint  ## all tests, with the embedded Kafka
 	@$(BIN)/python -m pytest -q --ignore=tests/stack
 
-test-stack: setup  ## the dashboards on a real Prometheus (needs Debian's package, installs it as root)
-	@command -v prometheus >/dev/null || RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus
+test-stack: setup  ## the dashboard on a real worker and Prometheus (installs Debian's package, as root)
+	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
+
+dashboards: setup  ## write the JSON of the Grafana dashboard from grafana/build.py
+	@$(BIN)/python grafana/build.py
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 	@$(BIN)/overdraw bench

@@ -158,7 +158,7 @@ class Shard:
             if call.period_seconds is not None:
                 self._spread(key, call, time, step)
             else:
-                if windows.see(time):
+                if time > windows.newest and windows.see(time):
                     self._close(step)
                 bucket = key.open.get(index)
                 if bucket is None:

@@ -126,7 +126,8 @@ def records(run: Run) -> dict[bytes, object]:
 
 def test_an_outage_is_skipped_and_not_learned_as_silence():
     """40 hours are lost; with `freeze` the baselines are as old as the hours that were seen, even after a crash."""
-    stream = calls(3, days=10)
+    # no sums over periods: one that reaches back into the outage brings some of it back
+    stream = [(t, c) for t, c in calls(3, days=10) if c.period_seconds is None]
     begin = stream[0][0] + 6 * 86_400
     lost = 40 * 3600
     later = [

@@ -32,7 +32,10 @@ RATE = 0.42
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a demo scenario does to one key: its use becomes `times` its mean; `usual` tokens per second say which key."""
+    """What a demo scenario does to one key: its use becomes `times` its mean.
+
+    usual: tokens per second of the key that is wanted as the victim
+    """
 
     summary: str
     family: str = "surge"

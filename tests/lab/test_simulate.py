@@ -257,7 +257,7 @@ def test_mixed_sizes_of_gaps_keep_every_call_inside_its_window() -> None:
 
 
 def test_levels_wander_as_servegens_do() -> None:
-    """ServeGen: median lag-1 autocorrelation of a client .87 to .94; sd of the log ratio of adjacent windows .44 to .7."""
+    """ServeGen: median lag-1 autocorrelation of a client .87 to .94; sd of the log ratio .44 to .7."""
     population = populate(REAL, 2, 150, DEFAULT_START, 14, 150 * 1.5)
     expected = np.concatenate([block for _, block in levels(population, 2, DEFAULT_START, 14)])
     drawn = counts(np.random.default_rng(2), expected, population.cv)

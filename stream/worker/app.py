@@ -20,7 +20,7 @@ from stream.worker.group import FaustGroup
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
-from stream.worker.process import Exit, worker_class
+from stream.worker.process import Exit, calm_the_collector, worker_class
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
@@ -87,6 +87,7 @@ class Detector:
 
     async def start(self) -> None:
         """Start what runs beside the agent."""
+        calm_the_collector()
         await self.web.start()
         self._tasks = [asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run)]
 

@@ -175,3 +175,49 @@ class Stack:
 
 
 OVERDRAW = (sys.executable, "-m", "stream")
+
+
+@pytest.fixture(scope="session")
+def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything up, and traffic with an attack and with all that can be wrong with records on its way."""
+    prometheus = program("prometheus")
+    folder = tmp_path_factory.mktemp("stack")
+    since = time.time()
+    with ExitStack() as held:
+        kafka_port, web_port, prometheus_port = free_port(), free_port(), free_port()
+        kafka = held.enter_context(EmbeddedKafka(port=kafka_port, extra_properties=broker_settings(kafka_port)))
+        processes = Processes(folder)
+        held.callback(processes.end)
+        settings = {
+            "OVERDRAW_BROKER": kafka.bootstrap,
+            "OVERDRAW_PARTITIONS": str(PARTITIONS),
+            "OVERDRAW_BUCKET_SECONDS": "10",
+            "OVERDRAW_ALLOWED_LATENESS_SECONDS": "1",
+        }
+        processes.finish("topics", *OVERDRAW, "topics", "create", seconds=READY_SECONDS, **settings)
+        processes.start(
+            "worker",
+            *(*OVERDRAW, "worker"),
+            **settings,
+            OVERDRAW_WEB_PORT=str(web_port),
+            OVERDRAW_WEB_TOKEN=TOKEN,
+        )
+        processes.start(
+            "prometheus",
+            prometheus,
+            f"--config.file={prometheus_config(folder, [f'127.0.0.1:{web_port}'], scrape_interval='1s', scrape_timeout='1s')}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{prometheus_port}",
+        )
+        running = Stack(
+            kafka.bootstrap, f"http://127.0.0.1:{web_port}", f"http://127.0.0.1:{prometheus_port}", since, processes
+        )
+
+        def ready() -> bool:
+            processes.check()
+            worker, _ = get(f"{running.worker}/readyz", TOKEN)
+            return worker == 200 and get(f"{running.prometheus}/-/ready")[0] == 200
+
+        until("worker and Prometheus are ready", ready)
+        yield running
+        processes.check()

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from stream.embedded import server, storage
 from stream.embedded.child import Child
-from stream.embedded.classcache import class_cache, train
+from stream.embedded.classcache import class_cache, retire, train
 from stream.embedded.errors import BrokerError
 from stream.embedded.jars import KAFKA_VERSION, complete, kafka_jars, only_one
 from stream.embedded.java import Java, find_java
@@ -116,16 +116,22 @@ class EmbeddedKafka:
                 return self
             self._stopping.clear()
             java, jars, cache = self._prepare()
+            fresh = self._data is None
             self._open_data_dir()
             try:
                 if (self.data_dir / "log").exists():
                     self.cluster_id  # noqa: B018 - a look that raises where the folder is damaged
                 else:
-                    options = server.command_options(java, cache)
-                    storage.format_storage(java, jars, options, self.data_dir, self._extra)
+                    cache = self._format(java, jars, cache)
                 self._boot(java, jars, cache)
-            except OSError as error:
-                raise BrokerError(f"cannot run Kafka on {self.data_dir}: {error}") from error
+            except BaseException as error:
+                where = self.data_dir
+                self.kill()
+                if fresh:  # a first start that failed holds on to nothing
+                    self._give_back()
+                if isinstance(error, OSError):
+                    raise BrokerError(f"cannot run Kafka on {where}: {error}") from error
+                raise
             return self
 
     def stop(self) -> None:
@@ -145,9 +151,12 @@ class EmbeddedKafka:
         """Stop, give the data folder free, and remove it if it is temporary."""
         self.stop()
         with self._turn:
-            self._held.close()
-            self._data, self._lock_fd, self._child = None, -1, None
-            self._port, self._served = self._wanted_port, False
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._held.close()
+        self._data, self._lock_fd, self._child = None, -1, None
+        self._port, self._served = self._wanted_port, False
 
     def death(self) -> str | None:
         """None while it runs; else one text on how it ended, with the last lines that it said."""
@@ -187,8 +196,22 @@ class EmbeddedKafka:
             self._lock_fd = storage.take(data, self._held)
             self._data = data
 
+    def _format(self, java: Java, jars: Sequence[Path], cache: Path | None) -> Path | None:
+        """Format the data folder; the class cache to go on with, None once it has done harm."""
+        options = server.command_options(java, cache)
+        try:
+            storage.format_storage(java, jars, options, self.data_dir, self._extra)
+        except BrokerError:
+            if cache is None:
+                raise
+            storage.format_storage(java, jars, [], self.data_dir, self._extra)
+            retire(cache)  # without it, it went well
+            return None
+        return cache
+
     def _boot(self, java: Java, jars: Sequence[Path], cache: Path | None) -> None:
         """Start until it serves: once more without the class cache, or on other ports, if that was the trouble."""
+        suspect = None
         for attempt in range(ATTEMPTS):
             if not self._port:
                 self._port = server.free_port()
@@ -196,18 +219,18 @@ class EmbeddedKafka:
                 raise _port_taken(self._port)
             if self._run(server.command_options(java, cache), java, jars):
                 self._served = True
+                if suspect:
+                    retire(suspect)
                 return
-            assert self._child is not None
-            code = self._child.returncode
-            self._child.kill()
-            said = server.last_lines(self.log)
             self._go_on()
+            code = self._child.returncode if self._child else None
+            self.kill()
+            said = server.last_lines(self.log)
             if "Address already in use" in said and attempt + 1 < ATTEMPTS:
                 # somebody took one of our ports since we looked; ours is only promised once it has served
                 self._port = self._port if self._served else self._wanted_port
             elif code is not None and cache:
-                cache.write_bytes(b"")  # whatever the reason was, no later start shall have this one
-                cache = None
+                suspect, cache = cache, None  # if it goes well without it, no later start shall have it
             else:
                 raise _died(code, said, self._port, self.data_dir)
 
@@ -218,16 +241,12 @@ class EmbeddedKafka:
         configuration.write_text(text, "utf-8")
         self.log.write_bytes(b"")
         self._child = Child(
-            server.command(java, jars, options, "kafka.Kafka", configuration),
+            server.command(java, jars, options, self.data_dir, "kafka.Kafka", configuration),
             self.log,
             keep_open=[self._lock_fd],
             remove=None if self._wanted_dir else self.data_dir,
         )
-        try:
-            return server.wait_until_serving(self._child, self._port, START_SECONDS, self._stopping.is_set)
-        except BaseException:
-            self._child.kill()
-            raise
+        return server.wait_until_serving(self._child, self._port, START_SECONDS, self._stopping.is_set)
 
     def _go_on(self) -> None:
         if self._stopping.is_set():
@@ -249,6 +268,6 @@ def _died(code: int | None, said: str, port: int, data: Path) -> BrokerError:
         text = f"the embedded Kafka died at its start ({f'signal {-code}' if code < 0 else f'code {code}'})"
     if "No space left" in said:
         text += f": make room on the disk of {data}"
-    elif "log dir" in said or "Corrupt" in said or "checkpoint" in said:
+    elif any(word in said for word in ("log dir", "Corrupt", "checkpoint", "meta.properties")):
         text += f": its folder {data} seems damaged: move it away and start with a new one"
     return BrokerError(f"{text}. Its last lines:\n{said or '  (none)'}")

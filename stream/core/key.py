@@ -128,7 +128,32 @@ class KeyState:
             self._begin(limit)
         while self.next_bucket < limit and self.next_bucket not in self.open:
             if not self.skip(skips):
-                self.close(None, limit)
+                self._rest(limit)
+
+    def _rest(self, limit: int) -> None:
+        """Close one empty bucket: the windows fade and the season learns silence; nothing is judged.
+
+        The scale does not learn: it is about how the key varies while it is used.
+        """
+        baseline = self.baseline
+        calendar = self.rules.calendar
+        bucket = self.next_bucket
+        fast, slow = baseline.predict(bucket)
+        self.residuals.rest(fast, slow)
+        baseline.learn(bucket, 0.0, 0, 0.0, 1.0, fast)
+        if (bucket + 1) % calendar.per_day == 0:
+            for channel in self.channels:
+                channel.learn_day()
+        self.score = self.last_tokens = 0.0
+        self.last_expected = fast
+        self._pass(bucket, limit)
+
+    def _pass(self, bucket: int, limit: int) -> None:
+        """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
+        self.next_bucket = bucket + 1
+        if bucket >= limit - 1 - self.rules.ahead:
+            self._plan_ahead(bucket)
+        self.stale = True
 
     def skip(self, skips: Skips) -> bool:
         """Pass over the next bucket if its telemetry was lost: it is not learned as silence."""
@@ -136,9 +161,7 @@ class KeyState:
         for first, last in skips:
             if first <= bucket < last:
                 self.baseline.turn(bucket)
-                self._plan_ahead(bucket)
-                self.next_bucket = bucket + 1
-                self.stale = True
+                self._pass(bucket, bucket)
                 return True
         return False
 
@@ -178,11 +201,8 @@ class KeyState:
                 channel.learn(residuals, bucket)
             if (bucket + 1) % calendar.per_day == 0:
                 channel.learn_day()
-        self.next_bucket = bucket + 1
-        if bucket >= limit - 1 - rules.ahead:
-            self._plan_ahead(bucket)
         self.last_tokens, self.last_expected, self.last_upper = tokens, fast, verdict.upper
-        self.stale = True
+        self._pass(bucket, limit)
         return verdict
 
     def window_upper(self, h: int, score: float) -> float:

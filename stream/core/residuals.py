@@ -136,6 +136,15 @@ class Residuals:
                     learned = variance[h] + 2 * rate * (UPPER_GAIN * lesson * lesson - variance[h])
                     variance[h] = learned if learned > floor else floor
 
+    def rest(self, fast: float, slow: float) -> None:
+        """An empty bucket: the windows fade; there is no residual of a key that is not used."""
+        horizons = self.horizons
+        observed, expected, counts = self.observed, self.expected, self.calls
+        for h, decay in enumerate(horizons.decay):
+            observed[h] *= decay
+            counts[h] *= decay
+            expected[h] = decay * expected[h] + (1 - decay) * (fast if h < FAST_HORIZONS else slow)
+
     def offset(self, h: int, call_tokens: float, level: float) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
         horizons = self.horizons

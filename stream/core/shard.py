@@ -158,7 +158,7 @@ class Shard:
             if call.period_seconds is not None:
                 self._spread(key, call, time, step)
             else:
-                if windows.see(time):
+                if time > windows.newest and windows.see(time):
                     self._close(step)
                 bucket = key.open.get(index)
                 if bucket is None:
@@ -436,7 +436,7 @@ class Shard:
         work = set(self._incidents)
         for index in [index for index in self._touched if index < limit]:
             work |= self._touched.pop(index)
-        quality = self._quality()
+        quality = self._quality(step)
         keys = len(self._keys) * self.settings.partitions
         alerts: list[Alert] = []
         for key in work:
@@ -459,7 +459,7 @@ class Shard:
     def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
         if not bucket.is_over(self.settings.min_calls):
             return
-        alert = open_early(key, bucket, self._windows.newest, self._skips, self._quality())
+        alert = open_early(key, bucket, self._windows.newest, self._skips, self._quality(step))
         self._mark(key)
         if alert is not None:
             self._incidents.add(key)
@@ -483,14 +483,15 @@ class Shard:
 
     # ------------------------------------------------------------------ views
 
-    def _quality(self) -> DataQuality:
-        totals = self._totals
-        seen = max(1, totals.accepted + totals.late + totals.duplicates)
+    def _quality(self, step: Step | None = None) -> DataQuality:
+        """Shares of all records so far, those of the step under way included: chunks must not matter."""
+        total = self._totals.counts
+        if step is not None:
+            total = tuple(a + b for a, b in zip(total, step.counts, strict=True))
+        accepted, duplicates, late, missing = total
+        seen = max(1, accepted + late + duplicates)
         return DataQuality(
-            missing_usage=totals.missing_usage / max(1, totals.accepted),
-            late=totals.late / seen,
-            duplicates=totals.duplicates / seen,
-            lag_seconds=0.0,
+            missing_usage=missing / max(1, accepted), late=late / seen, duplicates=duplicates / seen, lag_seconds=0.0
         )
 
     def _totals_add(self, step: Step) -> None:

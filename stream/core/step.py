@@ -28,6 +28,11 @@ class Step:
     alerts: list[Alert] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Accepted, duplicates, late, missing usage: what data quality is made of."""
+        return self.accepted, self.duplicates, self.late, self.missing_usage
+
     def add(self, other: Step) -> None:
         """Take up another step's counts, alerts and rejects."""
         self.accepted += other.accepted

@@ -23,7 +23,7 @@ class Windows:
     """
 
     __slots__ = (
-        "bucket_seconds", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "lateness",
+        "bucket_seconds", "closing_at", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "lateness",
         "max_ids", "newest", "watermark",
     )  # fmt: skip
 
@@ -35,6 +35,8 @@ class Windows:
         self.newest = -math.inf
         self.watermark = -math.inf
         self.first_open = 0
+        self.closing_at = -math.inf
+        """A record before this time closes nothing; one at or after it may."""
         self.ids: dict[int, set[int]] = {}
         self.first_positions: dict[int, int] = {}
         self.jump = -math.inf
@@ -71,12 +73,18 @@ class Windows:
         """Let a record's time move the watermark; True if buckets are to be closed now (`close` says which)."""
         if time <= self.newest:
             return False
-        if self.is_far(time):
+        if time > self.newest + JUMP_SECONDS and self.is_far(time):
             if abs(time - self.jump) > JUMP_SECONDS:
                 self.jump = time
                 return False
             time = min(time, self.jump)
         self.newest = time
+        if time < self.closing_at:
+            # most records: nothing closes
+            watermark = time - self.lateness
+            if watermark > self.watermark:
+                self.watermark = watermark
+            return False
         return self.raise_watermark(time - self.lateness)
 
     def raise_watermark(self, watermark: float) -> bool:
@@ -102,6 +110,7 @@ class Windows:
     def close(self) -> int:
         """Close what the watermark has passed: forget its ids; returns the first bucket that stays open."""
         self.first_open = limit = self.limit
+        self.closing_at = (limit + 1) * self.bucket_seconds + self.lateness
         for bucket in [bucket for bucket in self.ids if bucket < limit]:
             del self.ids[bucket], self.first_positions[bucket]
         return limit

@@ -15,6 +15,7 @@ from stream.embedded.jars import Tell
 from stream.embedded.java import Java
 
 TRAINING_SECONDS = 120.0
+KEPT = 2
 
 
 def class_cache(home: Path, java: Java, jars: Sequence[Path]) -> Path:
@@ -36,10 +37,25 @@ def train(java: Java, jars: Sequence[Path], cache: Path, tell: Tell, cancelled: 
     if cancelled():
         fresh.unlink(missing_ok=True)
         return
-    if not fresh.exists():
+    if fresh.exists():
+        os.replace(fresh, cache)
+        _forget_old(cache.parent)
+    else:
         tell("no class cache could be made: Kafka will start a little slower")
-        fresh.touch()  # an empty one: the failure is not to be repeated at every start
+        retire(cache)
+
+
+def retire(cache: Path) -> None:
+    """Have no cache from now on: an empty file, so that neither it nor its making is tried again at every start."""
+    fresh = cache.with_name(cache.name + ".partial")
+    fresh.write_bytes(b"")
     os.replace(fresh, cache)
+
+
+def _forget_old(home: Path) -> None:
+    """Remove the caches of Javas and options that were left behind; each is as large as Kafka itself."""
+    for old in sorted(home.glob("classes-*.cache"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink()
 
 
 def _run_once(java: Java, jars: Sequence[Path], options: Sequence[str], cancelled: Callable[[], bool]) -> None:
@@ -49,7 +65,7 @@ def _run_once(java: Java, jars: Sequence[Path], options: Sequence[str], cancelle
         port = server.free_port()
         configuration = work / "server.properties"
         configuration.write_text(server.properties(work / "log", port, server.free_port(port), {}), "utf-8")
-        run = server.command(java, jars, options, "kafka.Kafka", configuration)
+        run = server.command(java, jars, options, work, "kafka.Kafka", configuration)
         child = Child(run, work / "kafka.log", remove=work)
         grace = 0.0
         try:

@@ -17,12 +17,14 @@ HOST = "127.0.0.1"
 FORMAT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 ANSWER_SECONDS = 2.0
+CRASH_REPORT = "crash.log"
 EPHEMERAL_FROM = 32_768
 """Where Linux starts to hand out ports by default."""
 FREE_FROM = 15_000
 
 JVM_OPTIONS = (
     "-Xmx256m",
+    "-XX:-CreateCoredumpOnCrash",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     # the JVM's own remarks on a class cache that does not quite fit are nobody's business
@@ -82,10 +84,13 @@ def properties(log_dir: Path, port: int, controller_port: int, extra: Mapping[st
     return "".join(f"{name}={value}\n" for name, value in values.items()).replace("\\", "\\\\")
 
 
-def command(java: Java, jars: Sequence[Path], options: Sequence[str], main: str, *arguments: str | Path) -> list[str]:
-    """A whole command line that runs a main class of Kafka's."""
+def command(
+    java: Java, jars: Sequence[Path], options: Sequence[str], work: Path, main: str, *arguments: str | Path
+) -> list[str]:
+    """A whole command line that runs a main class of Kafka's; a crash of the JVM is reported in `work`."""
+    crash = f"-XX:ErrorFile={work / CRASH_REPORT}"
     class_path = ":".join(map(str, jars))
-    return [str(java.path), *JVM_OPTIONS, *options, "-cp", class_path, main, *map(str, arguments)]
+    return [str(java.path), *JVM_OPTIONS, crash, *options, "-cp", class_path, main, *map(str, arguments)]
 
 
 def command_options(java: Java, cache: Path | None) -> list[str]:

@@ -18,7 +18,7 @@ from stream.embedded.child import Child
 from stream.embedded.errors import BrokerError
 from stream.embedded.java import Java
 
-OWN_FILES = {"log", "log.partial", "lock", "kafka.log", "server.properties"}
+OWN_FILES = {"log", "log.partial", "lock", "kafka.log", "server.properties", server.CRASH_REPORT}
 """All that is ever in a data folder."""
 TAKEN_SECONDS = 3.0
 """A server whose owner was killed lets go of its folder within milliseconds; wait so long before calling it in use."""
@@ -37,20 +37,24 @@ def take(data: Path, held: ExitStack) -> int:
                 f"{data} holds files that are not the embedded Kafka's ({', '.join(foreign[:3])}): name a new or an "
                 "empty folder"
             )
-        lock = held.enter_context((data / "lock").open("ab"))
+        lock = (data / "lock").open("ab")
     except OSError as error:
         raise BrokerError(f"cannot use {data} as Kafka's data folder: {error}: name another one") from error
     deadline = monotonic() + TAKEN_SECONDS
-    while True:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-            return lock.fileno()
-        except BlockingIOError:
-            if monotonic() > deadline:
-                raise BrokerError(
-                    f"{data} is in use by another embedded Kafka: stop that one, or name another folder"
-                ) from None
-            sleep(server.POLL_SECONDS)
+    with ExitStack() as trying:
+        trying.enter_context(lock)
+        while True:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    raise BrokerError(
+                        f"{data} is in use by another embedded Kafka: stop that one, or name another folder"
+                    ) from None
+                sleep(server.POLL_SECONDS)
+        held.push(trying.pop_all())
+        return lock.fileno()
 
 
 def format_storage(
@@ -64,7 +68,7 @@ def format_storage(
     # a leading dash would be read as an option
     cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
     arguments: list[str | Path] = ["format", "-t", cluster_id, "-c", data / "server.properties"]
-    child = Child(server.command(java, jars, options, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
+    child = Child(server.command(java, jars, options, data, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
     try:
         code = child.wait(server.FORMAT_SECONDS)
     finally:

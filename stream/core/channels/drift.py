@@ -26,7 +26,7 @@ FLAG_BONUS = 1.0
 PRESENT_Z = 0.5
 """A drift is news only while the last 40 minutes are above their expectation too: an attack that has ended is over."""
 
-_FLAG = struct.Struct("<2q3d?")
+_FLAG = struct.Struct("<3q3d?")
 
 
 def page_hinkley() -> drift.PageHinkley:
@@ -39,12 +39,12 @@ class Drift(Surge):
 
     name: ClassVar[str] = "drift"
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 4)
-    __slots__ = ("flag", "flagged_at", "per_flag", "per_step")
+    __slots__ = ("flag", "flagged_at", "last_hour", "per_flag", "per_step")
 
     def __init__(self, priors: Priors, bucket_seconds: int) -> None:
         super().__init__(priors, bucket_seconds)
         self.flag = page_hinkley()
-        self.flagged_at = -1
+        self.flagged_at = self.last_hour = -1
         self.per_step = SECONDS_PER_STEP // bucket_seconds
         self.per_flag = FLAG_SECONDS // bucket_seconds
 
@@ -58,13 +58,14 @@ class Drift(Surge):
         return Evidence(found.channel, found.z, found.score + FLAG_BONUS, found.horizon, found.excess_tokens)
 
     def learn(self, residuals: Residuals, bucket: int) -> None:
-        """Note the day's highest residuals; once an hour, show the residual to Page-Hinkley."""
+        """Note the day's highest residuals; once in each hour of use, show the residual to Page-Hinkley."""
         super().learn(residuals, bucket)
         if 0 <= self.flagged_at <= bucket - self.per_flag:
             self.flagged_at = -1
-        if (bucket + 1) % self.per_step == 0:
-            z = residuals.z[1]
-            self.flag.update(max(-CLIP, min(CLIP, z)))
+        hour = bucket // self.per_step
+        if hour != self.last_hour:
+            self.last_hour = hour
+            self.flag.update(max(-CLIP, min(CLIP, residuals.z[1])))
             if self.flag.drift_detected:
                 self.flagged_at = bucket
 
@@ -73,12 +74,12 @@ class Drift(Surge):
         flag = self.flag
         mean = flag._x_mean
         state = (flag._sum_increase, flag._min_increase, mean.get())
-        return super().pack() + _FLAG.pack(self.flagged_at, int(mean.n), *state, flag.drift_detected)
+        return super().pack() + _FLAG.pack(self.flagged_at, self.last_hour, int(mean.n), *state, flag.drift_detected)
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
         data = super().unpack(data)
-        self.flagged_at, count, increase, least, mean, detected = _FLAG.unpack_from(data)
+        self.flagged_at, self.last_hour, count, increase, least, mean, detected = _FLAG.unpack_from(data)
         flag = self.flag = page_hinkley()
         flag._x_mean = stats.Mean._from_state(count, mean) if count else stats.Mean()
         flag._sum_increase, flag._min_increase, flag._drift_detected = increase, least, detected

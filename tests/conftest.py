@@ -1,0 +1,28 @@
+"""What all tests share: Hypothesis profiles, and the helpers that lie beside the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+for folder in ("core",):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+
+# derandomised, so that a red build can be repeated; `explore` looks further, by hand
+settings.register_profile(
+    "ci", derandomize=True, max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own OVERDRAW_* must not decide a test."""
+    for name in list(os.environ):
+        if name.startswith("OVERDRAW_"):
+            monkeypatch.delenv(name)

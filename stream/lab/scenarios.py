@@ -110,7 +110,7 @@ def strikes(chosen: Scenario, population: Population, seed: int, start: float, d
         if attack.via == "org":
             pool = _largest_organisation(population, free, unfit)
         else:
-            # rather keys whose own use makes the attack matter than small ones that the floor lifts out of all proportion
+            # rather keys whose own use makes the attack matter than small ones that the floor lifts beyond measure
             enough = [k for k in free if unfit[k] == 0 and (attack.times - 1) * usual[k] >= floor]
             pool = enough if len(enough) >= wanted else free[:wanted]
         for key in (int(k) for k in rng.choice(pool, min(wanted, len(pool)), replace=False)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PARTITIONS, ROOT, Stack, get, prometheus_config, until
+from parts import PARTITIONS, ROOT, Stack, get, prometheus_config, until
 
 pytestmark = pytest.mark.stack
 

@@ -80,8 +80,8 @@ class Baseline:
     """
 
     __slots__ = (
-        "age", "calendar", "call_input", "call_tokens", "fast", "hour_last_week", "hour_sum", "level", "slow", "visits",
-        "week",
+        "active", "age", "calendar", "call_input", "call_tokens", "fast", "hour_last_week", "hour_sum", "level", "slow",
+        "visits", "week",
     )  # fmt: skip
 
     def __init__(self, calendar: Calendar) -> None:
@@ -93,7 +93,7 @@ class Baseline:
         self.level = AdaptiveMean.at(0.0, 1 / (LEVEL_DAYS * calendar.per_day))
         self.call_tokens = AdaptiveMean.at(0.0, CALL_RATE)
         self.call_input = AdaptiveMean.at(0.0, CALL_RATE)
-        self.age = 0
+        self.age = self.active = 0
         self.hour_sum = 0.0
         self.hour_last_week = -1.0
 
@@ -150,6 +150,7 @@ class Baseline:
         self.slow[slot] += slow_rate * (lesson - self.slow[slot])
         self.level.learn(lesson, max(1.0 / age, self.level.fading_factor) * (rate if warm else 1.0))
         if calls:
+            self.active += 1
             call_rate = max(CALL_RATE, 1.0 / (age + 1)) * (rate if warm else 1.0)
             if usual == 0.0:
                 call_rate = 1.0

@@ -8,25 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
 from stream.core.calibration import Priors
-from stream.core.key import ESTIMATED_INPUT, ESTIMATED_OUTPUT, THRESHOLD, KeyState, OpenBucket
+from stream.core.key import THRESHOLD, KeyState, OpenBucket
+from stream.core.keyring import Keyring
 from stream.core.reporting import last_alert, open_early, settle
 from stream.core.rules import Rules
-from stream.core.state import (
-    MODEL,
-    SHARD_KEY,
-    SUMS,
-    VERSION,
-    ShardRecord,
-    StateError,
-    is_awake,
-    pack_model,
-    pack_shard,
-    pack_sums,
-    unpack_model,
-    unpack_shard,
-    unpack_sums,
-)
+from stream.core.state import MODEL, SHARD_KEY, SUMS, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
 from stream.core.step import Step
+from stream.core.sums import add_to_bucket, add_to_lifetime, micros, shares
 from stream.core.view import KeyView
 from stream.core.windows import DUPLICATE, FUTURE, LATE, Windows
 from stream.events import Arrival, Call, Reject
@@ -58,17 +46,16 @@ class Shard:
         self.settings = settings
         self.rules = Rules(settings, priors)
         self.applied = -1
+        """Last position (offset or line) that was applied, -1 before the first."""
         self.owner = ""
         self.born = 0.0
+        """Name and start of the process that owns the shard; they are kept in its record for the journal."""
         self._partition_of = partition_of
         self._windows = Windows(
             settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
         )
-        self._keys: dict[str, KeyState | tuple[bytes, bytes | None]] = {}
-        self._touched: dict[int, set[KeyState]] = {}
-        self._bucket_calls: dict[int, int] = {}
-        self._incidents: set[KeyState] = set()
-        self._dirty: set[KeyState] = set()
+        self._keys = Keyring(self.rules)
+        self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
         self._changed = False
         self._idle: float | None = None
         self._read_from = 0
@@ -76,7 +63,6 @@ class Shard:
         self._skips: list[tuple[int, int]] = []
         self._activity = Activity()
         self._totals = Step()
-        self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
 
     # ------------------------------------------------------------------ what it is asked
 
@@ -101,18 +87,16 @@ class Shard:
 
     def key(self, key_id: str) -> KeyView | None:
         """What is known of a key; None if it was never seen here."""
-        return self._view(self._key(key_id)) if key_id in self._keys else None
+        return self._keys.view(key_id)
 
     def top(self, count: int) -> list[KeyView]:
         """The `count` keys with the highest rate in their last closed bucket, and all with an open incident."""
-        awake = [key for key in self._keys.values() if isinstance(key, KeyState)]
-        awake.sort(key=lambda key: (key.incident is None, -key.last_tokens))
-        return [self._view(key) for key in awake[: max(count, len(self._incidents))]]
+        return self._keys.top(count)
 
     def open_alerts(self) -> Iterator[Alert]:
         """Every open incident as it stands at the last closed bucket."""
         quality = self._quality()
-        for key in sorted(self._incidents, key=lambda key: key.key_id):
+        for key in sorted(self._keys.alarmed, key=lambda key: key.key_id):
             alert = last_alert(key, quality)
             if alert is not None:
                 yield alert
@@ -130,11 +114,11 @@ class Shard:
         """
         step = Step()
         applied = self.applied
-        keys, windows = self._keys, self._windows
+        held, windows = self._keys.held, self._windows
         place = windows.place
         for position, time, call in arrivals:
             key_id = call.key_id
-            key = keys.get(key_id)
+            key = held.get(key_id)
             if type(key) is not KeyState:
                 if key is None:
                     reject = self._refusal(position, key_id)
@@ -144,7 +128,7 @@ class Shard:
                         continue
                     key = KeyState(key_id, self.rules)
                 else:
-                    key = self._key(key_id)
+                    key = self._keys[key_id]
             index = place(time, hash((key_id, call.event_id)), position)
             if position <= applied:
                 continue
@@ -153,23 +137,22 @@ class Shard:
                 continue
             if self._frozen:
                 self._thaw(index)
-            if key_id not in keys:
-                keys[key_id] = key
-            if call.period_seconds is not None:
-                self._spread(key, call, time, step)
-            else:
+            if not key.calls:
+                held[key_id] = key
+            if call.period_seconds is None:
                 if time > windows.newest and windows.see(time):
                     self._close(step)
-                bucket = key.open.get(index)
-                if bucket is None:
-                    bucket = self._open(key, index)
-                self._add(key, bucket, call, call.calls, call.input_tokens, call.output_tokens, call.cost_usd, step)
-            self._count(key, call, time, step)
+                self._add(key, index, call, call.calls, call.input_tokens, call.output_tokens, call.cost_usd, step)
+            else:
+                self._spread(key, call, time, step)
+            add_to_lifetime(key, call, time, step)
+            if not key.dirty:
+                self._keys.mark(key)
         if upto > self.applied:
             self.applied = upto
             self._read_from = upto + 1
             self._changed = True
-        self._totals_add(step)
+        self._totals.add_counts(step)
         return step
 
     def announce(self, watermark: float) -> None:
@@ -198,15 +181,7 @@ class Shard:
 
         Empty when nothing changed. After a failed write the shard must be thrown away and loaded again.
         """
-        records: list[tuple[bytes, bytes]] = []
-        for key in self._dirty:
-            name = key.key_id.encode()
-            key.dirty = False
-            records.append((SUMS + name, pack_sums(key)))
-            if key.stale:
-                key.stale = False
-                records.append((MODEL + name, pack_model(key)))
-        self._dirty.clear()
+        records = self._keys.changes()
         if not records and not self._changed:
             return []
         self._changed = False
@@ -219,29 +194,22 @@ class Shard:
         Keys stay packed until they are seen again. Raises StateError on a newer version, on damage, or when the
         settings have changed in a way that makes states incomparable.
         """
-        sums: dict[str, bytes] = {}
-        models: dict[str, bytes] = {}
+        held: dict[bytes, dict[str, bytes]] = {SUMS: {}, MODEL: {}}
         shard: ShardRecord | None = None
         for name, value in records:
-            kind = name[:1]
             if name == SHARD_KEY:
                 shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
-            elif kind in (SUMS, MODEL):
-                held = sums if kind == SUMS else models
+            elif name[:1] in held:
                 if value is None:
-                    held.pop(name[1:].decode(), None)
+                    held[name[:1]].pop(name[1:].decode(), None)
                 else:
-                    held[name[1:].decode()] = value
+                    held[name[:1]][name[1:].decode()] = value
         if shard is None:
-            if sums:
+            if held[SUMS]:
                 raise StateError("there are keys but no shard record: the state topic is damaged")
             return Step()
         self._restore(shard)
-        for key_id, packed in sums.items():
-            self._keys[key_id] = (packed, models.get(key_id))
-            # what is open or alarmed has to close in time, without waiting to be seen again
-            if is_awake(packed, models.get(key_id)):
-                self._key(key_id)
+        self._keys.load(held[SUMS], held[MODEL])
         return self.advance() if self._idle is not None else Step()
 
     def _record(self) -> ShardRecord:
@@ -280,24 +248,6 @@ class Shard:
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
 
-    def _key(self, key_id: str) -> KeyState:
-        """The key's state, unpacked if need be."""
-        held = self._keys[key_id]
-        if isinstance(held, KeyState):
-            return held
-        key = KeyState(key_id, self.rules)
-        sums, model = held
-        unpack_sums(sums, key)
-        if model is not None:
-            unpack_model(model, key)
-        self._keys[key_id] = key
-        for index, bucket in key.open.items():
-            self._touched.setdefault(index, set()).add(key)
-            self._bucket_calls[index] = self._bucket_calls.get(index, 0) + bucket.calls
-        if key.incident is not None:
-            self._incidents.add(key)
-        return key
-
     # ------------------------------------------------------------------ one call
 
     def _refusal(self, position: int, key_id: str) -> Reject | None:
@@ -321,109 +271,49 @@ class Shard:
             step.late_tokens += (call.input_tokens or 0) + (call.output_tokens or 0)
             if key.calls:
                 key.late += 1
-                self._mark(key)
+                self._keys.mark(key)
         elif index == DUPLICATE:
             step.duplicates += 1
         elif index == FUTURE:
             text = "the time is more than a day beyond all others, which no later record confirms: mend the clock"
             step.rejects.append(Reject(position, "future", text))
 
-    def _open(self, key: KeyState, index: int) -> OpenBucket:
-        bucket = key.open_bucket(index, self._windows.first_open, self._skips)
-        touched = self._touched.get(index)
-        if touched is None:
-            touched = self._touched[index] = set()
-        touched.add(key)
-        return bucket
-
     def _add(
-        self, key: KeyState, bucket: OpenBucket, call: Call, calls: int, input_tokens: int | None,
+        self, key: KeyState, index: int, call: Call, calls: int, input_tokens: int | None,
         output_tokens: int | None, cost: float | None, step: Step,
     ) -> None:  # fmt: skip
-        """Add a call, or a share of one, to a bucket; what the gateway did not say is estimated from the key's mean."""
-        answered = call.status is None or call.status < 400
-        if input_tokens is None:
-            input_tokens = round(bucket.plan[ESTIMATED_INPUT] * calls) if answered else 0
-            bucket.missing += 1
-        if output_tokens is None:
-            each = bucket.plan[ESTIMATED_OUTPUT]
-            if call.max_output_tokens is not None and each > call.max_output_tokens:
-                each = call.max_output_tokens
-            output_tokens = round(each * calls) if answered else 0
-            bucket.missing += 1
-        bucket.calls += calls
-        bucket.input_tokens += input_tokens
-        bucket.output_tokens += output_tokens
-        if cost is not None:
-            bucket.cost_micros += round(cost * 1e6)
-        index = bucket.index
-        counts = self._bucket_calls
+        """Add a call, or a share of one, to a bucket of its key."""
+        windows, keyring = self._windows, self._keys
+        bucket = key.open.get(index)
+        if bucket is None:
+            bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
+        add_to_bucket(bucket, call, calls, input_tokens, output_tokens, 0 if cost is None else micros(cost))
+        counts = keyring.calls
         counts[index] = counts.get(index, 0) + calls
         if (
-            bucket.input_tokens + bucket.output_tokens >= bucket.plan[THRESHOLD]
+            index == windows.first_open
             and not bucket.early
-            and index == self._windows.first_open
+            and bucket.input_tokens + bucket.output_tokens >= bucket.plan[THRESHOLD]
         ):
             self._check_early(key, bucket, step)
 
-    def _count(self, key: KeyState, call: Call, time: float, step: Step) -> None:
-        """Lifetime sums: what the records said, without estimates."""
-        input_tokens, output_tokens = call.input_tokens, call.output_tokens
-        if input_tokens is None or output_tokens is None:
-            step.missing_usage += 1
-        input_tokens = input_tokens or 0
-        output_tokens = output_tokens or 0
-        calls = call.calls
-        key.calls += calls
-        key.input_tokens += input_tokens
-        key.output_tokens += output_tokens
-        if time > key.last_seen:
-            key.last_seen = time
-        if time < key.first_seen:
-            key.first_seen = time
-        step.accepted += 1
-        step.calls += calls
-        step.input_tokens += input_tokens
-        step.output_tokens += output_tokens
-        if not key.dirty:
-            self._mark(key)
-
     def _spread(self, key: KeyState, call: Call, time: float, step: Step) -> None:
-        """A sum over a period: its integer shares go to the buckets that the period touches.
+        """A sum over a period: its shares come in order of time, each moving the watermark like a call of its own.
 
-        The shares come in order of time, each moving the watermark like a call of its own. A share of a bucket that
-        has closed is late, though the record is not.
+        A share of a bucket that has closed is late, though the record is not.
         """
         windows = self._windows
-        length = windows.bucket_seconds
-        period = call.period_seconds or 0.0
-        start = time - period
         far = windows.is_far(time)
-        done = 0.0
-        for index in range(int(start // length), max(int(start // length) + 1, math.ceil(time / length))):
-            end = min((index + 1) * length, time)
-            upto = 1.0 if end >= time else (end - start) / period
-            calls, input_tokens, output_tokens, micros = (
-                None if total is None else round(total * upto) - round(total * done)
-                for total in (call.calls, call.input_tokens, call.output_tokens, _micros(call.cost_usd))
-            )
-            done = upto
-            if index < windows.first_open:
-                step.late_tokens += (input_tokens or 0) + (output_tokens or 0)
+        for share in shares(call, time, windows.bucket_seconds):
+            if share.bucket < windows.first_open:
+                step.late_tokens += share.tokens
                 continue
-            if not far and windows.see(end):
+            if not far and windows.see(share.end):
                 self._close(step)
-            bucket = key.open.get(index)
-            if bucket is None:
-                bucket = self._open(key, index)
-            cost = None if micros is None else micros * 1e-6
-            self._add(key, bucket, call, calls or 0, input_tokens, output_tokens, cost, step)
+            cost = share.cost_micros * 1e-6
+            self._add(key, share.bucket, call, share.calls, share.input_tokens, share.output_tokens, cost, step)
         if windows.see(time):
             self._close(step)
-
-    def _mark(self, key: KeyState) -> None:
-        key.dirty = True
-        self._dirty.add(key)
 
     # ------------------------------------------------------------------ buckets
 
@@ -433,25 +323,18 @@ class Shard:
         first = windows.first_open
         limit = windows.close()
         self._learn_activity(first, limit)
-        work = set(self._incidents)
-        for index in [index for index in self._touched if index < limit]:
-            work |= self._touched.pop(index)
         quality = self._quality(step)
         keys = len(self._keys) * self.settings.partitions
         alerts: list[Alert] = []
-        for key in work:
+        for key in self._keys.due(limit):
             found, closed = settle(key, limit, self._skips, quality, keys)
             alerts += found
             step.buckets_closed += closed
-            self._mark(key)
-            if key.incident is None:
-                self._incidents.discard(key)
-            else:
-                self._incidents.add(key)
+            self._keys.mark(key)
         # keys are closed in no particular order; their alerts are reported in one
         alerts.sort(key=lambda alert: (alert.updated_at, alert.fingerprint, alert.sequence))
         step.alerts += alerts
-        for key in sorted(self._touched.get(limit, ()), key=lambda key: key.key_id):
+        for key in sorted(self._keys.touched.get(limit, ()), key=lambda key: key.key_id):
             bucket = key.open[limit]
             if not bucket.early:
                 self._check_early(key, bucket, step)
@@ -460,14 +343,13 @@ class Shard:
         if not bucket.is_over(self.settings.min_calls):
             return
         alert = open_early(key, bucket, self._windows.newest, self._skips, self._quality(step))
-        self._mark(key)
+        self._keys.mark(key)
         if alert is not None:
-            self._incidents.add(key)
             step.alerts.append(alert)
 
     def _learn_activity(self, first: int, limit: int) -> None:
         """Calls per bucket of the shard; after a long gap its last week is enough."""
-        counts = self._bucket_calls
+        counts = self._keys.calls
         for index in range(max(first, limit - 7 * self.rules.calendar.per_day), limit):
             if not any(begin <= index < end for begin, end in self._skips):
                 self._activity.learn(counts.get(index, 0))
@@ -481,8 +363,6 @@ class Shard:
         if begin < index:
             self._skips = [*self._skips, (begin, index)][-MAX_SKIPS:]
 
-    # ------------------------------------------------------------------ views
-
     def _quality(self, step: Step | None = None) -> DataQuality:
         """Shares of all records so far, those of the step under way included: chunks must not matter."""
         total = self._totals.counts
@@ -494,35 +374,6 @@ class Shard:
             missing_usage=missing / max(1, accepted), late=late / seen, duplicates=duplicates / seen, lag_seconds=0.0
         )
 
-    def _totals_add(self, step: Step) -> None:
-        totals = self._totals
-        totals.accepted += step.accepted
-        totals.duplicates += step.duplicates
-        totals.late += step.late
-        totals.late_tokens += step.late_tokens
-        totals.missing_usage += step.missing_usage
-
-    def _view(self, key: KeyState) -> KeyView:
-        seconds = self.settings.bucket_seconds
-        upper = key.last_upper / seconds if math.isfinite(key.last_upper) else None
-        return KeyView(
-            key_id=key.key_id,
-            calls=key.calls,
-            input_tokens=key.input_tokens,
-            output_tokens=key.output_tokens,
-            first_seen=key.first_seen,
-            last_seen=key.last_seen,
-            tokens_per_second=key.last_tokens / seconds,
-            expected_tokens_per_second=key.last_expected / seconds,
-            upper_tokens_per_second=upper,
-            score=max(0.0, 1.0 - self.rules.law.share(key.score)),
-            open_incidents=[key.incident.kind] if key.incident is not None else [],
-        )
-
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _micros(cost: float | None) -> int | None:
-    return None if cost is None else round(cost * 1e6)

@@ -25,7 +25,7 @@ SUMS, MODEL = b"o", b"k"
 
 _SUMS = struct.Struct("<B4QddB")
 _BUCKET = struct.Struct("<qQQQQI?5f")
-_MODEL = struct.Struct("<BqqIIdddddddddH")
+_MODEL = struct.Struct("<BqqIIIdddddddddH")
 _ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
 _WINDOWS = ("observed", "expected", "calls", "mean", "variance")
 _PLAN = struct.Struct("<q5f")
@@ -126,8 +126,9 @@ def pack_model(key: KeyState) -> bytes:
     incident = msgspec.msgpack.encode(key.incident)
     parts = [
         _MODEL.pack(
-            VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.level.get(),
-            baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum, baseline.hour_last_week,
+            VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active,
+            baseline.level.get(), baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum,
+            baseline.hour_last_week,
             key.score, key.last_tokens, key.last_expected, key.last_upper, len(incident),
         ),
         incident,
@@ -155,9 +156,9 @@ def unpack_model(data: bytes, key: KeyState) -> None:
 def _unpack_model(data: memoryview, key: KeyState) -> None:
     baseline, residuals = key.baseline, key.residuals
     (
-        _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, level, call_tokens, call_input,
-        baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected, key.last_upper,
-        length,
+        _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active, level, call_tokens,
+        call_input, baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected,
+        key.last_upper, length,
     ) = _MODEL.unpack_from(data)  # fmt: skip
     key.incident = _incident(data, length)
     baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)

@@ -35,6 +35,12 @@ class Step:
 
     def add(self, other: Step) -> None:
         """Take up another step's counts, alerts and rejects."""
+        self.add_counts(other)
+        self.alerts += other.alerts
+        self.rejects += other.rejects
+
+    def add_counts(self, other: Step) -> None:
+        """Take up another step's counts."""
         self.accepted += other.accepted
         self.duplicates += other.duplicates
         self.late += other.late
@@ -44,5 +50,3 @@ class Step:
         self.late_tokens += other.late_tokens
         self.missing_usage += other.missing_usage
         self.buckets_closed += other.buckets_closed
-        self.alerts += other.alerts
-        self.rejects += other.rejects

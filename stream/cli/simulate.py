@@ -86,10 +86,15 @@ def command(
         raise BadInput(str(error)) from error
     if run.end > time.time() + (days * 86_400 / speed if speed else 0) + 1:
         click.echo("Warning: the run ends in the future; what lies there is refused: say an earlier --start", err=True)
-    if target == "kafka":
-        count = _produce(run, settings_from(assignments, config), speed or 0.0)
-    else:
-        count = _writing(target, lambda: write_calls(run, target))
+    try:
+        if target == "kafka":
+            count = _produce(run, settings_from(assignments, config), speed or 0.0)
+        else:
+            count = _writing(target, lambda: write_calls(run, target))
+    except (KeyboardInterrupt, Unreachable):
+        # a live run ends by Ctrl-C: what has been sent must not stay without its labels
+        _writing(str(labels_path), lambda: write_labels(run, labels_path))
+        raise
     _writing(str(labels_path), lambda: write_labels(run, labels_path))
     attacked = len(run.labels)
     click.echo(f"{count:,} calls of {keys:,} keys to {target}, {attacked} attacked: {labels_path}", err=True)

@@ -28,7 +28,7 @@ from stream.settings import Settings
 
 WORLDS = ((101, REAL), (102, STEADY), (103, REAL), (104, STEADY))
 """Seeds, kept apart from those of tests and demonstrations, and the traffic that they make."""
-KEYS, DAYS = 250, 35
+KEYS, DAYS = 200, 28
 FIRST_DAY = 7
 SHARES = (0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001, 0.0005, 0.0003)
 LEAST_EXCEEDANCES = 8

@@ -96,8 +96,7 @@ class Producer:
             if batch.append(timestamp=None, key=key.encode(), value=value) is None:
                 await self._dispatch(partition)
                 batch = batches[partition] = self._producer.create_batch()
-                if batch.append(timestamp=None, key=key.encode(), value=value) is None:
-                    raise ProduceError(f"a record of {len(value):,} bytes is longer than a batch of {BATCH_BYTES:,}")
+                batch.append(timestamp=None, key=key.encode(), value=value)  # an empty batch takes any one record
 
     async def flush(self) -> None:
         """Send what is there and wait until it is acknowledged. Raises ProduceError if it is not."""
@@ -108,7 +107,14 @@ class Producer:
         try:
             await asyncio.gather(*self._sent)
         except KafkaError as error:
-            raise ProduceError(f"{self._settings.broker} took no more records ({error}): is it still up?") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> ProduceError:
+        from aiokafka.errors import MessageSizeTooLargeError
+
+        if isinstance(error, MessageSizeTooLargeError):
+            return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
+        return ProduceError(f"{self._settings.broker} took no more records ({error}): is it still up?")
 
     async def _dispatch(self, partition: int) -> None:
         from aiokafka.errors import KafkaError
@@ -117,7 +123,7 @@ class Producer:
         try:
             future = await self._producer.send_batch(batch, self._settings.source_topic, partition=partition)
         except KafkaError as error:
-            raise ProduceError(f"{self._settings.broker} took no more records ({error}): is it still up?") from error
+            raise self._refused(error) from error
         self._sent.add(future)
         done = {sent for sent in self._sent if sent.done() and not sent.cancelled() and sent.exception() is None}
         self._sent -= done

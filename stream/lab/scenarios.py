@@ -105,7 +105,7 @@ def strikes(chosen: Scenario, population: Population, seed: int, start: float, d
     for number, attack in enumerate(chosen.attacks):
         wanted = max(attack.victims, round(attack.share * population.size))
         length = min(attack.hours * 3600, (1 - LEAD_IN) * days * 86_400)
-        floor = attack.floor_tokens / min(86_400, length)
+        floor = attack.floor_tokens / min(86_400, attack.hours * 3600)
         together = _begin(rng, start, days, length)
         if attack.via == "org":
             pool = _largest_organisation(population, free, unfit)

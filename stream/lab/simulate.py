@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,14 +64,20 @@ class Simulation:
         rate: float,
         start: float,
         profile: Profile,
-        struck: Iterable[Strike] | None = None,
     ) -> None:
-        self.scenario, self.seed, self.days, self.start = chosen, seed, days, start
+        self.seed, self.days, self.start = seed, days, start
         self.population: Population = populate(profile, seed, keys, start, days, rate)
-        self.strikes: tuple[Strike, ...] = (
-            strikes(chosen, self.population, seed, start, days) if struck is None else tuple(struck)
-        )
-        self._attacker = Attacker(self.population, self.strikes, seed)
+        self._strike(strikes(chosen, self.population, seed, start, days))
+
+    def _strike(self, struck: Iterable[Strike]) -> None:
+        self.strikes = tuple(struck)
+        self._attacker = Attacker(self.population, self.strikes, self.seed)
+
+    def with_strikes(self, struck: Iterable[Strike]) -> Simulation:
+        """The same traffic with these attacks instead of the scenario's."""
+        other = copy(self)
+        other._strike(struck)
+        return other
 
     @property
     def end(self) -> float:

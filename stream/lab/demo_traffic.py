@@ -1,0 +1,143 @@
+"""The demo's traffic: nine days of steady products, then a live hour up to now in which an attack begins."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+
+import numpy as np
+
+from stream.gateways.errors import InputError
+from stream.lab.parameters import STEADY
+from stream.lab.produce import Timed
+from stream.lab.scenarios import STRANGER_TOKENS, Strike
+from stream.lab.simulate import Label, Simulation, simulate
+from stream.lab.simulate_output import records
+
+HISTORY_DAYS = 9
+"""Both kinds of day, a weekend among them, and two days more: what the baseline needs to know a key's week."""
+LIVE_SECONDS = 3_900
+"""65 minutes: the attack is found less than an hour before now, so that it does not count as backlog."""
+CALM_SECONDS = 900
+"""Live traffic before the attack begins: long enough to look at."""
+GRID_SECONDS = 300
+KEYS = 48
+RATE = 0.42
+"""Calls per second of all keys: 330,000 in nine days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a demo scenario does to one key: its use becomes `times` its mean.
+
+    usual: tokens per second of the key that is wanted as the victim
+    """
+
+    summary: str
+    family: str = "surge"
+    times: float = 1.0
+    usual: float = 0.0
+    mimic: bool = False
+
+
+PLANS = {
+    "surge": Plan("one key at twenty times its use", times=20.0, usual=40.0),
+    "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
+    "drift": Plan("one large key at four times its use, its requests like before", "drift", 4.0, 120.0, mimic=True),
+    "calm": Plan("no attack"),
+}
+"""Name of a demo scenario (`overdraw demo --scenario`) to its plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoWindow:
+    """Records in time order, all before `until` (epoch seconds); `live`: to be played at the demo's pace."""
+
+    until: float
+    live: bool
+    records: list[Timed]
+
+
+class DemoTraffic:
+    """Traffic up to `now`: iterate it for its windows, the history first (an hour each), then the live part.
+
+    live_start: end of the history, a multiple of five minutes
+    attacked: the attacked key, None in `calm`; attack_start: when it begins
+
+    The victim is the key whose usual tokens per second come nearest to what the plan wants, so that the alert needs
+    minutes of event time and not hours. No record is later than `now`. Raises InputError on an unknown scenario.
+
+    >>> demo = DemoTraffic(now=1_767_571_200.0)
+    >>> (demo.attack_start - demo.live_start) / 60, demo.live_start % 300
+    (15.0, 0.0)
+    """
+
+    def __init__(self, now: float, scenario: str = "surge", *, seed: int = 7, step_seconds: float = 30.0) -> None:
+        if scenario not in PLANS:
+            near = difflib.get_close_matches(scenario, PLANS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown demo scenario {scenario!r}: {hint}Known are {', '.join(PLANS)}")
+        self.now = now
+        self.plan = PLANS[scenario]
+        self.step_seconds = step_seconds
+        self.live_start = math.floor((now - LIVE_SECONDS) / GRID_SECONDS) * float(GRID_SECONDS)
+        self.attack_start = self.live_start + CALM_SECONDS
+        start = self.live_start - HISTORY_DAYS * 86_400
+        days = (now - start) / 86_400
+        calm = simulate("calm", seed=seed, keys=KEYS, days=days, rate=RATE, start=start, profile=STEADY)
+        self._strike = self._choose(calm)
+        self._run = calm if self._strike is None else calm.with_strikes([self._strike])
+
+    @property
+    def attacked(self) -> str | None:
+        """The attacked key's id."""
+        return None if self._strike is None else self._run.population.key_ids[self._strike.key]
+
+    @property
+    def labels(self) -> list[Label]:
+        """The attack's label; its sums are complete once the windows have been read."""
+        return self._run.labels
+
+    def _choose(self, calm: Simulation) -> Strike | None:
+        plan, p = self.plan, calm.population
+        if plan.times <= 1:
+            return None
+        (inputs, _), (outputs, _) = p.token_moments()
+        usual = p.rate * (inputs + outputs)
+        key = int(np.argmin(np.abs(np.log(usual / plan.usual))))
+        tokens = float(inputs[key] + outputs[key]) if plan.mimic else sum(STRANGER_TOKENS)
+        return Strike(
+            key=key,
+            family=plan.family,
+            start=self.attack_start,
+            end=self.now,
+            calls=(plan.times - 1) * float(usual[key]) / tokens,
+            intensity=plan.times,
+            mimic=plan.mimic,
+            curve="flat",
+            group=-1,
+            via="",
+        )
+
+    def __iter__(self) -> Iterator[DemoWindow]:
+        time = self._run.start
+        for hour in self._run:
+            end = min(time + 3600, self.now)
+            made = records(hour)
+            if time < self.live_start:
+                yield DemoWindow(end, False, made)
+            else:
+                yield from self._steps(time, end, made)
+            time = end
+
+    def _steps(self, time: float, end: float, made: list[Timed]) -> Iterator[DemoWindow]:
+        at = 0
+        while time < end:
+            time = min(time + self.step_seconds, end)
+            upto = bisect_left(made, time, lo=at, key=itemgetter(0))
+            yield DemoWindow(time, True, made[at:upto])
+            at = upto

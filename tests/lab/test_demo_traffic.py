@@ -1,0 +1,88 @@
+"""The demo's traffic: nine quiet days, a live hour up to now, an attack in it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from stream.gateways.errors import InputError
+from stream.gateways.overdraw import parse
+from stream.lab.demo_traffic import CALM_SECONDS, PLANS, DemoTraffic
+
+NOW = 1_790_000_123.4
+
+
+@pytest.fixture(scope="module", params=list(PLANS))
+def demo(request):
+    demo = DemoTraffic(NOW, request.param)
+    return request.param, demo, list(demo)
+
+
+def test_the_history_comes_first_and_ends_about_an_hour_before_now(demo) -> None:
+    _, traffic, windows = demo
+    live = [window.live for window in windows]
+    assert live == sorted(live)
+    history = [window for window in windows if not window.live]
+    assert history[-1].until == traffic.live_start
+    assert traffic.live_start % 300 == 0
+    assert 60 * 60 <= NOW - traffic.live_start <= 90 * 60
+    assert traffic.attack_start == traffic.live_start + CALM_SECONDS
+    assert windows[-1].until == NOW
+    assert sum(len(window.records) for window in windows) <= 400_000
+    steps = [b.until - a.until for a, b in pairwise([history[-1], *(w for w in windows if w.live)])]
+    assert all(0 < step <= 30 for step in steps)
+
+
+def test_records_are_in_order_in_their_window_and_never_later_than_now(demo) -> None:
+    _, _, windows = demo
+    last = 0.0
+    for window in windows:
+        for time, _, _ in window.records:
+            assert last <= time < window.until
+            last = time
+    calls, rejects = parse([(0, value, NOW) for window in windows for _, _, value in window.records[:20]])
+    assert rejects == []
+    assert 40 <= len({call.key_id for _, _, call in calls}) <= 60
+
+
+def test_only_the_attacked_key_goes_up_and_only_after_the_calm(demo) -> None:
+    name, traffic, windows = demo
+    usual: dict[str, float] = {}
+    attacked: dict[str, float] = {}
+    days = (traffic.attack_start - windows[0].until + 3600) / 86_400
+    for window in windows:
+        for time, key, value in window.records:
+            document = json.loads(value)
+            tokens = document.get("input_tokens", 0) + document.get("output_tokens", 0)
+            into = attacked if time >= traffic.attack_start else usual
+            into[key] = into.get(key, 0) + tokens
+    hours = (NOW - traffic.attack_start) / 3600
+    ratios = {key: (attacked.get(key, 0) / hours) / (total / days / 24) for key, total in usual.items()}
+    if name == "calm":
+        assert traffic.attacked is None
+        assert traffic.labels == []
+        assert max(ratios.values()) < 4
+        return
+    times = PLANS[name].times
+    assert max(ratios, key=ratios.__getitem__) == traffic.attacked
+    assert times * 0.6 < ratios.pop(traffic.attacked) < times * 1.6
+    assert max(ratios.values()) < 4
+    [label] = traffic.labels
+    assert label.key_id == traffic.attacked
+    assert label.attack_tokens > 500_000
+
+
+def test_the_same_now_gives_the_same_traffic_and_any_now_will_do() -> None:
+    first = [window.records for window in DemoTraffic(NOW)]
+    assert first == [window.records for window in DemoTraffic(NOW)]
+    for now in (NOW + 7 * 3600, NOW + 4 * 86_400):
+        demo = DemoTraffic(now)
+        assert demo.attack_start < now
+        assert demo.attacked is not None
+
+
+def test_an_unknown_scenario_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'drift'.*surge, leaked-key, drift, calm"):
+        DemoTraffic(NOW, "drifd")

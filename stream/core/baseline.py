@@ -47,9 +47,10 @@ def _per_bucket(per_hour: int) -> tuple[float, float]:
 class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     """River's EWMean with a rate for each value: quicker while young, slower while an incident is open.
 
-    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so.
+    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. Make one by
+    `at`: a fresh EWMean takes its first value as it is, whatever the rate.
 
-    >>> mean = AdaptiveMean(0.01)
+    >>> mean = AdaptiveMean.at(0.0, 0.01)
     >>> mean.learn(10.0, 1.0); mean.learn(20.0, 0.5); mean.get()
     15.0
     """

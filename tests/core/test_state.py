@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -15,8 +16,18 @@ from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
-from stream.core.state import MODEL, SHARD_KEY, SUMS, StateError, pack_model, pack_sums, summaries
-from stream.core.state import unpack_model, unpack_shard, unpack_sums
+from stream.core.state import (
+    MODEL,
+    SHARD_KEY,
+    SUMS,
+    StateError,
+    pack_model,
+    pack_sums,
+    summaries,
+    unpack_model,
+    unpack_shard,
+    unpack_sums,
+)
 from stream.events import Call
 from stream.settings import Settings
 
@@ -90,14 +101,14 @@ def test_packing_what_was_unpacked_gives_the_same_bytes():
 def test_a_newer_version_is_refused_with_what_to_do():
     name, value = BY_KIND[SHARD_KEY[:1]]
     newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "version": 2})
-    with pytest.raises(StateError, match="newer Overdraw .*run the newer version"):
+    with pytest.raises(StateError, match=r"newer Overdraw .*run the newer version"):
         shard().load([(name, newer)])
     for kind in (SUMS, MODEL):
         name, value = BY_KIND[kind]
         records = [(n, bytes([2]) + v[1:] if n == name else v) for n, v in RECORDS]
-        with pytest.raises(StateError, match="newer Overdraw"):
+        with pytest.raises(StateError, match=r"newer Overdraw"):
             shard().load(records)
-        with pytest.raises(StateError, match="newer Overdraw"):
+        with pytest.raises(StateError, match=r"newer Overdraw"):
             list(summaries(records))
 
 
@@ -147,14 +158,10 @@ def test_damaged_bytes_load_or_are_a_state_error(which, damage):
     bad = bytearray(value)
     for place, byte in damage:
         bad[int(place * len(bad))] = byte
-    try:
+    with contextlib.suppress(StateError):
         taken_up([(n, bytes(bad) if n == name else v) for n, v in RECORDS])
-    except StateError:
-        pass
-    try:
+    with contextlib.suppress(StateError):
         list(summaries([(n, bytes(bad) if n == name else v) for n, v in RECORDS]))
-    except StateError:
-        pass
 
 
 @given(junk=st.binary(max_size=300))

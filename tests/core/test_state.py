@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -100,7 +101,7 @@ def test_packing_what_was_unpacked_gives_the_same_bytes():
 def test_a_newer_version_is_refused_with_what_to_do():
     name, value = BY_KIND[SHARD_KEY[:1]]
     newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "version": 2})
-    with pytest.raises(StateError, match="newer Overdraw .*run the newer version"):
+    with pytest.raises(StateError, match=r"newer Overdraw .*run the newer version"):
         shard().load([(name, newer)])
     for kind in (SUMS, MODEL):
         name, value = BY_KIND[kind]
@@ -157,14 +158,11 @@ def test_damaged_bytes_load_or_are_a_state_error(which, damage):
     bad = bytearray(value)
     for place, byte in damage:
         bad[int(place * len(bad))] = byte
-    try:
-        taken_up([(n, bytes(bad) if n == name else v) for n, v in RECORDS])
-    except StateError:
-        pass
-    try:
-        list(summaries([(n, bytes(bad) if n == name else v) for n, v in RECORDS]))
-    except StateError:
-        pass
+    records = [(n, bytes(bad) if n == name else v) for n, v in RECORDS]
+    with suppress(StateError):
+        taken_up(records)
+    with suppress(StateError):
+        list(summaries(records))
 
 
 @given(junk=st.binary(max_size=300))

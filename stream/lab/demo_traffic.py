@@ -35,6 +35,7 @@ class Plan:
     """What a demo scenario does to one key: its use becomes `times` its mean.
 
     usual: tokens per second of the key that is wanted as the victim
+    live_seconds: event time from the end of the history to now
     """
 
     summary: str
@@ -42,12 +43,20 @@ class Plan:
     times: float = 1.0
     usual: float = 0.0
     mimic: bool = False
+    live_seconds: float = LIVE_SECONDS
 
 
 PLANS = {
     "surge": Plan("one key at twenty times its use", times=20.0, usual=40.0),
     "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
-    "drift": Plan("one large key at four times its use, its requests like before", "drift", 4.0, 120.0, mimic=True),
+    "drift": Plan(
+        "one large key at five times its use for two days, its requests like before",
+        "drift",
+        5.0,
+        120.0,
+        mimic=True,
+        live_seconds=2 * 86_400.0,
+    ),
     "calm": Plan("no attack"),
 }
 """Name of a demo scenario (`overdraw demo --scenario`) to its plan."""
@@ -84,7 +93,7 @@ class DemoTraffic:
         self.now = now
         self.plan = PLANS[scenario]
         self.step_seconds = step_seconds
-        self.live_start = math.floor((now - LIVE_SECONDS) / GRID_SECONDS) * float(GRID_SECONDS)
+        self.live_start = math.floor((now - self.plan.live_seconds) / GRID_SECONDS) * float(GRID_SECONDS)
         self.attack_start = self.live_start + CALM_SECONDS
         start = self.live_start - HISTORY_DAYS * 86_400
         days = (now - start) / 86_400

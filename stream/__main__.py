@@ -48,9 +48,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit 0 done, 1 found what it was asked to fail on, 2 bad usage or input, 3 no service."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # without its standalone mode click hands an Exit's code back instead of ending
+        sys.exit(cli.main(standalone_mode=False))
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 SCHEMA_VERSION = 1
 MAX_SUMMARY_ID = 64
@@ -28,8 +28,17 @@ def rfc3339(seconds: float) -> str:
     return moment.isoformat(timespec=spec).replace("+00:00", "Z")
 
 
-Moment = Annotated[float, PlainSerializer(rfc3339, return_type=str, when_used="json")]
-"""Epoch seconds inside, RFC 3339 in JSON."""
+def _seconds(value: object) -> object:
+    """Epoch seconds of what `rfc3339` wrote; anything else is left to pydantic."""
+    return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else value
+
+
+Moment = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=float),
+    PlainSerializer(rfc3339, return_type=str, when_used="json"),
+]
+"""Epoch seconds inside, RFC 3339 in JSON; what was written is read back."""
 
 
 class _Frozen(BaseModel):

@@ -47,9 +47,10 @@ def _per_bucket(per_hour: int) -> tuple[float, float]:
 class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     """River's EWMean with a rate for each value: quicker while young, slower while an incident is open.
 
-    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so.
+    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. Make one by
+    `at`: a fresh EWMean takes its first value as it is, whatever the rate.
 
-    >>> mean = AdaptiveMean(0.01)
+    >>> mean = AdaptiveMean.at(0.0, 0.01)
     >>> mean.learn(10.0, 1.0); mean.learn(20.0, 0.5); mean.get()
     15.0
     """
@@ -80,8 +81,8 @@ class Baseline:
     """
 
     __slots__ = (
-        "age", "calendar", "call_input", "call_tokens", "fast", "hour_last_week", "hour_sum", "level", "slow", "visits",
-        "week",
+        "active", "age", "calendar", "call_input", "call_tokens", "fast", "hour_last_week", "hour_sum", "level", "slow",
+        "visits", "week",
     )  # fmt: skip
 
     def __init__(self, calendar: Calendar) -> None:
@@ -93,7 +94,7 @@ class Baseline:
         self.level = AdaptiveMean.at(0.0, 1 / (LEVEL_DAYS * calendar.per_day))
         self.call_tokens = AdaptiveMean.at(0.0, CALL_RATE)
         self.call_input = AdaptiveMean.at(0.0, CALL_RATE)
-        self.age = 0
+        self.age = self.active = 0
         self.hour_sum = 0.0
         self.hour_last_week = -1.0
 
@@ -139,17 +140,18 @@ class Baseline:
         fast_rate, slow_rate = _per_bucket(per_hour)
         seen = self.visits[slot]
         if seen < 12 * per_hour and seen < 255:
+            # a young slot is the mean of what it has seen; it must not learn an attack any quicker than an old one
             self.visits[slot] = seen + 1
-            first = 1.0 / (seen + 1)
-            fast_rate = max(first, fast_rate * rate)
-            slow_rate = max(first, slow_rate * rate)
-        else:
+            fast_rate = max(1.0 / (seen + 1), fast_rate)
+            slow_rate = max(1.0 / (seen + 1), slow_rate)
+        if warm:
             fast_rate *= rate
             slow_rate *= rate
         self.fast[slot] += fast_rate * (lesson - self.fast[slot])
         self.slow[slot] += slow_rate * (lesson - self.slow[slot])
         self.level.learn(lesson, max(1.0 / age, self.level.fading_factor) * (rate if warm else 1.0))
         if calls:
+            self.active += 1
             call_rate = max(CALL_RATE, 1.0 / (age + 1)) * (rate if warm else 1.0)
             if usual == 0.0:
                 call_rate = 1.0

@@ -10,11 +10,12 @@ from stream.core.baseline import INCIDENT_RATE, Baseline, cap_of
 from stream.core.channels import CHANNELS, Channel
 from stream.core.channels.base import Evidence
 from stream.core.incidents import Incident
-from stream.core.residuals import Residuals
+from stream.core.residuals import PRIOR_SCALE, Residuals
 from stream.core.rules import WARM_DAYS, Rules
 
 MAX_LOG_RATIO = 30.0
 DORMANT_DAYS = 28
+LEAST_ACTIVE_SHARE = 0.01
 
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""
@@ -124,7 +125,8 @@ class KeyState:
 
         A key that has been silent for DORMANT_DAYS is begun anew: its habits are forgotten, its lifetime sums are not.
         """
-        if limit - self.next_bucket > DORMANT_DAYS * self.rules.calendar.per_day and not self.open:
+        silent = limit - self.next_bucket
+        if silent > DORMANT_DAYS * self.rules.calendar.per_day and min(self.open, default=limit) >= limit:
             self._begin(limit)
         while self.next_bucket < limit and self.next_bucket not in self.open:
             if not self.skip(skips):
@@ -191,11 +193,12 @@ class KeyState:
         self.score = 0.0
         if (sums is not None or incident is not None) and baseline.age > WARM_DAYS * calendar.per_day:
             self._judge(verdict)
-        alarm = incident is not None or verdict.anomalous
+        # what is not yet an incident may become one: it is learned slowly too
+        alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score
         lasting = incident is not None and bucket - incident.started > rules.accept_buckets
         baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
         for channel in self.channels:
-            if alarm:
+            if incident is not None or verdict.anomalous:
                 channel.forget_day()
             elif baseline.age > WARM_DAYS * calendar.per_day:
                 channel.learn(residuals, bucket)
@@ -204,6 +207,17 @@ class KeyState:
         self.last_tokens, self.last_expected, self.last_upper = tokens, fast, verdict.upper
         self._pass(bucket, limit)
         return verdict
+
+    def trust(self) -> float:
+        """How much the key's evidence counts: less while it is young, if it is used now and then, or if it is restless.
+
+        Most false alerts on real traffic come from few keys that are used a tenth of the time, and from restless ones;
+        with this factor one threshold serves them and steady keys alike.
+        """
+        baseline, variance = self.baseline, self.residuals.variance
+        share = baseline.active / baseline.age if baseline.age else 0.0
+        restless = math.sqrt(variance[2] * variance[3]) / (PRIOR_SCALE[2] * PRIOR_SCALE[3])
+        return self.rules.maturity(self.active_days) * math.sqrt(max(share, LEAST_ACTIVE_SHARE) / restless)
 
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which the key would reach `score`."""
@@ -215,7 +229,7 @@ class KeyState:
             for horizon, law in zip(channel.horizons, channel.laws, strict=True)
             if horizon == h
         )
-        z = law.raw(score / self.rules.maturity(self.active_days))
+        z = law.raw(score / self.trust())
         log_ratio = min(residuals.mean[h] + z * math.sqrt(residuals.variance[h]), MAX_LOG_RATIO)
         offset = self._offset(h)
         return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * horizons.buckets[h]
@@ -226,12 +240,12 @@ class KeyState:
 
     def _judge(self, verdict: Verdict) -> None:
         rules = self.rules
-        maturity = rules.maturity(self.active_days)
+        trust = self.trust()
         for channel in self.channels:
             evidence = channel.score(self.residuals, rules.gate)
             if evidence is not None:
                 verdict.findings.append(evidence)
-                verdict.score = max(verdict.score, maturity * evidence.score)
+                verdict.score = max(verdict.score, trust * evidence.score)
         self.score = verdict.score
         sums = verdict.sums
         plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
@@ -281,7 +295,7 @@ class KeyState:
         due = decay * due + gain * expected
         scale = max(residuals.variance[0], 1.5 * residuals.slot_scale[calendar.slots(index)[0]])
         law = self.channels[0].laws[0]
-        z = law.raw(rules.open_score / rules.maturity(self.active_days))
+        z = law.raw(rules.open_score / self.trust())
         log_ratio = min(residuals.mean[0] + z * math.sqrt(scale), MAX_LOG_RATIO)
         offset = self._offset(0)
         wanted = (due + offset) * math.exp(log_ratio) - offset

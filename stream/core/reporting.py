@@ -55,7 +55,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
     _add(key, incident, verdict)
     known = set(incident.channels)
     for finding in verdict.findings:
-        if finding.score * rules.maturity(key.active_days) >= rules.open_score or finding.channel in known:
+        if finding.score * key.trust() >= rules.open_score or finding.channel in known:
             incident.channels[finding.channel] = max(finding.z, incident.channels.get(finding.channel, -math.inf))
     if verdict.score > incident.score:
         strongest = max(verdict.findings, key=lambda finding: finding.score)
@@ -81,7 +81,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
 def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quality: DataQuality) -> Alert | None:
     """An alert inside a bucket, as soon as its sums are over the whole bucket's threshold; None if one is open.
 
-    `at` is the shard's newest event time; `bucket` must be the oldest that is open, so that an incident's start cannot
+    `at` is the shard's present; `bucket` must be the oldest that is open, so that an incident's start cannot
     depend on the order of records. The bucket's own sums enter the incident, and its severity, when it closes.
     """
     bucket.early = True
@@ -93,7 +93,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     bucket_seconds = rules.settings.bucket_seconds
     tokens = float(bucket.input_tokens + bucket.output_tokens)
     expected = bucket.plan[EXPECTED]
-    z = key.channels[0].laws[0].raw(rules.open_score / rules.maturity(key.active_days))
+    z = key.channels[0].laws[0].raw(rules.open_score / key.trust())
     incident = key.incident = Incident(
         kind="surge",
         started=bucket.index,
@@ -135,7 +135,7 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         z=key.residuals.z[0],
         horizon=HORIZONS[0],
     )
-    strong = [f for f in verdict.findings if f.score * rules.maturity(key.active_days) >= rules.open_score]
+    strong = [f for f in verdict.findings if f.score * key.trust() >= rules.open_score]
     if strong:
         strongest = max(strong, key=lambda finding: finding.score)
         incident.kind, incident.z = strongest.channel, strongest.z

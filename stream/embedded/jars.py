@@ -129,7 +129,9 @@ _SAY_AGAIN = "run the same command again; if it stays, report it with the versio
 
 
 def _no_download(error: Exception) -> BrokerError:
-    cause = re.sub(r"//[^/@\s]*@", "//***@", str(error) or type(error).__name__)[:400]
+    # requests and urllib3 wrap the reason twice
+    reason = getattr(error.args[0], "reason", error) if error.args else error
+    cause = re.sub(r"//[^/@\s]*@", "//***@", str(reason) or type(error).__name__)[:400]
     return BrokerError(
         f"cannot download Apache Kafka {KAFKA_VERSION}: {cause}. Check the network and HTTPS_PROXY, or name a mirror "
         "of Maven Central under [repositories] in jgo's configuration file, then run the same command again; or point "

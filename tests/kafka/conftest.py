@@ -12,6 +12,7 @@ from stream.broker import EmbeddedKafka
 from stream.settings import Settings, load_settings
 
 HERE = Path(__file__).parent
+CACHE = load_settings().data_dir
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[EmbeddedKafka]:
     """The session's broker: leave it running; a test that stops or kills one makes its own."""
-    with EmbeddedKafka() as broker:
+    with EmbeddedKafka(cache_dir=CACHE) as broker:
         yield broker
 
 
@@ -49,3 +50,9 @@ def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
         },
         environ={},
     )
+
+
+@pytest.fixture(autouse=True)
+def _shared_jars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One download for all tests and the commands that they run, wherever the developer keeps it."""
+    monkeypatch.setenv("OVERDRAW_DATA_DIR", CACHE)

@@ -1,0 +1,68 @@
+"""`overdraw check`: whether everything is there that a worker needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.cli.common import FOUND, UNREACHABLE, settings_from, settings_options
+from stream.cli.topics import quiet_client
+
+if TYPE_CHECKING:
+    from stream.worker.inspection import Finding
+
+COLOURS = {"ok": "green", "hint": "yellow", "problem": "red"}
+
+
+@click.command("check")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, findings, settings (secrets left out).")
+@settings_options
+def command(as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
+    """Check settings, broker, topics, rights and retention, and say how to mend what is wrong.
+
+    \b
+    Example:
+      overdraw check
+      overdraw check --set broker=kafka:9092 --json
+
+    Exit: 0 all is well (hints included), 1 a problem was found, 2 a wrong setting, 3 no broker.
+    """
+    from stream.worker.cluster import BrokerUnreachable
+    from stream.worker.inspection import Finding, cluster_findings, settings_findings, shown_settings
+
+    settings = settings_from(assignments, config)
+    quiet_client()
+    findings = settings_findings(settings)
+    code = 0
+    try:
+        findings += asyncio.run(cluster_findings(settings))
+    except BrokerUnreachable as error:
+        text, _, remedy = str(error).partition(": ")
+        findings.append(Finding("problem", "broker", text, remedy))
+        code = UNREACHABLE
+    else:
+        code = FOUND if any(finding.level == "problem" for finding in findings) else 0
+    if as_json:
+        report = {
+            "ok": code == 0,
+            "findings": [asdict(finding) for finding in findings],
+            "settings": shown_settings(settings),
+        }
+        click.echo(json.dumps(report))
+    else:
+        for finding in findings:
+            click.echo(_line(finding))
+    sys.stdout.flush()
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _line(finding: Finding) -> str:
+    word = click.style(f"{finding.level:<8}", fg=COLOURS[finding.level])
+    remedy = f"\n{'':9}→ {finding.remedy}" if finding.remedy else ""
+    return f"{word} {finding.subject}: {finding.text}{remedy}"

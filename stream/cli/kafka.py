@@ -1,0 +1,105 @@
+"""What the commands that talk to Kafka share: one line for a broker that is not there, and Faust's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stream.alerts import printable
+from stream.cli.common import BadInput, Unreachable
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+    from stream.worker.topics import Problem
+
+
+def no_broker(settings: Settings) -> Unreachable:
+    """The one line for a broker that does not answer."""
+    return Unreachable(
+        f"no Kafka broker answers at {settings.broker}: start it (`overdraw broker`), or set broker (OVERDRAW_BROKER)"
+    )
+
+
+@asynccontextmanager
+async def reachable(settings: Settings) -> AsyncIterator[None]:
+    """Turn Kafka's failures within the block into one line and exit 3; raises Unreachable."""
+    from aiokafka.errors import KafkaConnectionError, KafkaError
+
+    try:
+        with quiet():
+            yield
+    except KafkaConnectionError as error:
+        raise no_broker(settings) from error
+    except (KafkaError, TimeoutError) as error:
+        text = printable(f"{type(error).__name__}: {error}", 200)
+        raise Unreachable(f"the broker at {settings.broker} refused: {text}") from error
+
+
+async def partitions_of(settings: Settings, topic: str) -> int:
+    """How many partitions a topic has. Raises KafkaError, and BadInput if there is no such topic."""
+    from aiokafka import AIOKafkaConsumer
+
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=settings.broker)
+    try:
+        await consumer.start()
+        known = await consumer._client.fetch_all_metadata()
+        partitions = known.partitions_for_topic(topic)
+    finally:
+        await consumer.stop()
+    if not partitions:
+        raise BadInput(f"there is no topic {topic} at {settings.broker}: run `overdraw topics create`")
+    return len(partitions)
+
+
+def prepare(settings: Settings, *, create: bool) -> None:
+    """See that a worker can start: its HTTP server may be open to others, and its topics are as they must be.
+
+    Raises SettingsError, Unreachable, or BadInput with every problem and its remedy.
+    """
+    from stream.worker.topics import BrokerUnreachable, TopicError, check_topics, create_topics
+    from stream.worker.web import check_web
+
+    async def look() -> list[Problem]:
+        made = await create_topics(settings) if create else []
+        for name in made:
+            click.echo(f"created topic {name} ({settings.partitions} partitions)", err=True)
+        return await check_topics(settings)
+
+    check_web(settings)
+    with quiet():
+        try:
+            problems = asyncio.run(look())
+        except BrokerUnreachable as error:
+            raise Unreachable(str(error)) from error
+        except TopicError as error:
+            raise BadInput(str(error)) from error
+    if problems:
+        missing = any(problem.code == "missing_topic" for problem in problems)
+        hint = ", or start with `overdraw worker --create-topics`" if missing else ""
+        raise BadInput("; ".join(map(str, problems)) + hint)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without aiokafka's own lines: its errors are ours to tell."""
+    logger = logging.getLogger("aiokafka")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def run_faust(settings: Settings, arguments: Sequence[str]) -> None:
+    """Run Faust's command line on our app; ends the process."""
+    from faust.cli.faust import cli
+
+    from stream.worker.app import build_app
+
+    cli.main(args=list(arguments), app=build_app(settings), prog_name="overdraw faust", standalone_mode=False)

@@ -1,0 +1,108 @@
+"""`overdraw topics create|check`: the detector's topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.cli.common import FOUND, Unreachable, settings_from, settings_options
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+    from stream.worker.topics import Problem
+
+
+def quiet_client() -> None:
+    """Keep aiokafka's own log lines off the terminal: our errors say the same, and what to do."""
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+
+
+@click.group("topics")
+def command() -> None:
+    """Make the detector's topics, or say what is wrong with them.
+
+    \b
+    Example:
+      overdraw topics create --set partitions=16
+      overdraw topics check --json
+    """
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: created, existing, problems.")
+@settings_options
+def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
+    """Make the topics that are missing; those that are there are checked, and left alone.
+
+    \b
+    Example:
+      overdraw topics create --set broker=kafka:9092 --set replication=3
+    """
+    from stream.worker.topics import BrokerUnreachable, TopicError, check_topics, create_topics, plan
+
+    settings = settings_from(assignments, config)
+    quiet_client()
+
+    async def run() -> tuple[list[str], list[Problem]]:
+        return await create_topics(settings), await check_topics(settings)
+
+    try:
+        made, problems = asyncio.run(run())
+    except BrokerUnreachable as error:
+        raise Unreachable(str(error)) from error
+    except TopicError as error:
+        raise click.ClickException(str(error)) from error
+    kept = [topic.name for topic in plan(settings) if topic.name not in made]
+    if as_json:
+        report = {"created": made, "existing": kept, "problems": [asdict(problem) for problem in problems]}
+        click.echo(json.dumps(report))
+    else:
+        for name in made:
+            click.echo(f"created  {name} ({settings.partitions} partitions)")
+        for name in kept:
+            click.echo(f"existing {name}")
+        _show(problems)
+    if problems:
+        raise click.exceptions.Exit(FOUND)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: problems.")
+@settings_options
+def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
+    """Say what is wrong with the topics, and how to mend it; exit 1 if anything is.
+
+    \b
+    Example:
+      overdraw topics check --set partitions=16
+    """
+    from stream.worker.topics import BrokerUnreachable, check_topics
+
+    settings = settings_from(assignments, config)
+    quiet_client()
+    try:
+        problems = asyncio.run(check_topics(settings))
+    except BrokerUnreachable as error:
+        raise Unreachable(str(error)) from error
+    if as_json:
+        click.echo(json.dumps({"problems": [asdict(problem) for problem in problems]}))
+    elif problems:
+        _show(problems)
+    else:
+        click.echo(f"ok       all topics are there, with {_partitions(settings)}")
+    if problems:
+        raise click.exceptions.Exit(FOUND)
+
+
+def _partitions(settings: Settings) -> str:
+    return f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
+
+
+def _show(problems: list[Problem]) -> None:
+    for problem in problems:
+        click.echo(f"problem  {problem}")

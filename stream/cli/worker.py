@@ -1,0 +1,34 @@
+"""`overdraw worker`: the live detector."""
+
+from __future__ import annotations
+
+import click
+
+from stream.cli.common import settings_from, settings_options
+
+
+@click.command(
+    "worker",
+    help="""Run the live detector until SIGTERM or Ctrl-C; a second one ends it at once.
+
+\b
+  overdraw worker --create-topics
+  OVERDRAW_INSTANCE_ID=worker-0 overdraw worker --set broker=kafka:9092
+  overdraw worker -- --loglevel debug
+
+Run as many as there are cores to spare: they share the partitions of the source topic. What comes after `--` goes to
+Faust's own worker. Exit: 0 stopped, 2 wrong settings or topics, 3 no broker, 70 a newer process has our instance_id,
+75 stuck (start it again).""",
+)
+@click.option("--create-topics", is_flag=True, help="Create the topics that are missing, instead of refusing to start.")
+@settings_options
+@click.argument("faust_options", nargs=-1, type=click.UNPROCESSED)
+def command(
+    create_topics: bool, faust_options: tuple[str, ...], assignments: tuple[str, ...], config: str | None
+) -> None:
+    """Check, then run."""
+    settings = settings_from(assignments, config)
+    from stream.cli.kafka import prepare, run_faust
+
+    prepare(settings, create=create_topics)
+    run_faust(settings, ["--quiet", "worker", "--without-web", *faust_options])

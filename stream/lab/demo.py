@@ -1,0 +1,271 @@
+"""The whole of Overdraw on one machine, in a minute: embedded Kafka, simulated traffic, a worker, the alert."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer
+
+from stream.alerts import Alert
+from stream.broker import EmbeddedKafka
+from stream.lab.demo_traffic import DemoTraffic
+from stream.lab.produce import Producer
+from stream.settings import Settings
+from stream.worker.topics import create_topics
+
+SPEED = 90.0
+"""Event seconds per second of the live part: an hour in three quarters of a minute."""
+WORKER_START_SECONDS = 60.0
+CATCH_UP_SECONDS = 180.0
+STOP_SECONDS = 12.0
+POLL_SECONDS = 0.5
+KEYS_SHOWN = 8
+LAST_LINES = 12
+AFTER_SECONDS = 3.0
+"""How long after the last call the demo still waits for an alert."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Story:
+    """What the demo has to show at a moment; the screen reads it, the demo writes it."""
+
+    scenario: str
+    summary: str
+    stage: str = "starting"
+    broker: str = ""
+    web: str = ""
+    sent: int = 0
+    learned: int = 0
+    event_time: float = 0.0
+    live: bool = False
+    attacked: str | None = None
+    attack_start: float = 0.0
+    ready_at: float = 0.0
+    found_after: float | None = None
+    keys: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+
+
+class Screen(Protocol):
+    """Where the story is told."""
+
+    def stage(self, story: Story) -> None:
+        """A new stage has begun."""
+
+    def alert(self, story: Story, alert: Alert) -> None:
+        """An alert has arrived."""
+
+    def tick(self, story: Story) -> None:
+        """Some time has passed."""
+
+
+class Demo:
+    """One run of the demo. `run` returns True if the attack was found, or in `calm` if nothing was.
+
+    seconds: the run ends after that long, counted from the ready broker; None: when the traffic has been played, or
+    with `stay` not before it is cancelled
+    """
+
+    def __init__(self, settings: Settings, scenario: str, seconds: float | None, stay: bool, screen: Screen) -> None:
+        self._base, self._seconds, self._stay, self._screen = settings, seconds, stay, screen
+        plan = DemoTraffic(time.time(), scenario).plan
+        self.story = Story(scenario, plan.summary)
+
+    def _enter(self, stage: str) -> None:
+        self.story.stage = stage
+        self._screen.stage(self.story)
+
+    async def run(self) -> bool:
+        """Boot, play, watch, clean up. Raises DemoError, or BrokerError if Kafka cannot be started."""
+        story = self.story
+        self._enter("starting Kafka (the first time, 45 MB are downloaded)")
+        kafka = EmbeddedKafka(cache_dir=self._base.data_dir)
+        try:
+            await asyncio.to_thread(kafka.start)
+            story.broker, story.ready_at = kafka.bootstrap, time.monotonic()
+            port = self._base.web_port if "web_port" in self._base.model_fields_set else _free_port()
+            story.web = f"http://127.0.0.1:{port}"
+            settings = self._base.model_copy(
+                update={"broker": kafka.bootstrap, "web_host": "127.0.0.1", "web_port": port, "web_token": None}
+            )
+            await create_topics(settings)
+            self._enter("starting the worker")
+            async with _worker(settings) as (process, log):
+                await self._play(settings, process, log)
+        finally:
+            await asyncio.to_thread(kafka.close)
+        opened = [alert for alert in story.alerts if alert.status == "opened"]
+        return story.found_after is not None if story.attacked is not None else not opened
+
+    async def _play(self, settings: Settings, process: asyncio.subprocess.Process, log: Path) -> None:
+        """Everything that runs at once; ends with the traffic, the time, the worker's death, or a cancellation."""
+        tasks = [
+            asyncio.create_task(self._drive(settings)),
+            asyncio.create_task(self._watch_alerts(settings)),
+            asyncio.create_task(self._watch_keys()),
+            asyncio.create_task(_death(process, log)),
+        ]
+        if self._seconds is not None:
+            left = self._seconds - (time.monotonic() - self.story.ready_at)
+            tasks.append(asyncio.create_task(asyncio.sleep(max(0.0, left))))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _drive(self, settings: Settings) -> None:
+        """History as fast as it goes, then the live part at SPEED."""
+        story = self.story
+        loop = asyncio.get_running_loop()
+        await self._until(lambda: self._ready(story.web), WORKER_START_SECONDS, "the worker is not ready")
+        self._enter("nine days of history, as fast as they go")
+        traffic = DemoTraffic(time.time(), story.scenario)
+        story.attacked, story.attack_start = traffic.attacked, traffic.attack_start
+        begin = 0.0
+        async with Producer(settings) as producer:
+            windows = iter(traffic)
+            while (window := await asyncio.to_thread(next, windows, None)) is not None:
+                if window.live and not story.live:
+                    await producer.flush()
+                    self._enter("the detector learns from the history")
+                    await self._until(self._caught_up, CATCH_UP_SECONDS, "the worker does not catch up")
+                    story.live, begin = True, loop.time()
+                    self._enter(f"live traffic, {SPEED:.0f} times as fast as the clock")
+                if window.live:
+                    due = begin + (window.until - traffic.live_start) / SPEED
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+                await producer.send(window.records)
+                if window.live:
+                    await producer.flush()
+                story.sent += len(window.records)
+                story.event_time = window.until
+        self._enter("the traffic has been played")
+        await asyncio.sleep(AFTER_SECONDS)
+        if self._stay or self._seconds is not None:
+            await asyncio.Event().wait()
+
+    async def _caught_up(self) -> bool:
+        return self.story.learned >= self.story.sent
+
+    async def _until(self, condition: Any, seconds: float, complaint: str) -> None:
+        """Poll until `condition()` holds; DemoError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not await condition():
+            if time.monotonic() > deadline:
+                raise DemoError(f"{complaint} after {seconds:.0f} s: is the machine very busy?")
+            await asyncio.sleep(0.1)
+
+    @staticmethod
+    async def _ready(web: str) -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{web}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def _watch_alerts(self, settings: Settings) -> None:
+        consumer = AIOKafkaConsumer(
+            settings.alert_topic,
+            bootstrap_servers=settings.broker,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            async for record in consumer:
+                self._take(Alert.model_validate_json(record.value))
+        finally:
+            await consumer.stop()
+
+    def _take(self, alert: Alert) -> None:
+        story = self.story
+        story.alerts.append(alert)
+        hit = alert.status == "opened" and alert.entity.id == story.attacked
+        if hit and story.found_after is None and alert.detected_at >= story.attack_start:
+            story.found_after = time.monotonic() - story.ready_at
+        self._screen.alert(story, alert)
+
+    async def _watch_keys(self) -> None:
+        """The worker's own page of its busiest keys, and how many events it has applied."""
+        story = self.story
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
+                    async with session.get(f"{story.web}/api/keys?top={KEYS_SHOWN}") as answer:
+                        story.keys = (await answer.json())["keys"]
+                    async with session.get(f"{story.web}/metrics") as answer:
+                        story.learned = _applied(await answer.text())
+                self._screen.tick(story)
+                await asyncio.sleep(POLL_SECONDS)
+
+
+def _applied(metrics: str) -> int:
+    """Events that the worker has dealt with, whatever became of them."""
+    values = (line.rsplit(" ", 1)[1] for line in metrics.splitlines() if line.startswith("overdraw_events_total{"))
+    return int(sum(float(value) for value in values))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _death(process: asyncio.subprocess.Process, log: Path) -> None:
+    """Ends, with what the worker said last, when the worker ends."""
+    code = await process.wait()
+    said = await asyncio.to_thread(log.read_text, "utf-8", "replace")
+    lines = deque(said.splitlines(), maxlen=LAST_LINES)
+    raise DemoError(f"the worker ended with exit code {code}:\n" + "\n".join(lines))
+
+
+@contextlib.asynccontextmanager
+async def _worker(settings: Settings) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
+    """A worker process of its own, told its settings by its environment; stopped at the end."""
+    values = settings.model_dump(mode="json", exclude={"web_token", "instance_id"}, exclude_none=True)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_")}
+    environ |= {f"OVERDRAW_{name.upper()}": str(value) for name, value in values.items()}
+    environ["OVERDRAW_INSTANCE_ID"] = "demo"
+    with tempfile.TemporaryDirectory(prefix="overdraw-demo-") as folder:
+        log = Path(folder) / "worker.log"
+        with log.open("wb") as out:
+            process = await _spawn(environ, out)
+        try:
+            yield process, log
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+
+
+async def _spawn(environ: dict[str, str], out: IO[bytes]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stream", "worker", env=environ, stdout=out, stderr=out, stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip

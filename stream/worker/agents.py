@@ -1,0 +1,83 @@
+"""The loop: every chunk goes to its partition's shard, in order and in slices, and is acknowledged once written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from stream.worker.live import LiveShard
+from stream.worker.shards import Shards
+from stream.worker.tools import line_of
+from stream.worker.transport import Chunk
+
+SLICE_RECORDS = 500
+"""Some 5 ms of work; between slices flushes, heartbeats and HTTP have their turn."""
+MAX_UNFLUSHED = 200_000
+"""Records of a shard that may wait for their transaction; beyond it the intake waits for the journal."""
+WAIT_SECONDS = 0.02
+
+log = logging.getLogger(__name__)
+
+
+def add_agent(app: Any, topic: Any, intake: Intake) -> None:
+    """Give the Faust app its one agent."""
+
+    async def detect(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await intake.take(event)
+
+    app.agent(topic, name="detect")(detect)
+
+
+class Intake:
+    """Applies chunks to shards. `clock` gives epoch seconds."""
+
+    def __init__(self, shards: Shards, clock: Callable[[], float] = time.time) -> None:
+        self._shards = shards
+        self._clock = clock
+
+    async def take(self, event: Any) -> None:
+        """Apply one chunk. Nothing escapes but a cancel: Faust would restart the agent and go on behind the failure."""
+        shard = self._shards.ready(event.message.partition)
+        if shard is None:  # not taken over yet, or dropped: it is read again
+            event.ack()
+            return
+        try:
+            await self._apply(shard, event.value)
+        except Exception as error:
+            log.error(
+                "partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error
+            )
+            self._shards.drop(shard, line_of(error))
+        if not shard.live:
+            event.ack()
+            return
+        shard.acknowledge_later(event)
+        while shard.live and shard.unflushed > MAX_UNFLUSHED:  # noqa: ASYNC110 - a flush, a drop or a revocation ends it
+            await asyncio.sleep(WAIT_SECONDS)
+
+    async def _apply(self, shard: LiveShard, chunk: Chunk) -> None:
+        take = shard.sequencer.take(chunk.begin, chunk[0].offset, chunk[-1].offset, time.monotonic())
+        if take.seek is not None:
+            self._shards.rewind(shard)
+        if take.skipped:
+            self._shards.passed_over(shard, take.skipped)
+        if take.start is None:
+            return
+        for records in slices(chunk, take.start):
+            async with shard.turn:
+                if not shard.live:
+                    return
+                shard.apply(records, self._clock())
+            await asyncio.sleep(0)
+
+
+def slices(records: Sequence[Any], start: int, size: int = SLICE_RECORDS) -> Iterator[Sequence[Any]]:
+    """Records from offset `start` on, in slices."""
+    if records[0].offset < start:
+        records = [record for record in records if record.offset >= start]
+    for first in range(0, len(records), size):
+        yield records[first : first + size]

@@ -1,0 +1,171 @@
+"""`build_app`: the Faust app with its one source topic, the shards, the monitor, the metrics and the HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from prometheus_client import CollectorRegistry
+
+from stream.core.shard import Shard
+from stream.partition import partition_of
+from stream.settings import Settings
+from stream.worker.agents import Intake, add_agent
+from stream.worker.group import FaustGroup
+from stream.worker.live_metrics import LiveCollector
+from stream.worker.metrics import Metrics
+from stream.worker.monitor import Monitor
+from stream.worker.process import Exit, calm_the_collector, worker_class
+from stream.worker.shards import Shards
+from stream.worker.tools import Tools
+from stream.worker.transport import install
+from stream.worker.web import Web, check_web
+
+REBALANCE_SECONDS = 30.0
+REQUEST_SECONDS = 40.0
+HEARTBEAT_SECONDS = 2.0
+BUFFERED_CHUNKS = 16
+FETCH_BYTES = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+class _Boot(BootStrategy):
+    """Without Faust's web server: it binds to all interfaces, and its command line switches it on."""
+
+    enable_web = False
+
+
+class DetectorApp(faust.App):
+    """A Faust app that runs the detector beside its own services; made by `build_app`."""
+
+    logger = logging.getLogger("faust.app")
+    BootStrategy = _Boot
+    detector: Detector
+
+    def _create_directories(self) -> None:
+        """None: all state is in Kafka."""
+
+    async def on_first_start(self) -> None:
+        """HTTP and the watchdog come first: they tell why the rest does not."""
+        await super().on_first_start()
+        await self.detector.start()
+
+    async def on_stop(self) -> None:
+        """Write and close everything while the consumer still lives, then let Faust stop."""
+        await self.detector.stop()
+        await super().on_stop()
+
+
+class Detector:
+    """Everything of a worker that is not Faust's: its parts, and their start and stop."""
+
+    def __init__(self, app: Any, settings: Settings, core: Callable[[int], Shard], ending: Exit) -> None:
+        self.settings = settings
+        self.ending = ending
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.group = FaustGroup(app, settings.source_topic)
+        tools = Tools(
+            settings,
+            self.group,
+            self.metrics,
+            core=core,
+            die=ending.die,
+            heartbeat_seconds=app.conf.broker_heartbeat_interval,
+        )
+        self.shards = Shards(tools)
+        self.monitor = Monitor(tools, self.shards)
+        self.registry.register(LiveCollector(self.shards, self.monitor))
+        self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start what runs beside the agent."""
+        calm_the_collector()
+        await self.web.start()
+        self._tasks = [asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run)]
+
+    async def _guard(self, work: Callable[[], Any]) -> None:
+        """The flushes and the watchdog must not end unseen."""
+        try:
+            await work()
+        except Exception as error:
+            log.critical("%s failed", work.__qualname__, exc_info=error)
+            self.ending.at_once(1)
+
+    async def stop(self) -> None:
+        """Flush, close and leave, within the limit that `Exit` sets."""
+        self.ending.arm()
+        written = await self.shards.stop()
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.web.stop()
+        self.ending.closed()
+        log.info("stopped: %s", "all that was applied is written" if written else "the rest is read again next time")
+
+
+def build_app(
+    settings: Settings, *, core: Callable[[int], Shard] | None = None, ending: Exit | None = None
+) -> DetectorApp:
+    """The worker's Faust app; its `detector` holds the parts.
+
+    core: makes the shard of a partition; None: the real one
+    ending: how the process ends; tests hand in one that does not
+
+    Raises SettingsError if the HTTP server would be open to others without a token.
+    """
+    check_web(settings)
+    ending = ending or Exit()
+    members: dict[str, Any] = {}
+    if settings.instance_id is not None:
+        members["consumer_group_instance_id"] = settings.instance_id
+    app = DetectorApp(
+        settings.app_id,
+        broker=";".join(f"kafka://{server}" for server in settings.broker.split(",")),
+        store="memory://",
+        topic_partitions=settings.partitions,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=False,
+        autodiscover=False,
+        processing_guarantee="at_least_once",
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS, settings.session_timeout_seconds / 3),
+        broker_rebalance_timeout=REBALANCE_SECONDS,
+        broker_request_timeout=max(REQUEST_SECONDS, settings.session_timeout_seconds + 10),
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=FETCH_BYTES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0,
+        stream_buffer_maxsize=BUFFERED_CHUNKS,
+        table_standby_replicas=1,  # there are no tables: this only selects Faust's sticky assignor
+        worker_redirect_stdouts=False,
+        Worker=worker_class(settings, ending),
+        **members,
+    )
+
+    def real_core(partition: int) -> Shard:
+        return Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
+
+    detector = app.detector = Detector(app, settings, core or real_core, ending)
+    topic = install(app, settings.source_topic, detector.shards)
+    add_agent(app, topic, Intake(detector.shards))
+
+    async def on_assigned(_: Any, assigned: Any, **__: Any) -> None:
+        detector.shards.on_assigned(tp.partition for tp in assigned if tp.topic == settings.source_topic)
+
+    async def on_revoked(_: Any, revoked: Any, **__: Any) -> None:
+        await detector.shards.on_revoked()
+
+    app.on_partitions_assigned.connect(on_assigned)
+    app.on_partitions_revoked.connect(on_revoked)
+    return app

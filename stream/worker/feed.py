@@ -1,0 +1,217 @@
+"""The detector's own blindness: silence where there should be calls, late records, a log that lost its beginning."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stream.alerts import (
+    Alert,
+    ChannelScore,
+    DataQuality,
+    Entity,
+    Links,
+    Severity,
+    Window,
+    alert_id_of,
+    fingerprint_of,
+)
+from stream.settings import Settings
+
+LATE_SHARE = 0.01
+LATE_SHARE_RESOLVED = 0.005
+"""Half of what opens the alert: a share that swings around 1 % must not open and resolve all day."""
+LATE_LEAST_RECORDS = 100
+LATE_WINDOW_RECORDS = 10_000
+LATE_WINDOW_SECONDS = 3600.0
+
+_ORDER: tuple[Severity, ...] = ("info", "warning", "high", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One way in which a shard is blind; `observed` and `expected` are in `unit`.
+
+    `seconds`: how long it had lasted when it was found, for what shows only in time.
+    """
+
+    name: str
+    text: str
+    action: str
+    severity: Severity
+    observed: float
+    expected: float
+    unit: str
+    seconds: float = 0.0
+
+
+def silence(seconds: float, expected_calls: float) -> Finding:
+    """No partition of the source has moved, though calls are expected."""
+    return Finding(
+        "silence",
+        f"no record on any partition for {seconds:.0f} s, where {expected_calls:.0f} calls are usual: the feed is down",
+        "check the gateways' producers and the source topic; detection is frozen until records arrive",
+        "high",
+        0.0,
+        expected_calls,
+        "calls",
+        seconds,
+    )
+
+
+def lost(records: int) -> Finding:
+    """The source no longer holds what came after the shard's last checkpoint."""
+    return Finding(
+        "gap",
+        f"{records} offsets were deleted from the source before they were read: sums lack what they held",
+        "raise the source topic's retention above the longest stop of the workers",
+        "warning",
+        float(records),
+        0.0,
+        "offsets",
+    )
+
+
+def too_late(late: int, records: int) -> Finding:
+    """More than 1 % of the records arrived after their bucket was closed."""
+    return Finding(
+        "late",
+        f"{late / records:.1%} of the last {records} records came too late to be counted",
+        "look for a gateway whose clock or delivery lags, or raise allowed_lateness_seconds",
+        "warning",
+        float(late),
+        LATE_SHARE * records,
+        "records",
+    )
+
+
+class LateShare:
+    """The share of late records among the last 10,000 of a shard, or of the last hour. No clock: `now` is in seconds.
+
+    >>> share = LateShare()
+    >>> share.add(150, 2, now=0.0).name
+    'late'
+    """
+
+    def __init__(self, *, found: bool = False) -> None:
+        self._parts: deque[tuple[float, int, int]] = deque()
+        self._records = self._late = 0
+        self._found = found
+
+    def add(self, records: int, late: int, now: float) -> Finding | None:
+        """Take up a step's counts; the finding while too many are late."""
+        if records:
+            self._parts.append((now, records, late))
+            self._records += records
+            self._late += late
+        while self._parts and (
+            now - self._parts[0][0] > LATE_WINDOW_SECONDS or self._records - self._parts[0][1] >= LATE_WINDOW_RECORDS
+        ):
+            _, gone, gone_late = self._parts.popleft()
+            self._records -= gone
+            self._late -= gone_late
+        share = self._late / self._records if self._records else 0.0
+        enough = self._records >= LATE_LEAST_RECORDS
+        if self._found:
+            self._found = not enough or share > LATE_SHARE_RESOLVED
+        else:
+            self._found = enough and share > LATE_SHARE
+        return too_late(self._late, max(1, self._records)) if self._found else None
+
+
+class Feed:
+    """The `feed` incident of one partition: what is wrong now, against what was said last, is the next alert.
+
+    `last` is the partition's last feed alert, from the state topic: one incident at most is open, and survives a
+    restart.
+    """
+
+    def __init__(self, partition: int, settings: Settings, last: Alert | None = None) -> None:
+        self.entity = Entity(type="partition", id=str(partition))
+        self.last = last
+        self._settings = settings
+
+    @property
+    def open(self) -> Alert | None:
+        """The open incident's last alert."""
+        return self.last if self.last is not None and self.last.status != "resolved" else None
+
+    def says(self, name: str) -> bool:
+        """Whether the open incident names this finding."""
+        return self.open is not None and any(channel.name == name for channel in self.open.channels)
+
+    def still(self) -> dict[str, Finding]:
+        """What the open incident names: it holds until it is looked at again."""
+        last = self.open
+        if last is None:
+            return {}
+        rest = (last.summary, last.suggested_action, last.severity, last.observed, last.expected, last.unit)
+        return {channel.name: Finding(channel.name, *rest) for channel in last.channels}
+
+    def judge(self, findings: Mapping[str, Finding], moment: float) -> Alert | None:
+        """The alert that follows from all that is wrong now; None if nothing new is to be said.
+
+        `moment` is the shard's newest event time.
+        """
+        current = self.open
+        if not findings:
+            if current is None:
+                return None
+            self.last = current.model_copy(
+                update={
+                    "sequence": current.sequence + 1,
+                    "status": "resolved",
+                    "updated_at": max(moment, current.updated_at),
+                    "resolved_at": max(moment, current.started_at),
+                    "historical": False,
+                    "summary": f"partition {self.entity.id}: the feed is whole again",
+                    "suggested_action": "none",
+                }
+            )
+            return self.last
+        if current is not None and {channel.name for channel in current.channels} == set(findings):
+            return None
+        self.last = self._alert(findings, moment, current)
+        return self.last
+
+    def _alert(self, findings: Mapping[str, Finding], moment: float, current: Alert | None) -> Alert:
+        worst = max(findings.values(), key=lambda finding: _ORDER.index(finding.severity))
+        if current is not None:
+            started = current.started_at
+        else:  # alert_id is a hash of it: two incidents of a frozen clock must not share one
+            started = moment if self.last is None else max(moment, self.last.started_at + 0.001)
+        moment = max(moment, started) + max(finding.seconds for finding in findings.values())
+        z = (worst.observed - worst.expected) / math.sqrt(max(worst.expected, 1.0))
+        return Alert(
+            alert_id=alert_id_of(self.entity, started),
+            fingerprint=fingerprint_of(self.entity),
+            sequence=0 if current is None else current.sequence + 1,
+            status="opened" if current is None else "updated",
+            severity=worst.severity,
+            severity_reason=worst.text,
+            kind="feed",
+            entity=self.entity,
+            started_at=started,
+            detected_at=moment if current is None else current.detected_at,
+            updated_at=moment,
+            window=Window(start=started, end=moment, horizon_seconds=moment - started),
+            observed=worst.observed,
+            expected=worst.expected,
+            upper=worst.expected,
+            ratio=worst.observed / worst.expected if worst.expected else None,
+            unit=worst.unit,
+            z=z,
+            score=1.0,
+            false_alarm_probability=math.exp(-min(worst.expected, 700.0)) if worst.observed == 0 else 0.0,
+            excess_tokens=0.0,
+            excess_output_tokens=0.0,
+            excess_per_hour=0.0,
+            channels=[ChannelScore(name=finding.name, z=z) for finding in findings.values()],
+            data_quality=DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0),
+            summary=f"partition {self.entity.id}: " + "; ".join(finding.text for finding in findings.values()),
+            suggested_action="; ".join(finding.action for finding in findings.values()),
+            links=Links(dashboard=self._settings.dashboard_url, runbook=self._settings.runbook_url),
+            config_digest=self._settings.config_digest,
+        )

@@ -1,0 +1,131 @@
+"""The consumer group as the shards need it: what reaches into Faust's and aiokafka's insides for it is here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+CALL_TIMEOUT_SECONDS = 5.0
+LEAVE_TIMEOUT_SECONDS = 2.0
+OFFSETS_TIMEOUT_SECONDS = 10.0
+
+
+class Group(Protocol):
+    """What the shards ask of the consumer group. Partitions are those of the source topic."""
+
+    def assignment(self) -> set[int]:
+        """Partitions assigned to this worker now."""
+
+    def pause(self, partition: int) -> None:
+        """Fetch no more from a partition."""
+
+    def resume(self, partition: int) -> None:
+        """Fetch from a partition again."""
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Read on at `offset`; returns when the position stands."""
+
+    async def is_member(self, partition: int) -> bool:
+        """Ask the coordinator whether we are of the current generation and own the partition."""
+
+    async def leave(self) -> None:
+        """Leave the group, so that others take over at once and not after a session timeout."""
+
+    async def ends(self) -> dict[int, int]:
+        """The end offset of every partition of the source, also of those that others own."""
+
+    async def start(self, partition: int) -> int:
+        """The first offset that the source still holds."""
+
+    def position_behind(self, partition: int, offset: int) -> int:
+        """`offset`, or the position behind it if there is no record up to there."""
+
+
+class FaustGroup:
+    """The group of a Faust app's consumer."""
+
+    def __init__(self, app: Any, source: str) -> None:
+        self._app = app
+        self._source = source
+
+    def _tp(self, partition: int) -> Any:
+        from faust.types import TP
+
+        return TP(self._source, partition)
+
+    @property
+    def _consumer(self) -> Any:
+        return self._app.consumer
+
+    def assignment(self) -> set[int]:
+        """See `Group`."""
+        if self._consumer._thread._consumer is None:
+            return set()
+        return {tp.partition for tp in self._consumer.assignment() if tp.topic == self._source}
+
+    def pause(self, partition: int) -> None:
+        """See `Group`."""
+        self._consumer.pause_partitions({self._tp(partition)})
+
+    def resume(self, partition: int) -> None:
+        """See `Group`."""
+        self._consumer.resume_partitions({self._tp(partition)})
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """See `Group`."""
+        await self._consumer.seek_wait({self._tp(partition): offset})
+
+    async def is_member(self, partition: int) -> bool:
+        """See `Group`."""
+        thread = self._consumer._thread
+        coordinator = thread._consumer._coordinator
+        generation = coordinator.generation
+        alive = await asyncio.wait_for(thread.call_thread(coordinator._do_heartbeat), CALL_TIMEOUT_SECONDS)
+        return (
+            bool(alive)
+            and coordinator.generation == generation == self._app.consumer_generation_id
+            and not coordinator._rejoin_needed_fut.done()
+            and partition in self.assignment()
+        )
+
+    async def leave(self) -> None:
+        """See `Group`. aiokafka sends no LeaveGroup for a static member."""
+        from aiokafka.protocol.group import LeaveGroupRequest
+
+        thread = self._consumer._thread
+        if thread._consumer is None:
+            return
+        coordinator = thread._consumer._coordinator
+        if coordinator.generation < 0 or not coordinator.member_id:
+            return
+
+        async def goodbye() -> None:
+            # without heartbeats nobody tells us that we are gone, which would make aiokafka join again
+            await coordinator._stop_heartbeat_task()
+            await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+
+        await asyncio.wait_for(thread.call_thread(goodbye), LEAVE_TIMEOUT_SECONDS)
+
+    async def ends(self) -> dict[int, int]:
+        """See `Group`."""
+        from aiokafka import TopicPartition
+
+        thread = self._consumer._thread
+        consumer = thread._consumer
+        if consumer is None:
+            return {}
+        partitions = [TopicPartition(self._source, p) for p in consumer.partitions_for_topic(self._source) or ()]
+        if not partitions:
+            return {}
+        found = await asyncio.wait_for(thread.call_thread(consumer.end_offsets, partitions), OFFSETS_TIMEOUT_SECONDS)
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def start(self, partition: int) -> int:
+        """See `Group`."""
+        tp = self._tp(partition)
+        found = await asyncio.wait_for(self._consumer.earliest_offsets(tp), OFFSETS_TIMEOUT_SECONDS)
+        return int(found[tp])
+
+    def position_behind(self, partition: int, offset: int) -> int:
+        """See `Group`."""
+        return int(self._consumer.position_behind(partition, offset))

@@ -1,0 +1,142 @@
+"""Everything that `overdraw check` looks at: settings, web, broker, topics, rights, retention."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import SecretStr
+
+from stream.settings import Settings
+from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
+from stream.worker.topics import plan, topic_problems
+from stream.worker.web import is_loopback
+
+DAY = 86_400.0
+OUTAGE_SECONDS = DAY
+"""A weekend's outage is longer; a retention below even one day deserves a word."""
+
+Level = Literal["ok", "hint", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check; `remedy` is empty where nothing is to be done."""
+
+    level: Level
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """All settings as they may be shown: no token, no password inside an address."""
+    values: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = "***"
+        elif isinstance(value, str):
+            value = re.sub(r"//[^/@\s]*@", "//***@", value)
+        values[name] = value
+    return values
+
+
+def settings_findings(settings: Settings) -> list[Finding]:
+    """What can be said without a broker."""
+    findings = [Finding("ok", "settings", f"valid; what decides the results has the digest {settings.config_digest}")]
+    where = f"{settings.web_host}:{settings.web_port}"
+    if settings.web_token is not None:
+        findings.append(Finding("ok", "web", f"on {where}, with a token"))
+    elif is_loopback(settings.web_host):
+        findings.append(Finding("ok", "web", f"on {where}, for this machine only"))
+    else:
+        text = f"{where} can be reached from other machines, and there is no token: the worker will not start"
+        findings.append(Finding("problem", "web", text, "set OVERDRAW_WEB_TOKEN, or OVERDRAW_WEB_HOST=127.0.0.1"))
+    return findings
+
+
+async def cluster_findings(settings: Settings) -> list[Finding]:
+    """What the broker says, and what is wrong with its topics and our rights; raises BrokerUnreachable."""
+    async with cluster(settings) as kafka:
+        findings = await _broker_findings(kafka, settings)
+        problems = await topic_problems(kafka, settings)
+        findings += [Finding("problem", problem.subject, problem.text, problem.remedy) for problem in problems]
+        wrong = {problem.subject for problem in problems}
+        for topic in plan(settings):
+            if topic.name not in wrong:
+                findings.append(Finding("ok", topic.name, f"{topic.partitions} partitions, all with a leader"))
+        if settings.source_topic not in {problem.subject for problem in problems if problem.code == "missing_topic"}:
+            findings += await _retention_findings(kafka, settings)
+        return findings
+
+
+async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
+    count, release = await kafka.brokers(), await kafka.release()
+    brokers = "1 broker" if count == 1 else f"{count} brokers"
+    findings = [Finding("ok", "broker", f"Kafka {release or 'of unknown release'} at {settings.broker}, {brokers}")]
+    if release is None:
+        text = "it does not tell its release: it is older than 3.3 or runs with ZooKeeper"
+        findings.append(Finding("hint", "broker", text, "Overdraw is tested with Kafka 3.9 and 4.1"))
+    if settings.replication == 1 and count >= 3:
+        text = f"topics that we create would have one copy on {brokers}"
+        findings.append(Finding("hint", "replication", text, "set OVERDRAW_REPLICATION=3 before creating them"))
+    for kind, noun, name in (
+        (GROUP, "consumer group", settings.app_id),
+        (TRANSACTION, "transactional id", f"{settings.app_id}-0"),
+    ):
+        error = await kafka.coordinator_error(kind, name)
+        if error in NO_RIGHT:
+            right = "Read" if kind == GROUP else "Write and Describe"
+            remedy = f"grant {right} on {noun}s with the prefix {settings.app_id}"
+            findings.append(Finding("problem", noun, f"we may not use {name}", remedy))
+        elif error:
+            topic = "offsets.topic" if kind == GROUP else "transaction.state.log"
+            remedy = f"check that {topic}.replication.factor is at most the number of brokers, and the broker's log"
+            findings.append(Finding("problem", noun, f"{name} has no coordinator (Kafka error {error})", remedy))
+        else:
+            findings.append(Finding("ok", noun, f"{name} has a coordinator"))
+    return findings
+
+
+async def _retention_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
+    error, values = (await kafka.topic_settings([settings.source_topic]))[settings.source_topic]
+    if error:
+        return []  # the missing right is a finding already
+    kept = float(values.get("retention.ms", -1)) / 1000
+    by_size = int(values.get("retention.bytes", -1))
+    needed = 2 * settings.bucket_seconds + settings.allowed_lateness_seconds
+    subject = f"{settings.source_topic} retention"
+    remedy = "raise retention.ms of the topic (kafka-configs --alter --add-config retention.ms=604800000)"
+    if 0 <= kept < needed:
+        text = f"{_span(kept)}: open buckets alone reach back {_span(needed)}, and a restart reads them again"
+        return [Finding("problem", subject, text, remedy)]
+    findings = []
+    if 0 <= kept < OUTAGE_SECONDS:
+        text = f"{_span(kept)}: a worker that is down for longer loses calls"
+        findings.append(Finding("hint", subject, text, remedy))
+    else:
+        backlog = _span(settings.backlog_seconds)
+        text = (
+            f"{'unlimited' if kept < 0 else _span(kept)}: a first start reads that far back, and what it finds that is "
+            f"older than {backlog} is historical and pages nobody"
+        )
+        findings.append(Finding("ok", subject, text))
+    if by_size >= 0:
+        text = f"at most {by_size / 1e9:.1f} GB a partition are kept, however short that is in time"
+        findings.append(Finding("hint", subject, text, "make sure that a day of calls fits, or unset retention.bytes"))
+    return findings
+
+
+def _span(seconds: float) -> str:
+    """A length of time in its largest fitting unit.
+
+    >>> _span(604800), _span(5400), _span(90)
+    ('7 days', '1.5 hours', '90 seconds')
+    """
+    for unit, size in (("day", DAY), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= 2 * size or seconds == size or (seconds > size and unit == "hour"):
+            count = f"{seconds / size:.1f}".removesuffix(".0")
+            return f"{count} {unit}{'' if count == '1' else 's'}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,141 @@
+"""One shard's journal: a transactional producer. What a flush writes becomes visible together, or never.
+
+Its transactional id belongs to the partition, so opening it fences whoever owned the shard before, and aborts what
+they had open. Any failure means: throw the shard away and read it again from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stream.settings import Settings
+
+TRANSACTION_TIMEOUT_SECONDS = 10.0
+"""After this the broker aborts a transaction by itself: a dead owner hides what others wrote behind it no longer."""
+OPEN_TIMEOUT_SECONDS = 30.0
+ABORT_TIMEOUT_SECONDS = 1.5
+STOP_TIMEOUT_SECONDS = 2.0
+BATCH_BYTES = 512 * 1024
+"""Half of Kafka's usual limit for one produce request."""
+
+Headers = Sequence[tuple[str, bytes]]
+Record = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to write."""
+
+log = logging.getLogger(__name__)
+
+
+class JournalError(RuntimeError):
+    """A record that cannot be written; the message says which."""
+
+
+class Journal:
+    """The transactional producer of one partition; not to be used again after a failure."""
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        self.partition = partition
+        self._settings = settings
+        self._producer: Any = None
+        self._boot: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect and fence: returns when the former owner's open transaction is aborted."""
+        from aiokafka import AIOKafkaProducer
+
+        name = f"{self._settings.app_id}-{self.partition}"
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.broker,
+            transactional_id=name,
+            transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+            client_id=f"{name}-journal",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            retry_backoff_ms=30,
+        )
+        # producer.start() in two steps: a cancel in the middle of bootstrap() would leak its connection
+        self._boot = asyncio.create_task(self._producer.client.bootstrap())
+        await asyncio.shield(self._boot)
+        await asyncio.wait_for(self._producer._sender.start(), OPEN_TIMEOUT_SECONDS)
+
+    @property
+    def epoch(self) -> int:
+        """The producer's epoch: it rises by one with every owner."""
+        return int(self._producer._txn_manager.producer_epoch)
+
+    async def write(self, records: Mapping[str, Sequence[Record]]) -> None:
+        """Write records by topic in one transaction, topics in the order given; raises whatever went wrong.
+
+        All go to the partition of the same number: an open transaction of a dead owner hides what others committed
+        behind it, so every shard has its own.
+        """
+        await asyncio.wait_for(self._write(records), TRANSACTION_TIMEOUT_SECONDS)
+
+    async def _write(self, records: Mapping[str, Sequence[Record]]) -> None:
+        producer = self._producer
+        await producer.begin_transaction()
+        acknowledgements: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            for topic, batch in records.items():
+                acknowledgements += [
+                    await producer.send_batch(built, topic, partition=self.partition)
+                    for built in self._batches(topic, batch)
+                ]
+        except Exception as error:
+            failure = error
+        # all of them are awaited, else asyncio reports futures whose error nobody fetched
+        for result in await asyncio.gather(*acknowledgements, return_exceptions=True):
+            if isinstance(result, BaseException):
+                failure = failure or result
+        if failure is not None:
+            raise failure
+        await producer.commit_transaction()
+
+    def _batches(self, topic: str, records: Sequence[Record]) -> list[Any]:
+        batches: list[Any] = []  # an empty batch is never sent: it hangs
+        now = int(time.time() * 1000)
+        for key, value, headers in records:
+            row: dict[str, Any] = {"key": key, "value": value, "timestamp": now, "headers": list(headers)}
+            if batches and batches[-1].append(**row) is not None:
+                continue
+            batches.append(self._producer.create_batch())
+            if batches[-1].append(**row) is None:
+                raise JournalError(f"a record of {len(value or b'')} bytes for {topic} fits into no batch")
+        return batches
+
+    async def close(self, *, fast: bool = False) -> None:
+        """Abort what is open and disconnect, within some 5 s and without a word; `fast`: no abort."""
+        if self._producer is None:
+            return
+        if self._boot is not None:
+            await asyncio.gather(self._boot, return_exceptions=True)
+        producer, manager = self._producer, self._producer._txn_manager
+        self._consume()
+        if not fast and manager.state.name in ("IN_TRANSACTION", "ABORTABLE_ERROR"):
+            with contextlib.suppress(Exception):  # the next owner's fence aborts it as well
+                await asyncio.wait_for(producer.abort_transaction(), ABORT_TIMEOUT_SECONDS)
+            self._consume()
+        sender = producer._sender.sender_task
+        if fast and sender is not None and not sender.done():
+            sender.cancel()
+        try:
+            await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_SECONDS)
+        except Exception:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(producer.client.close(), 1.0)
+        self._consume()
+
+    def _consume(self) -> None:
+        """Fetch the errors of aiokafka's own futures: a fenced producer would log a traceback for each."""
+        accumulator = self._producer._message_accumulator
+        futures = [self._producer._txn_manager._transaction_waiter]
+        for batch in [b for q in accumulator._batches.values() for b in q] + list(accumulator._pending_batches):
+            futures += [batch.future, batch._drain_waiter]
+        for future in futures:
+            if future is not None and future.done() and not future.cancelled():
+                future.exception()

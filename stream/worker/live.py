@@ -1,0 +1,221 @@
+"""A live shard: the pure core of one partition with what it still owes to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from stream.alerts import Alert
+from stream.core.shard import Shard
+from stream.core.step import Step
+from stream.events import Reject
+from stream.gateways.overdraw import parse
+from stream.settings import Settings
+from stream.worker.deadletters import dead_letter
+from stream.worker.feed import Feed, Finding, LateShare
+from stream.worker.idle import Idle, quiet_needed
+from stream.worker.journal import Journal, Record
+from stream.worker.outbox import alert_record, as_found
+from stream.worker.recovery import FEED_KEY, OWNER_KEY
+from stream.worker.sequencer import Sequencer
+
+FUTURE_SECONDS = 300.0
+"""An event's time may be this far ahead of its record's Kafka timestamp (CONTRACT §9)."""
+WEIGHED_RECORDS = 1000
+WEIGHT = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns a shard: the worker's stable name and when its process started."""
+
+    instance: str
+    started_ms: int
+
+    def pack(self) -> bytes:
+        """JSON for the state topic."""
+        return json.dumps({"instance": self.instance, "started_ms": self.started_ms}).encode()
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Owner:
+        """The inverse of `pack`; raises ValueError on anything else."""
+        try:
+            content = json.loads(value)
+            return cls(str(content["instance"]), int(content["started_ms"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("the owner's record on the state topic is damaged") from error
+
+
+@dataclass(slots=True)
+class Flush:
+    """What one transaction writes, and what is told once it is committed."""
+
+    records: dict[str, list[Record]]
+    step: Step
+    alerts: list[Alert]
+    reasons: list[str]
+    acknowledge: list[Any]
+    applied: int
+    count: int
+
+
+@dataclass(slots=True)
+class Pending:
+    """What has been applied since the last flush."""
+
+    step: Step = field(default_factory=Step)
+    letters: list[Record] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+
+
+class LiveShard:
+    """One partition in this worker's hands, from its recovery until it is dropped.
+
+    `turn` is held while records or an idle step are applied, `flushing` while a transaction is under way.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        core: Shard,
+        journal: Journal,
+        settings: Settings,
+        owner: Owner,
+        *,
+        next_offset: int,
+        last_feed: Alert | None = None,
+        watch: Callable[[Sequence[float], float], None] | None = None,
+    ) -> None:
+        self.partition = partition
+        self.core = core
+        self.journal = journal
+        self.sequencer = Sequencer(next_offset)
+        self.feed = Feed(partition, settings, last_feed)
+        self.idle = Idle(settings.bucket_seconds, quiet_needed(settings.allowed_lateness_seconds))
+        self.findings: dict[str, Finding] = self.feed.still()
+        self.late = LateShare(found="late" in self.findings)
+        self.live = False
+        self.broken = False
+        self.frozen = False
+        self.turn = asyncio.Lock()
+        self.flushing = asyncio.Lock()
+        self.committed = core.applied
+        self.applied_records = 0
+        self.unflushed = 0
+        self.open: dict[str, Alert] = {}
+        self.owner_due = True
+        self.recovery_seconds = 0.0
+        self.state_bytes = 0.0
+        self._mean_bytes: dict[bytes, float] = {}
+        self._settings = settings
+        self._owner = owner
+        self._pending = Pending()
+        self._watch = watch
+
+    def owe(self, step: Step) -> None:
+        """Take up a step that came from no record: recovery's, or an idle step's."""
+        self._pending.step.add(step)
+
+    def apply(self, records: Sequence[Any], now: float) -> None:
+        """Apply a slice of Kafka records in log order; `now` is the wall clock in epoch seconds."""
+        known = self.core.applied
+        no_timestamp = now + FUTURE_SECONDS
+        arrivals, rejects = parse(
+            [
+                (r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp)
+                for r in records
+            ]
+        )
+        upto = records[-1].offset
+        step = self.core.observe(arrivals, upto)
+        if upto > known:
+            if rejects or step.rejects:
+                self._refuse([r for r in rejects if r.position > known] + step.rejects, records)
+            if self._watch is not None:
+                self._watch([time for position, time, _ in arrivals if position > known], now)
+            self._judge_lateness(step, now)
+            self.applied_records += len(records)
+            self.frozen = False
+        step.rejects = []
+        self._pending.step.add(step)
+        self.sequencer.applied(upto)
+        self.unflushed += len(records)
+
+    def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
+        by_offset = {record.offset: record for record in records}
+        for reject in rejects:
+            letter = dead_letter(reject, by_offset[reject.position], self._settings.source_topic)
+            self._pending.letters.append(letter)
+            self._pending.reasons.append(reject.reason)
+
+    def _judge_lateness(self, step: Step, now: float) -> None:
+        found = self.late.add(step.accepted + step.duplicates + step.late, step.late, now)
+        self.find("late", found)
+
+    def find(self, name: str, finding: Finding | None) -> None:
+        """Say that the feed has this fault now, or (None) no longer."""
+        if finding is None:
+            self.findings.pop(name, None)
+        else:
+            self.findings[name] = finding
+
+    def acknowledge_later(self, event: Any) -> None:
+        """Acknowledge the event of a chunk once the transaction that holds it is committed."""
+        self._pending.events.append(event)
+
+    def snapshot(self, now: float) -> Flush | None:
+        """Everything that is owed, packed; None if that is nothing. No await within: it is one moment of the shard."""
+        pending, self._pending = self._pending, Pending()
+        moment = self.core.newest if self.core.newest > 0 else now
+        said = self.feed.judge(self.findings, moment)
+        found = pending.step.alerts + ([said] if said is not None else [])
+        alerts = [as_found(alert, now, self._settings.backlog_seconds) for alert in found]
+        changes = self.core.changes()
+        states: list[Record] = [(key, value, ()) for key, value in changes]
+        self.weigh(changes)
+        flush = Flush(
+            records={},
+            step=pending.step,
+            alerts=alerts,
+            reasons=pending.reasons,
+            acknowledge=pending.events,
+            applied=self.core.applied,
+            count=self.unflushed,
+        )
+        if self.owner_due:
+            self.owner_due = False
+            states.insert(0, (OWNER_KEY, self._owner.pack(), ()))
+        if said is not None:
+            states.insert(0, (FEED_KEY, said.model_dump_json().encode(), ()))
+        written = {
+            self._settings.alert_topic: [alert_record(a, self._settings.app_id, self.partition) for a in alerts],
+            self._settings.dead_letter_topic: pending.letters,
+            self._settings.state_topic: states,
+        }
+        flush.records.update({topic: records for topic, records in written.items() if records})
+        return flush if flush.records or flush.acknowledge else None
+
+    def written(self, flush: Flush) -> None:
+        """A flush is committed: only now its events may be acknowledged."""
+        self.committed = flush.applied
+        self.unflushed -= flush.count
+        for event in flush.acknowledge:
+            event.ack()
+        for alert in flush.alerts:
+            if alert.status == "resolved":
+                self.open.pop(alert.fingerprint, None)
+            else:
+                self.open[alert.fingerprint] = alert
+
+    def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""
+        for key, value in islice(records, WEIGHED_RECORDS):
+            kind, size = key[:1], len(key) + len(value)
+            mean = self._mean_bytes.get(kind, float(size))
+            self._mean_bytes[kind] = mean + (size - mean) * WEIGHT
+        self.state_bytes = sum(self._mean_bytes.values()) * len(self.core)

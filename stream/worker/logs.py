@@ -1,0 +1,95 @@
+"""Quiet logs: plain lines, untrusted text escaped, other people's tracebacks and repetitions left out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+from stream.settings import Settings
+
+REPEAT_SECONDS = 30.0
+"""A library that says the same thing again and again, as in a broker's absence, is heard once in this time."""
+MAX_LINE = 2000
+LIBRARIES = ("aiokafka", "faust", "mode", "aiohttp", "asyncio", "kafka")
+
+
+def escaped(text: str, limit: int = MAX_LINE) -> str:
+    r"""Text as one printable line of at most `limit` characters.
+
+    >>> escaped("a\n\x1b[31mb")
+    'a\\n\\x1b[31mb'
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
+    return line if len(text) <= limit else line + "…"
+
+
+class Plain(logging.Formatter):
+    """`2026-03-01T12:00:00Z WARNING stream.worker.shards: text`, in UTC; a traceback only of our own failures."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback below it where there is one."""
+        when = time.strftime(self.default_time_format, time.gmtime(record.created))
+        line = f"{when}.{int(record.msecs):03d}Z {record.levelname} {record.name}: {escaped(record.getMessage())}"
+        if record.exc_info and record.exc_info[0] is not None:
+            if is_library(record.name):
+                line += f" ({record.exc_info[0].__name__}: {escaped(str(record.exc_info[1]), 200)})"
+            else:
+                line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class Seldom(logging.Filter):
+    """Lets a library say the same thing (logger and template) once in a while only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let it pass."""
+        if not (is_library(record.name) or getattr(record, "seldom", False)):
+            return True
+        key, now = (record.name, str(record.msg)[:80]), self._clock()
+        if now - self._said.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+
+class NoFencing(logging.Filter):
+    """Drops what a fenced producer says by itself: the shard that it belonged to says so in a line of its own."""
+
+    NAMES = frozenset({"ProducerFenced", "InvalidProducerEpoch", "InvalidTxnState", "InvalidProducerIdMapping"})
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let it pass."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or kind.__name__ not in self.NAMES
+
+
+def is_library(name: str) -> bool:
+    """Whether a logger belongs to a library."""
+    return name.partition(".")[0] in LIBRARIES
+
+
+def set_up(settings: Settings) -> None:
+    """Log to stderr, at the settings' level; libraries at `warning` unless that is `debug`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Plain())
+    handler.addFilter(Seldom())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = getattr(logging, settings.log_level.upper())
+    root.setLevel(level)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(level if settings.log_level == "debug" else max(level, logging.WARNING))
+    if settings.log_level != "debug":
+        logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a timer that is late is the load, not a fault
+    logging.getLogger("aiokafka.producer.sender").addFilter(NoFencing())

@@ -1,0 +1,46 @@
+"""Alerts on their way out: marked as backlog where they are, and as CloudEvents on the alert topic."""
+
+from __future__ import annotations
+
+from stream.alerts import Alert, rfc3339
+from stream.worker.journal import Record
+
+_PAGES = frozenset({"high", "critical"})
+
+
+def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
+    """The alert, marked `historical` if what it reports is older than the backlog allows at `now` (epoch seconds).
+
+    An incident that opened in the backlog and still goes on is not history: its later steps are judged by their own
+    time, and may page.
+    """
+    if now - max(alert.detected_at, alert.updated_at) <= backlog_seconds:
+        return alert
+    severity, reason = alert.severity, alert.severity_reason
+    if severity in _PAGES:
+        reason = f"{severity} but for the backlog: {reason}"
+        severity = "warning"
+    reason = f"found {_ago(now - alert.updated_at)} after it happened, so it pages nobody ({reason})"
+    return alert.model_copy(update={"historical": True, "severity": severity, "severity_reason": reason})
+
+
+def _ago(seconds: float) -> str:
+    """A stretch of time for people.
+
+    >>> _ago(5400), _ago(200_000)
+    ('1.5 h', '2.3 d')
+    """
+    return f"{seconds / 3600:.1f} h" if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
+
+
+def alert_record(alert: Alert, app_id: str, partition: int) -> Record:
+    """The record of an alert on the alert topic: a CloudEvent in binary mode, keyed by the fingerprint."""
+    headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", f"{alert.alert_id}:{alert.sequence}".encode()),
+        ("ce_type", f"overdraw.alert.{alert.status}".encode()),
+        ("ce_source", f"/overdraw/{app_id}/{partition}".encode()),
+        ("ce_time", rfc3339(alert.updated_at).encode()),
+        ("content-type", b"application/json"),
+    )
+    return alert.fingerprint.encode(), alert.model_dump_json().encode(), headers

@@ -1,0 +1,164 @@
+"""Two questions to a broker that aiokafka does not ask: which Kafka it is, and what we may do with a topic."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
+from aiokafka.protocol.types import (
+    Array,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    String,
+    TaggedFields,
+)
+
+UNKNOWN_RIGHTS = -(2**31)
+"""What a broker says that was not asked, or cannot tell."""
+OPERATIONS = {3: "Read", 4: "Write", 5: "Create", 7: "Alter", 8: "Describe", 10: "DescribeConfigs"}
+"""Bits of the rights mask, of Kafka's AclOperation."""
+
+RELEASES = (
+    (1, "3.0"),
+    (2, "3.1"),
+    (3, "3.2"),
+    (4, "3.3"),
+    (8, "3.4"),
+    (9, "3.5"),
+    (12, "3.6"),
+    (15, "3.7"),
+    (20, "3.8"),
+    (21, "3.9"),
+    (22, "4.0"),
+    (26, "4.1"),
+    (28, "4.2"),
+)
+"""The first level of the feature `metadata.version` of each Kafka release."""
+
+
+class _TopicsResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 8
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            Array(("node_id", Int32), ("host", String()), ("port", Int32), ("rack", String())),
+        ),
+        ("cluster_id", String()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            Array(
+                ("error_code", Int16),
+                ("topic", String()),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    Array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", Array(Int32)),
+                        ("isr", Array(Int32)),
+                        ("offline_replicas", Array(Int32)),
+                    ),
+                ),
+                ("rights", Int32),
+            ),
+        ),
+        ("cluster_rights", Int32),
+    )
+
+
+class _TopicsRequestV8(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 8
+    RESPONSE_TYPE = _TopicsResponse
+    SCHEMA = Schema(
+        ("topics", Array(String())),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_rights", Boolean),
+        ("include_topic_rights", Boolean),
+    )
+
+
+class TopicsRequest(Request[_TopicsRequestV8]):  # type: ignore[misc]
+    """Metadata of some topics with our rights on them; creates none. Needs Kafka 2.3 or newer."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request as it goes over the wire."""
+        return request_struct_class(self._topics, False, True, True)
+
+
+class _FeaturesResponse(Response):  # type: ignore[misc]
+    API_KEY = 18
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        (
+            "api_versions",
+            CompactArray(("api_key", Int16), ("min_version", Int16), ("max_version", Int16), ("tags", TaggedFields)),
+        ),
+        ("throttle_time_ms", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _FeaturesRequestV3(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 18
+    API_VERSION = 3
+    RESPONSE_TYPE = _FeaturesResponse
+    SCHEMA = Schema(
+        ("client_software_name", CompactString()), ("client_software_version", CompactString()), ("tags", TaggedFields)
+    )
+
+    def parse_response_header(self, read_buffer: Any) -> Any:
+        """The answer to this one request always has the old header, so that any client can read it."""
+        return ResponseHeader_v0.decode(read_buffer)
+
+
+class FeaturesRequest(Request[_FeaturesRequestV3]):  # type: ignore[misc]
+    """What the cluster is able to do, and from which release on. Needs Kafka 2.4 or newer."""
+
+    API_KEY = 18
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request as it goes over the wire."""
+        return request_struct_class("overdraw", "0", {})
+
+
+_FINALIZED_FEATURES = 2
+_FEATURES = CompactArray(
+    ("name", CompactString()), ("max_version", Int16), ("min_version", Int16), ("tags", TaggedFields)
+)
+
+
+def release_of(answer: Any) -> str | None:
+    """The Kafka release that the cluster works as, such as `4.1`; None before 3.3 and with ZooKeeper."""
+    packed = answer.tags.get(_FINALIZED_FEATURES)
+    if not packed:
+        return None
+    levels = {name: level for name, level, _, _ in _FEATURES.decode(BytesIO(packed)) or []}
+    level = levels.get("metadata.version", 0)
+    names = [name for first, name in RELEASES if first <= level]
+    return names[-1] if names else None
+
+
+def rights_of(mask: int) -> set[str] | None:
+    """The operations of a rights mask; None where the broker did not say."""
+    if mask == UNKNOWN_RIGHTS:
+        return None
+    return {name for bit, name in OPERATIONS.items() if mask >> bit & 1}

@@ -1,0 +1,102 @@
+"""Every Prometheus series of a worker, in one table. Base units, bounded labels, key ids only in the top-K families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+AGE_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86_400.0)
+DELAY_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0)
+FLUSH_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+RECOVERY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family: its name as Prometheus shows it, its type, labels, unit and what it says."""
+
+    name: str
+    kind: str
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+class MetricRow(NamedTuple):
+    """A family as `overdraw schema metrics` shows it."""
+
+    name: str
+    type: str
+    labels: list[str]
+    unit: str
+    help: str
+
+
+TABLE = (
+    Metric("overdraw_events_total", "counter", "events",
+           "Records of the source, by what became of them: accepted, duplicate, late, dead_letter.", ("outcome",)),
+    Metric("overdraw_calls_total", "counter", "calls", "API calls in accepted records."),
+    Metric("overdraw_tokens_total", "counter", "tokens",
+           "Tokens of accepted records, by direction: input, output.", ("direction",)),
+    Metric("overdraw_late_tokens_total", "counter", "tokens", "Tokens of records that came too late to be counted."),
+    Metric("overdraw_missing_usage_total", "counter", "events",
+           "Accepted records whose gateway gave no token counts."),
+    Metric("overdraw_dead_letters_total", "counter", "events", "Refused records, by reason code.", ("reason",)),
+    Metric("overdraw_buckets_closed_total", "counter", "buckets", "Buckets of keys that were closed and judged."),
+    Metric("overdraw_alerts_total", "counter", "alerts",
+           "Alerts written, by kind, severity and status (opened, updated, resolved).",
+           ("kind", "severity", "status")),
+    Metric("overdraw_excess_tokens_total", "counter", "tokens",
+           "Tokens above the baseline in incidents, by kind.", ("kind",)),
+    Metric("overdraw_detection_delay_seconds", "histogram", "seconds",
+           "From the start of an incident's first anomalous bucket to its detection, in event time.",
+           (), DELAY_BUCKETS),
+    Metric("overdraw_event_age_seconds", "histogram", "seconds",
+           "From an event's own time to its application to the state.", (), AGE_BUCKETS),
+    Metric("overdraw_state_flush_seconds", "histogram", "seconds",
+           "Duration of a shard's transaction.", (), FLUSH_BUCKETS),
+    Metric("overdraw_recovery_seconds", "histogram", "seconds",
+           "From the beginning of a shard's takeover until it is live.", (), RECOVERY_BUCKETS),
+    Metric("overdraw_rebalances_total", "counter", "assignments", "Assignments of partitions to this worker."),
+    Metric("overdraw_shards_dropped_total", "counter", "shards",
+           "Shards thrown away after a failure, to be read again from the log."),
+    Metric("overdraw_skipped_offsets_total", "counter", "offsets",
+           "Offsets passed over, by cause: empty (markers, compaction), deleted (by retention: data lost).",
+           ("cause",)),
+    Metric("overdraw_keys_tracked", "gauge", "keys", "Keys known to this worker's shards."),
+    Metric("overdraw_alerts_open", "gauge", "incidents",
+           "Open incidents of this worker's shards.", ("kind", "severity")),
+    Metric("overdraw_consumer_lag_events", "gauge", "events",
+           "Records between a shard and its log's end.", ("partition",)),
+    Metric("overdraw_watermark_timestamp_seconds", "gauge", "seconds",
+           "Event time up to which a shard's buckets are closed.", ("partition",)),
+    Metric("overdraw_state_bytes", "gauge", "bytes",
+           "Packed state of this worker's shards, estimated from what was read and written last."),
+    Metric("overdraw_ready", "gauge", "", "1 while the worker is assigned, recovered and not stuck, else 0."),
+    Metric("overdraw_top_key_tokens_per_second", "gauge", "tokens/s",
+           "Rate of the busiest keys, and of those with an open incident, in their last closed bucket.", ("key_id",)),
+    Metric("overdraw_top_key_expected_tokens_per_second", "gauge", "tokens/s",
+           "What the baseline expects of these keys.", ("key_id",)),
+    Metric("overdraw_top_key_upper_tokens_per_second", "gauge", "tokens/s",
+           "Upper end of what is usual for these keys.", ("key_id",)),
+    Metric("overdraw_top_key_score", "gauge", "", "Score of these keys, 0 to 1.", ("key_id",)),
+    Metric("overdraw_build_info", "gauge", "", "Always 1; what runs is in the labels.", ("version", "python")),
+)  # fmt: skip
+"""All series but those of the process and the platform, which prometheus_client brings along."""
+
+_ROWS = {row.name: row for row in TABLE}
+
+
+def metric(name: str) -> Metric:
+    """The row of a family; raises KeyError on an unknown name."""
+    return _ROWS[name]
+
+
+def metric_table() -> list[MetricRow]:
+    """The table as it is shown to others.
+
+    >>> metric_table()[0].name
+    'overdraw_events_total'
+    """
+    return [MetricRow(row.name, row.kind, list(row.labels), row.unit, row.help) for row in TABLE]

@@ -1,0 +1,204 @@
+"""The topics that the detector needs: how they must be, how to make them, what is wrong with those there are."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+
+from stream.settings import Settings
+from stream.worker.cluster import POLL_SECONDS, BrokerUnreachable, Cluster, TopicFacts, cluster
+
+__all__ = ["BrokerUnreachable", "Problem", "Topic", "TopicError", "check_topics", "create_topics", "plan"]
+
+READY_SECONDS = 15.0
+"""A new topic's partitions have leaders within milliseconds; on a busy cluster it takes longer."""
+MISSING, EXISTS, NO_TOPIC_RIGHT, NO_CLUSTER_RIGHT, BAD_REPLICATION = 3, 36, 29, 31, 38
+
+STATE_SETTINGS = {
+    "cleanup.policy": "compact",
+    # small segments, compacted soon: recovery reads the whole topic, and only closed segments are compacted
+    "segment.bytes": str(32 << 20),
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.3",
+    "max.compaction.lag.ms": "3600000",
+}
+"""The state topic's configuration; all other topics take the cluster's defaults."""
+
+
+class TopicError(RuntimeError):
+    """A topic cannot be made; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it must be; `rights` are what a worker needs."""
+
+    name: str
+    setting: str
+    partitions: int
+    compacted: bool
+    rights: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong: a code, where, what, and how to mend it."""
+
+    code: str
+    subject: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}: {self.remedy}"
+
+
+def plan(settings: Settings) -> list[Topic]:
+    """The four topics of these settings.
+
+    >>> from stream.settings import load_settings
+    >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
+    [('api-calls', 8), ('overdraw-alerts', 8)]
+    """
+    read, write = frozenset({"Describe", "Read"}), frozenset({"Describe", "Write"})
+    count = settings.partitions
+    return [
+        Topic(settings.source_topic, "source_topic", count, False, read),
+        Topic(settings.alert_topic, "alert_topic", count, False, write),
+        Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
+        Topic(settings.state_topic, "state_topic", count, True, read | write),
+    ]
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Make the topics that are missing and wait until they can be used; returns the names of those it made.
+
+    Topics that are there stay as they are: `check_topics` judges them. Two at once do no harm. Raises
+    BrokerUnreachable, or TopicError when the cluster refuses.
+    """
+    async with cluster(settings) as kafka:
+        wanted = plan(settings)
+        facts = await kafka.topics([topic.name for topic in wanted])
+        made = []
+        for topic in wanted:
+            if facts[topic.name].error == MISSING:
+                configuration = STATE_SETTINGS if topic.compacted else {}
+                error, words = await kafka.create(topic.name, topic.partitions, settings.replication, configuration)
+                if error not in (0, EXISTS):
+                    raise TopicError(_refusal(topic, error, words, settings))
+                if not error:
+                    made.append(topic.name)
+        await _wait_until_usable(kafka, [topic.name for topic in wanted])
+        return made
+
+
+async def check_topics(settings: Settings) -> list[Problem]:
+    """Everything that is wrong with the topics of these settings; empty when a worker can start.
+
+    Raises BrokerUnreachable.
+    """
+    async with cluster(settings) as kafka:
+        return await topic_problems(kafka, settings)
+
+
+async def topic_problems(kafka: Cluster, settings: Settings) -> list[Problem]:
+    """As `check_topics`, over a connection that is open already."""
+    wanted = plan(settings)
+    facts = await kafka.topics([topic.name for topic in wanted])
+    problems = [problem for topic in wanted for problem in _metadata_problems(topic, facts[topic.name])]
+    there = [topic for topic in wanted if facts[topic.name].error == 0]
+    configurations = await kafka.topic_settings([topic.name for topic in there]) if there else {}
+    for topic in there:
+        error, values = configurations[topic.name]
+        problems += _configuration_problems(topic, error, values.get("cleanup.policy", ""))
+    return problems
+
+
+def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
+    if facts.error == MISSING:
+        return [Problem("missing_topic", topic.name, "there is no such topic", "run `overdraw topics create`")]
+    if facts.error == NO_TOPIC_RIGHT:
+        return [_no_right(topic, {"Describe"})]
+    if facts.error:
+        remedy = "look at the broker's log, then check again"
+        return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
+    problems = []
+    if facts.partitions != topic.partitions:
+        problems.append(
+            Problem(
+                "partition_count",
+                topic.name,
+                f"it has {facts.partitions} partitions, the setting `partitions` says {topic.partitions}",
+                f"set OVERDRAW_PARTITIONS={facts.partitions} before the first start, or name a new topic with "
+                f"OVERDRAW_{topic.setting.upper()}: partitions are fixed for life",
+            )
+        )
+    if facts.leaderless:
+        named = ", ".join(map(str, facts.leaderless[:5]))
+        problems.append(
+            Problem("no_leader", topic.name, f"partition {named} has no leader", "bring the missing brokers back")
+        )
+    if facts.rights is not None and not topic.rights <= facts.rights:
+        problems.append(_no_right(topic, topic.rights - facts.rights))
+    return problems
+
+
+def _configuration_problems(topic: Topic, error: int, policy: str) -> list[Problem]:
+    if error:
+        return [_no_right(topic, {"DescribeConfigs"})]
+    if topic.compacted and policy != "compact":
+        return [
+            Problem(
+                "not_compacted",
+                topic.name,
+                f"its cleanup.policy is {policy!r}, so that the state of a quiet key would be deleted",
+                "set it to `compact` (kafka-configs --alter --add-config cleanup.policy=compact)",
+            )
+        ]
+    if not topic.compacted and "compact" in policy:
+        return [
+            Problem(
+                "compacted",
+                topic.name,
+                f"its cleanup.policy is {policy!r}, so that a key's older records vanish",
+                "set it to `delete` (kafka-configs --alter --add-config cleanup.policy=delete)",
+            )
+        ]
+    return []
+
+
+def _no_right(topic: Topic, missing: set[str] | frozenset[str]) -> Problem:
+    named = ", ".join(sorted(missing))
+    return Problem(
+        "no_rights", topic.name, f"we lack the right {named}", "grant it (kafka-acls --add --operation … --topic …)"
+    )
+
+
+def _refusal(topic: Topic, error: int, words: str, settings: Settings) -> str:
+    if error in (NO_TOPIC_RIGHT, NO_CLUSTER_RIGHT):
+        return (
+            f"{topic.name}: we lack the right Create: grant it, or have an administrator make the topic with "
+            f"{topic.partitions} partitions{' and cleanup.policy=compact' if topic.compacted else ''}"
+        )
+    if error == BAD_REPLICATION:
+        return (
+            f"{topic.name}: the cluster has too few brokers for replication={settings.replication}: "
+            "set OVERDRAW_REPLICATION to at most their number"
+        )
+    return f"{topic.name}: Kafka refuses to make it ({words}): change the settings or the cluster's policy"
+
+
+async def _wait_until_usable(kafka: Cluster, names: list[str]) -> None:
+    deadline = monotonic() + READY_SECONDS
+    while True:
+        facts = await kafka.topics(names)
+        waiting = [name for name in names if facts[name].error == MISSING or facts[name].leaderless]
+        if not waiting:
+            return
+        if monotonic() > deadline:
+            raise TopicError(
+                f"{', '.join(waiting)}: made, and still without leaders after {READY_SECONDS:.0f} s: look at the "
+                "broker's log, then run `overdraw topics check`"
+            )
+        await asyncio.sleep(POLL_SECONDS)

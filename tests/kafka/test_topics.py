@@ -1,0 +1,218 @@
+"""Topics on a real broker: made once, checked, and what is wrong is named with both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from click.testing import CliRunner
+
+from stream.broker import EmbeddedKafka
+from stream.cli.topics import command
+from stream.settings import Settings, load_settings
+from stream.worker.cluster import GROUP, TRANSACTION, cluster
+from stream.worker.topics import STATE_SETTINGS, Problem, TopicError, check_topics, create_topics
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def make(settings: Settings, name: str, partitions: int, **configuration: str) -> None:
+    async with admin(settings.broker) as client:
+        configuration = {key.replace("_", "."): value for key, value in configuration.items()}
+        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=configuration)])
+        assert answer.topic_errors[0][1] == 0
+
+
+def flags(settings: Settings) -> list[str]:
+    names = ["broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "partitions"]
+    return [part for name in names for part in ("--set", f"{name}={getattr(settings, name)}")]
+
+
+async def test_topics_are_made_once_and_are_then_right(settings: Settings) -> None:
+    assert {problem.code for problem in await check_topics(settings)} == {"missing_topic"}
+    names = [settings.source_topic, settings.alert_topic, settings.dead_letter_topic, settings.state_topic]
+    assert await create_topics(settings) == names
+    assert await check_topics(settings) == []
+    assert await create_topics(settings) == []
+    async with cluster(settings) as kafka:
+        facts = await kafka.topics(names)
+        assert {fact.partitions for fact in facts.values()} == {settings.partitions}
+        _, state = (await kafka.topic_settings([settings.state_topic]))[settings.state_topic]
+    assert {name: state[name] for name in STATE_SETTINGS} == STATE_SETTINGS
+
+
+async def test_two_that_make_topics_at_once_do_no_harm(settings: Settings) -> None:
+    made = await asyncio.gather(*(create_topics(settings) for _ in range(4)))
+    assert sorted(name for names in made for name in names) == sorted(
+        [settings.source_topic, settings.alert_topic, settings.dead_letter_topic, settings.state_topic]
+    )
+    assert await check_topics(settings) == []
+
+
+async def test_another_partition_count_names_both_sides(settings: Settings) -> None:
+    await make(settings, settings.source_topic, 3)
+    await create_topics(settings)
+    (problem,) = await check_topics(settings)
+    assert (problem.code, problem.subject) == ("partition_count", settings.source_topic)
+    assert "has 3 partitions, the setting `partitions` says 2" in problem.text
+    assert "OVERDRAW_PARTITIONS=3" in problem.remedy
+    assert "OVERDRAW_SOURCE_TOPIC" in problem.remedy
+
+
+async def test_cleanup_policies_that_would_lose_records_are_problems(settings: Settings) -> None:
+    await make(settings, settings.state_topic, 2, cleanup_policy="compact,delete")
+    await make(settings, settings.source_topic, 2, cleanup_policy="compact")
+    await create_topics(settings)
+    problems = {problem.subject: problem.code for problem in await check_topics(settings)}
+    assert problems == {settings.state_topic: "not_compacted", settings.source_topic: "compacted"}
+
+
+async def test_more_copies_than_brokers_are_refused_with_what_to_set(settings: Settings) -> None:
+    with pytest.raises(TopicError, match="set OVERDRAW_REPLICATION to at most their number"):
+        await create_topics(settings.model_copy(update={"replication": 3}))
+
+
+async def test_the_cluster_tells_its_release_and_serves_groups_and_transactions(settings: Settings) -> None:
+    async with cluster(settings) as kafka:
+        assert await kafka.release() == "4.1"
+        assert await kafka.brokers() == 1
+        assert await kafka.coordinator_error(GROUP, settings.app_id) == 0
+        assert await kafka.coordinator_error(TRANSACTION, f"{settings.app_id}-0") == 0
+
+
+def test_the_commands_create_check_and_exit_as_documented(settings: Settings) -> None:
+    run = CliRunner().invoke
+    answer = run(command, ["check", *flags(settings)])
+    assert answer.exit_code == 1
+    assert f"problem  {settings.source_topic}: there is no such topic: run `overdraw topics create`" in answer.stdout
+    answer = run(command, ["create", "--json", *flags(settings)])
+    assert answer.exit_code == 0
+    report = json.loads(answer.stdout)
+    assert settings.state_topic in report["created"]
+    assert (report["existing"], report["problems"]) == ([], [])
+    answer = run(command, ["check", *flags(settings)])
+    assert (answer.exit_code, answer.stdout) == (0, "ok       all topics are there, with 2 partitions each\n")
+    answer = run(command, ["check", "--json", *flags(settings), "--set", "partitions=5"])
+    assert answer.exit_code == 1
+    assert {problem["code"] for problem in json.loads(answer.stdout)["problems"]} == {"partition_count"}
+    answer = run(command, ["create", *flags(settings), "--set", "partitions=5"])
+    assert answer.exit_code == 1
+    assert f"existing {settings.source_topic}" in answer.stdout
+
+
+# -- rights
+
+TOPIC, CLUSTER = 2, 4
+ALL, READ, WRITE, CREATE, DESCRIBE, DESCRIBE_CONFIGS = 2, 3, 4, 5, 8, 10
+DENY, ALLOW = 2, 3
+
+
+def text(value: str) -> bytes:
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def deny(bootstrap: str, kind: int, name: str, operation: int) -> None:
+    """Everybody may do everything with this, but for one thing (CreateAcls, version 1: aiokafka has no call for it)."""
+    literal = 3
+    resource = struct.pack(">b", kind) + text(name) + struct.pack(">b", literal) + text("User:*") + text("*")
+    rules = resource + struct.pack(">bb", ALL, ALLOW) + resource + struct.pack(">bb", operation, DENY)
+    body = struct.pack(">hhih", 30, 1, 1, -1) + struct.pack(">i", 2) + rules
+    host, _, port = bootstrap.rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        answer = connection.makefile("rb")
+        (size,) = struct.unpack(">i", answer.read(4))
+        _, _, _, error = struct.unpack(">iiih", answer.read(size)[:14])
+    assert error == 0
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[EmbeddedKafka]:
+    """A broker with an authorizer: everything is allowed until something is denied."""
+    properties = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with EmbeddedKafka(extra_properties=properties, cache_dir=load_settings().data_dir) as broker:
+        yield broker
+
+
+@pytest.fixture
+def guarded_settings(guarded: EmbeddedKafka, settings: Settings) -> Settings:
+    return settings.model_copy(update={"broker": guarded.bootstrap})
+
+
+async def until_problems(settings: Settings) -> list[Problem]:
+    """A new rule takes effect when the broker has read it."""
+    async with asyncio.timeout(20):
+        while True:
+            problems = await check_topics(settings)
+            if problems:
+                return problems
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("topic", "operation", "name"),
+    [
+        ("source_topic", READ, "Read"),
+        ("alert_topic", WRITE, "Write"),
+        ("state_topic", READ, "Read"),
+        ("state_topic", DESCRIBE_CONFIGS, "DescribeConfigs"),
+        ("dead_letter_topic", DESCRIBE, "Describe"),
+    ],
+)
+async def test_a_right_that_is_missing_is_named(
+    guarded_settings: Settings, topic: str, operation: int, name: str
+) -> None:
+    await create_topics(guarded_settings)
+    assert await check_topics(guarded_settings) == []
+    subject = getattr(guarded_settings, topic)
+    deny(guarded_settings.broker, TOPIC, subject, operation)
+    (problem,) = await until_problems(guarded_settings)
+    assert (problem.code, problem.subject) == ("no_rights", subject)
+    assert f"we lack the right {name}" in problem.text
+    assert problem.remedy.startswith("grant it")
+
+
+async def test_the_right_to_make_a_topic_is_named(guarded_settings: Settings, fresh_name: str) -> None:
+    await create_topics(guarded_settings)
+    deny(guarded_settings.broker, CLUSTER, "kafka-cluster", CREATE)
+    refused = ""
+    async with asyncio.timeout(20):
+        while not refused:
+            # until the broker has read the rules it may still make them, so each try has names of its own
+            fresh = f"{fresh_name}-{uuid.uuid4().hex[:6]}"
+            deny(guarded_settings.broker, TOPIC, fresh, CREATE)
+            try:
+                await create_topics(guarded_settings.model_copy(update={"source_topic": fresh}))
+            except TopicError as error:
+                refused = str(error)
+    assert "we lack the right Create: grant it, or have an administrator make the topic with 2 partitions" in refused
+
+
+def test_an_advertised_address_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    port = 9
+    properties = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}"}
+    with EmbeddedKafka(extra_properties=properties, cache_dir=load_settings().data_dir) as broker:
+        answer = CliRunner().invoke(command, ["check", "--set", f"broker={broker.bootstrap}"])
+    assert answer.exit_code == 3
+    assert "names itself 127.0.0.1:9, and that does not answer from here: check the broker's advertised.listeners" in (
+        answer.stderr
+    )

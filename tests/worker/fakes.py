@@ -1,0 +1,263 @@
+"""A small Kafka in memory: a source log, a state log with transactions and fencing, and a consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.errors import ProducerFenced
+
+from stream.core.shard import Shard
+from stream.settings import Settings, load_settings
+from stream.worker.agents import Intake
+from stream.worker.recovery import StateLog
+from stream.worker.shards import Shards
+from stream.worker.tools import Tools
+from stream.worker.transport import Chunk
+
+T0 = 1_772_323_200.0
+"""2026-03-01T00:00:00Z."""
+
+
+class Record(NamedTuple):
+    """A Kafka record, as far as the worker looks at it."""
+
+    offset: int
+    value: bytes | None
+    timestamp: int | None
+    partition: int = 0
+    key: bytes | None = None
+
+
+def call(event_id: str, time: float, key_id: str = "k", tokens: int = 10, **more: Any) -> bytes:
+    return json.dumps(
+        {"event_id": event_id, "time": time, "key_id": key_id, "input_tokens": tokens, "output_tokens": 1, **more}
+    ).encode()
+
+
+def records(values: Sequence[bytes | None], start: int = 0, partition: int = 0, timestamp: float = T0) -> list[Record]:
+    return [Record(start + i, value, int(timestamp * 1000), partition) for i, value in enumerate(values)]
+
+
+def make_settings(**changes: Any) -> Settings:
+    base = {"partitions": 1, "bucket_seconds": 60, "allowed_lateness_seconds": 10, "flush_seconds": 0.05}
+    return load_settings({**base, **changes}, environ={})
+
+
+class Message(NamedTuple):
+    partition: int
+
+
+class Event:
+    """A Faust event of one chunk."""
+
+    def __init__(self, partition: int, chunk: list[Any], begin: int | None = None) -> None:
+        self.message = Message(partition)
+        self.value = Chunk(chunk, chunk[0].offset if begin is None else begin)
+        self.acked = False
+
+    def ack(self) -> None:
+        self.acked = True
+
+
+class FakeKafka:
+    """The broker's side: what is committed, and who may write."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.state: dict[int, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+        self.topics: dict[str, list[Any]] = defaultdict(list)
+        self.epochs: dict[int, int] = defaultdict(int)
+        self.source: dict[int, list[Record]] = defaultdict(list)
+        self.source_start: dict[int, int] = defaultdict(int)
+        self.partitions = partitions
+        self.fail_next: list[Exception] = []
+        self.transactions = 0
+        self.hang = False
+
+    def feed(self, values: Sequence[bytes | None], partition: int = 0, timestamp: float = T0) -> list[Record]:
+        log = self.source[partition]
+        start = log[-1].offset + 1 if log else 0
+        new = records(values, start, partition, timestamp)
+        log += new
+        return new
+
+    def end(self, partition: int) -> int:
+        log = self.source[partition]
+        return log[-1].offset + 1 if log else self.source_start[partition]
+
+    async def read(self, settings: Settings, partition: int, *, stable: bool = False) -> StateLog:
+        log = StateLog(source_start=self.source_start[partition], source_end=self.end(partition))
+        for key, value in self.state[partition]:
+            log.take(key, value)
+        return log
+
+
+class FakeJournal:
+    """One producer; `kafka.fail_next` holds what its next writes raise."""
+
+    def __init__(self, kafka: FakeKafka, settings: Settings, partition: int) -> None:
+        self.kafka, self.settings, self.partition = kafka, settings, partition
+        self.epoch = -1
+        self.closed = False
+
+    async def open(self) -> None:
+        self.kafka.epochs[self.partition] += 1
+        self.epoch = self.kafka.epochs[self.partition]
+        await asyncio.sleep(0)
+
+    async def write(self, batches: Any) -> None:
+        await asyncio.sleep(0)
+        while self.kafka.hang:  # noqa: ASYNC110 - the test ends it
+            await asyncio.sleep(0.01)
+        if self.kafka.fail_next:
+            raise self.kafka.fail_next.pop(0)
+        if self.epoch != self.kafka.epochs[self.partition]:
+            raise ProducerFenced
+        self.kafka.transactions += 1
+        for topic, batch in batches.items():
+            assert batch, "an empty batch hangs"
+            self.kafka.topics[topic] += batch
+            if topic == self.settings.state_topic:
+                self.kafka.state[self.partition] += [(key, value) for key, value, _ in batch]
+
+    async def close(self, *, fast: bool = False) -> None:
+        self.closed = True
+
+
+class FakeGroup:
+    """A group with one member; what it was asked is written down."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        self.kafka = kafka
+        self.mine: set[int] = set()
+        self.member = True
+        self.asked: list[tuple[Any, ...]] = []
+        self.position: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self.behind: dict[int, int] = {}
+        self.left = False
+
+    def assignment(self) -> set[int]:
+        return set(self.mine)
+
+    def pause(self, partition: int) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: int) -> None:
+        self.paused.discard(partition)
+        self.asked.append(("resume", partition))
+
+    async def seek(self, partition: int, offset: int) -> None:
+        await asyncio.sleep(0)
+        self.asked.append(("seek", partition, offset))
+        self.position[partition] = offset
+
+    async def is_member(self, partition: int) -> bool:
+        await asyncio.sleep(0)
+        self.asked.append(("is_member", partition))
+        return self.member
+
+    async def leave(self) -> None:
+        self.left = True
+
+    async def ends(self) -> dict[int, int]:
+        return {p: self.kafka.end(p) for p in range(self.kafka.partitions)}
+
+    async def start(self, partition: int) -> int:
+        return self.kafka.source_start[partition]
+
+    def position_behind(self, partition: int, offset: int) -> int:
+        return self.behind.get(partition, offset)
+
+
+class FakeObserver:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, float] = defaultdict(float)
+
+    def flushed(self, shard: Any, flush: Any, seconds: float) -> None:
+        self.counts["flushed"] += 1
+        self.counts["accepted"] += flush.step.accepted
+        self.counts["dead"] += len(flush.reasons)
+
+    def recovered(self, shard: Any, state: Any, seconds: float) -> None:
+        self.counts["recovered"] += 1
+
+    def dropped(self) -> None:
+        self.counts["dropped"] += 1
+
+    def holed(self, offsets: int) -> None:
+        self.counts["holed"] += offsets
+
+    def gap(self, offsets: int) -> None:
+        self.counts["gap"] += offsets
+
+    def rebalanced(self) -> None:
+        self.counts["rebalanced"] += 1
+
+    def aged(self, times: Any, now: float) -> None:
+        self.counts["aged"] += len(times)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: float = T0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A worker without Faust and Kafka."""
+
+    def __init__(self, kafka: FakeKafka | None = None, partitions: int = 1, **changes: Any) -> None:
+        self.settings = make_settings(partitions=partitions, **changes)
+        self.kafka = kafka or FakeKafka(partitions)
+        self.group = FakeGroup(self.kafka)
+        self.observer = FakeObserver()
+        self.clock = Clock()
+        self.deaths: list[tuple[int, str]] = []
+        self.tools = Tools(
+            self.settings,
+            self.group,
+            self.observer,
+            core=lambda p: Shard(p, self.settings, partition_of=lambda key_id: p),
+            die=lambda code, text: self.deaths.append((code, text)),
+            heartbeat_seconds=0.001,
+            journal=lambda settings, p: FakeJournal(self.kafka, settings, p),  # type: ignore[arg-type,return-value]
+            read=self.kafka.read,
+            clock=self.clock,
+        )
+        self.shards = Shards(self.tools)
+        self.intake = Intake(self.shards, self.clock)
+
+    async def assign(self, *partitions: int) -> None:
+        """Assign and wait until all is live."""
+        self.group.mine = set(partitions)
+        self.shards.on_assigned(partitions)
+        await until(lambda: all(self.shards.ready(p) for p in partitions))
+
+    async def take(self, chunk: list[Any], begin: int | None = None) -> Event:
+        event = Event(chunk[0].partition, chunk, begin)
+        await self.intake.take(event)
+        return event
+
+    async def flush(self, partition: int = 0) -> bool:
+        return await self.shards.flush(self.shards.live[partition])
+
+    def calls(self, key_id: str = "k", partition: int = 0) -> int:
+        view = self.shards.live[partition].core.key(key_id)
+        return view.calls if view is not None else 0
+
+
+async def until(condition: Any, seconds: float = 5.0) -> None:
+    """Wait until a condition holds; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition
+            await asyncio.sleep(0.002)

@@ -27,8 +27,6 @@ from stream.lab.produce import Producer
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
-LIVE_SECONDS = 43.0
-"""How long the live part takes on the clock, however long it is in event time: an hour at 90 times its pace."""
 WORKER_START_SECONDS = 60.0
 CATCH_UP_SECONDS = 180.0
 STOP_SECONDS = 12.0
@@ -140,10 +138,10 @@ class Demo:
         story = self.story
         loop = asyncio.get_running_loop()
         await self._until(lambda: self._ready(story.web), WORKER_START_SECONDS, "the worker is not ready")
-        self._enter("nine days of history, as fast as they go")
+        self._enter("three weeks of history, as fast as they go")
         traffic = DemoTraffic(time.time(), story.scenario)
         story.attacked, story.attack_start = traffic.attacked, traffic.attack_start
-        begin, speed = 0.0, 1.0
+        begin = 0.0
         async with Producer(settings) as producer:
             windows = iter(traffic)
             while (window := await asyncio.to_thread(next, windows, None)) is not None:
@@ -152,10 +150,9 @@ class Demo:
                     self._enter("the detector learns from the history")
                     await self._until(self._caught_up, CATCH_UP_SECONDS, "the worker does not catch up")
                     story.live, begin = True, loop.time()
-                    speed = traffic.plan.live_seconds / LIVE_SECONDS
-                    self._enter(f"live traffic, {speed:,.0f} times as fast as the clock")
+                    self._enter(f"live traffic, {traffic.speed:,.0f} times as fast as the clock")
                 if window.live:
-                    due = begin + (window.until - traffic.live_start) / speed
+                    due = begin + (window.until - traffic.live_start) / traffic.speed
                     await asyncio.sleep(max(0.0, due - loop.time()))
                 await producer.send(window.records)
                 if window.live:

@@ -47,9 +47,10 @@ def _per_bucket(per_hour: int) -> tuple[float, float]:
 class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     """River's EWMean with a rate for each value: quicker while young, slower while an incident is open.
 
-    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so.
+    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. Make one by
+    `at`: a fresh EWMean takes its first value as it is, whatever the rate.
 
-    >>> mean = AdaptiveMean(0.01)
+    >>> mean = AdaptiveMean.at(0.0, 0.01)
     >>> mean.learn(10.0, 1.0); mean.learn(20.0, 0.5); mean.get()
     15.0
     """
@@ -139,11 +140,11 @@ class Baseline:
         fast_rate, slow_rate = _per_bucket(per_hour)
         seen = self.visits[slot]
         if seen < 12 * per_hour and seen < 255:
+            # a young slot is the mean of what it has seen; it must not learn an attack any quicker than an old one
             self.visits[slot] = seen + 1
-            first = 1.0 / (seen + 1)
-            fast_rate = max(first, fast_rate * rate)
-            slow_rate = max(first, slow_rate * rate)
-        else:
+            fast_rate = max(1.0 / (seen + 1), fast_rate)
+            slow_rate = max(1.0 / (seen + 1), slow_rate)
+        if warm:
             fast_rate *= rate
             slow_rate *= rate
         self.fast[slot] += fast_rate * (lesson - self.fast[slot])

@@ -23,12 +23,13 @@ VERSION = 1
 SHARD_KEY = b"\x00shard"
 SUMS, MODEL = b"o", b"k"
 
-_SUMS = struct.Struct("<B4QddB")
+_SUMS = struct.Struct("<B4QddI")
 _BUCKET = struct.Struct("<qQQQQI?5f")
 _MODEL = struct.Struct("<BqqIIIdddddddddH")
 _ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
 _WINDOWS = ("observed", "expected", "calls", "mean", "variance")
 _PLAN = struct.Struct("<q5f")
+_COUNT = struct.Struct("<H")
 _MOST = 2**64 - 1
 
 
@@ -61,7 +62,9 @@ class ShardRecord(msgspec.Struct):
 
 
 def _check(version: int, what: str) -> None:
-    if version != VERSION:
+    if version < VERSION:
+        raise StateError(f"{what} is damaged: there is no state version {version}")
+    if version > VERSION:
         raise StateError(
             f"{what} was written by a newer Overdraw (state version {version}, this one reads {VERSION}): "
             "run the newer version; the state topic was left as it is"
@@ -77,11 +80,13 @@ def unpack_shard(data: bytes, digest: str | None = None) -> ShardRecord:
     """The shard's record; raises StateError on another version, on damage, or if it was made under other settings."""
     try:
         version = msgspec.msgpack.decode(data, type=dict[str, Any])["version"]
-        _check(int(version), "the state of this partition")
+        if type(version) is not int:
+            raise ValueError("its version is no number")
+        _check(version, "the state of this partition")
         record = msgspec.msgpack.decode(data, type=ShardRecord)
     except StateError:
         raise
-    except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
         raise StateError(f"the shard record is damaged: {error}") from error
     if digest is not None and record.digest != digest:
         raise StateError(
@@ -98,18 +103,27 @@ def pack_sums(key: KeyState) -> bytes:
         key.late, key.first_seen, key.last_seen, len(key.open),
     )  # fmt: skip
     return head + b"".join(
-        _BUCKET.pack(b.index, b.calls, b.input_tokens, b.output_tokens, b.cost_micros, b.missing, b.early, *b.plan)
+        _BUCKET.pack(
+            b.index,
+            min(b.calls, _MOST),
+            min(b.input_tokens, _MOST),
+            min(b.output_tokens, _MOST),
+            min(b.cost_micros, _MOST),
+            b.missing,
+            b.early,
+            *b.plan,
+        )
         for b in key.open.values()
     )
 
 
 def unpack_sums(data: bytes, key: KeyState) -> None:
     """Take up what `pack_sums` gave."""
+    _check(data[0] if data else 0, "a key's sums")
     try:
-        version, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
+        _, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
             _SUMS.unpack_from(data)
         )
-        _check(version, "a key's sums")
         key.open = {}
         for i in range(count):
             index, *sums, early, p0, p1, p2, p3, p4 = _BUCKET.unpack_from(data, _SUMS.size + i * _BUCKET.size)
@@ -137,7 +151,7 @@ def pack_model(key: KeyState) -> bytes:
     parts += [getattr(residuals, name).tobytes() for name in _WINDOWS]
     parts.append(residuals.slot_scale.tobytes())
     parts += [channel.pack() for channel in key.channels]
-    parts.append(bytes([len(key.plans)]))
+    parts.append(_COUNT.pack(len(key.plans)))
     parts += [_PLAN.pack(index, *plan) for index, plan in key.plans.items()]
     return b"".join(parts)
 
@@ -147,9 +161,9 @@ def unpack_model(data: bytes, key: KeyState) -> None:
     try:
         _check(data[0] if data else 0, "a key's model")
         _unpack_model(memoryview(data), key)
-    except (struct.error, IndexError, ValueError, msgspec.MsgspecError) as error:
-        if isinstance(error, StateError):
-            raise
+    except StateError:
+        raise
+    except (struct.error, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise StateError(f"a key's model is damaged: {error}") from error
 
 
@@ -183,8 +197,8 @@ def _unpack_model(data: memoryview, key: KeyState) -> None:
     residuals.slot_scale = take("f", 48)
     for channel in key.channels:
         data = channel.unpack(data)
-    plans = data[0]
-    data = data[1:]
+    (plans,) = _COUNT.unpack_from(data)
+    data = data[_COUNT.size :]
     key.plans = {}
     for _ in range(plans):
         index, *plan = _PLAN.unpack_from(data)
@@ -202,13 +216,16 @@ def _incident_kinds(data: bytes) -> list[str]:
     try:
         _check(data[0] if data else 0, "a key's model")
         incident = _incident(data, _MODEL.unpack_from(data)[-1])
-    except (struct.error, msgspec.MsgspecError) as error:
+    except StateError:
+        raise
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise StateError(f"a key's model is damaged: {error}") from error
     return [] if incident is None else [incident.kind]
 
 
 def is_awake(sums: bytes, model: bytes | None) -> bool:
     """True if a packed key has an open bucket or an open incident, so that it has to be closed without being seen."""
+    _check(sums[0] if sums else 0, "a key's sums")
     try:
         return bool(_SUMS.unpack_from(sums)[-1]) or (model is not None and bool(_incident_kinds(model)))
     except struct.error as error:
@@ -229,11 +246,15 @@ def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView
                 sums.pop(key_id, None)
             else:
                 sums[key_id] = value
-        elif kind == MODEL and value is not None:
-            incidents[key_id] = _incident_kinds(value)
+        elif kind == MODEL:
+            incidents[key_id] = _incident_kinds(value) if value is not None else []
     for key_id in sorted(sums):
-        version, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(sums[key_id])
-        _check(version, "a key's sums")
+        packed = sums[key_id]
+        _check(packed[0] if packed else 0, "a key's sums")
+        try:
+            _, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(packed)
+        except struct.error as error:
+            raise StateError(f"a key's sums are damaged: {error}") from error
         shown = key_id.decode("utf-8", "replace")
         open_incidents = incidents.get(key_id, [])
         yield KeyView(shown, calls, input_tokens, output_tokens, first, last, 0.0, 0.0, None, 0.0, open_incidents)

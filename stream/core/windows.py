@@ -12,6 +12,8 @@ JUMP_SECONDS = 86_400.0
 """In a file, a jump of more than a day must be confirmed by a later record before it moves the watermark."""
 MAX_UNCONFIRMED = 16
 """Buckets beyond a jump that nobody has confirmed; further ones are refused."""
+JUMPS_IN_A_ROW = 3
+"""So many jumps with nothing between them are no wrong clocks but seldom use: each confirms the one before it."""
 
 
 class Windows:
@@ -23,8 +25,8 @@ class Windows:
     """
 
     __slots__ = (
-        "bucket_seconds", "closing_at", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "lateness",
-        "max_ids", "newest", "watermark",
+        "bucket_seconds", "closing_at", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "jumps",
+        "lateness", "max_ids", "newest", "watermark",
     )  # fmt: skip
 
     def __init__(self, bucket_seconds: int, lateness: float, max_ids: int, confirm_jumps: bool) -> None:
@@ -36,10 +38,13 @@ class Windows:
         self.watermark = -math.inf
         self.first_open = 0
         self.closing_at = -math.inf
-        """A record before this time closes nothing; one at or after it may."""
+        """A watermark before this time closes nothing; one at or after it does."""
         self.ids: dict[int, set[int]] = {}
         self.first_positions: dict[int, int] = {}
         self.jump = -math.inf
+        """The last jump that waits for its confirmation."""
+        self.jumps = 0
+        """Jumps since the last record that moved the watermark as usual."""
 
     def place(self, time: float, id_hash: int, position: int) -> int:
         """The open bucket of a record, or LATE, DUPLICATE or FUTURE; its id is remembered there."""
@@ -53,7 +58,10 @@ class Windows:
                 break
         ids = self.ids.get(bucket)
         if ids is None:
-            if self.is_far(time) and len(self.ids) > MAX_UNCONFIRMED:
+            if self.is_far(time) and self._refuses(time):
+                # the next record may still confirm it: what is refused must not cut off all that follows
+                self.jump = time
+                self.jumps += 1
                 return FUTURE
             ids = self.ids[bucket] = set()
             self.first_positions[bucket] = position
@@ -69,23 +77,38 @@ class Windows:
     def _jumps(self, time: float) -> bool:
         return time > self.newest + JUMP_SECONDS and self.newest > -math.inf
 
+    def _refuses(self, time: float) -> bool:
+        """True if a jump would hold yet another bucket open, and neither is confirmed nor confirms one."""
+        if abs(time - self.jump) <= JUMP_SECONDS or self._in_a_row:
+            return False
+        beyond = (self.newest + JUMP_SECONDS) // self.bucket_seconds
+        return sum(bucket > beyond for bucket in self.ids) >= MAX_UNCONFIRMED
+
+    @property
+    def _in_a_row(self) -> bool:
+        return self.jumps + 1 >= JUMPS_IN_A_ROW
+
     def see(self, time: float) -> bool:
         """Let a record's time move the watermark; True if buckets are to be closed now (`close` says which)."""
         if time <= self.newest:
             return False
         if time > self.newest + JUMP_SECONDS and self.is_far(time):
-            if abs(time - self.jump) > JUMP_SECONDS:
-                self.jump = time
+            near = abs(time - self.jump) <= JUMP_SECONDS
+            confirmed = near or self._in_a_row
+            time, self.jump = min(time, self.jump), time
+            self.jumps = 0 if near else self.jumps + 1
+            if not confirmed:
                 return False
-            time = min(time, self.jump)
+        else:
+            self.jumps = 0
         self.newest = time
-        if time < self.closing_at:
+        watermark = time - self.lateness
+        if watermark < self.closing_at:
             # most records: nothing closes
-            watermark = time - self.lateness
             if watermark > self.watermark:
                 self.watermark = watermark
             return False
-        return self.raise_watermark(time - self.lateness)
+        return self.raise_watermark(watermark)
 
     def raise_watermark(self, watermark: float) -> bool:
         """Move the watermark, never back; True if it passes the end of an open bucket."""
@@ -101,6 +124,11 @@ class Windows:
         return limit > self.first_open
 
     @property
+    def now(self) -> float:
+        """The shard's present in event time: the newest record's, or where idle steps have brought it beyond that."""
+        return self.newest if self.watermark <= self.newest - self.lateness else self.watermark + self.lateness
+
+    @property
     def limit(self) -> int:
         """The first bucket that the watermark leaves open."""
         if self.watermark == -math.inf:
@@ -110,7 +138,7 @@ class Windows:
     def close(self) -> int:
         """Close what the watermark has passed: forget its ids; returns the first bucket that stays open."""
         self.first_open = limit = self.limit
-        self.closing_at = (limit + 1) * self.bucket_seconds + self.lateness
+        self.closing_at = (limit + 1) * self.bucket_seconds
         for bucket in [bucket for bucket in self.ids if bucket < limit]:
             del self.ids[bucket], self.first_positions[bucket]
         return limit

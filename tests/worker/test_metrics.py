@@ -15,13 +15,32 @@ from stream.worker.monitor import Monitor
 from stream.worker.table import TABLE, metric, metric_table
 from tests.worker.fakes import T0, Bench, call
 
-CONTRACT = """overdraw_events_total overdraw_calls_total overdraw_tokens_total overdraw_dead_letters_total
-overdraw_missing_usage_total overdraw_keys_tracked overdraw_buckets_closed_total overdraw_alerts_total
-overdraw_alerts_open overdraw_excess_tokens_total overdraw_detection_delay_seconds overdraw_event_age_seconds
-overdraw_consumer_lag_events overdraw_watermark_timestamp_seconds overdraw_state_bytes overdraw_state_flush_seconds
-overdraw_recovery_seconds overdraw_rebalances_total overdraw_top_key_tokens_per_second
-overdraw_top_key_expected_tokens_per_second overdraw_top_key_upper_tokens_per_second overdraw_top_key_score
-overdraw_late_tokens_total overdraw_build_info""".split()
+CONTRACT = [
+    "overdraw_events_total",
+    "overdraw_calls_total",
+    "overdraw_tokens_total",
+    "overdraw_dead_letters_total",
+    "overdraw_missing_usage_total",
+    "overdraw_keys_tracked",
+    "overdraw_buckets_closed_total",
+    "overdraw_alerts_total",
+    "overdraw_alerts_open",
+    "overdraw_excess_tokens_total",
+    "overdraw_detection_delay_seconds",
+    "overdraw_event_age_seconds",
+    "overdraw_consumer_lag_events",
+    "overdraw_watermark_timestamp_seconds",
+    "overdraw_state_bytes",
+    "overdraw_state_flush_seconds",
+    "overdraw_recovery_seconds",
+    "overdraw_rebalances_total",
+    "overdraw_top_key_tokens_per_second",
+    "overdraw_top_key_expected_tokens_per_second",
+    "overdraw_top_key_upper_tokens_per_second",
+    "overdraw_top_key_score",
+    "overdraw_late_tokens_total",
+    "overdraw_build_info",
+]
 
 
 class Measured(Bench):

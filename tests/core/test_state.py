@@ -1,0 +1,213 @@
+"""State as bytes: nothing is lost, every old version loads, and what cannot be taken up says why."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from core_streams import START, calls, log_of, new_shard, whole
+from hypothesis import given
+from hypothesis import strategies as st
+from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
+
+from stream.core.key import KeyState
+from stream.core.rules import Rules
+from stream.core.shard import Shard
+from stream.core.state import (
+    MODEL,
+    SHARD_KEY,
+    SUMS,
+    StateError,
+    pack_model,
+    pack_sums,
+    summaries,
+    unpack_model,
+    unpack_shard,
+    unpack_sums,
+)
+from stream.events import Call
+from stream.settings import Settings
+
+GOLDEN = Path(__file__).parent.parent / "state" / "v1.json"
+RECORDS = golden_shard().changes()
+BY_KIND = {name[:1]: (name, value) for name, value in RECORDS}
+damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+def shard(**changes):
+    return Shard(0, GOLDEN_SETTINGS.model_copy(update=changes), partition_of=lambda key_id: 0)
+
+
+def taken_up(records):
+    """Load records and unpack every key, as the first call of each would."""
+    loaded = shard()
+    loaded.load(records)
+    for name, _ in records:
+        if name[:1] == SUMS:
+            loaded.key(name[1:].decode())
+    return loaded
+
+
+def test_the_state_of_version_1_still_loads():
+    document = json.loads(GOLDEN.read_text("utf-8"))
+    loaded = taken_up(read_records(GOLDEN))
+    for key_id, expected in document["keys"].items():
+        view = loaded.key(key_id)
+        for name, value in expected.items():
+            assert getattr(view, name) == pytest.approx(value, rel=1e-6), (key_id, name)
+    assert loaded.applied == document["applied"]
+    assert [alert.kind for alert in loaded.open_alerts()] == document["open"]
+    assert dict(golden_shard().changes()).keys() == dict(read_records(GOLDEN)).keys(), "no kind of record was added"
+
+
+def test_the_state_of_version_1_goes_on():
+    loaded = taken_up(read_records(GOLDEN))
+    last = loaded.newest
+    position = loaded.applied
+    batch = [
+        (position + 1 + i, last + 60.0 * i, Call(event_id=f"on-{i}", time=last + 60.0 * i, key_id="steady"))
+        for i in range(200)
+    ]
+    before = loaded.key("steady").calls
+    step = loaded.observe(batch, position + 200)
+    assert step.accepted == 200
+    assert loaded.key("steady").calls == before + 200
+
+
+def test_a_packed_model_takes_at_most_a_kilobyte_and_a_half():
+    rules = Rules(GOLDEN_SETTINGS)
+    biggest = max(len(value) for name, value in RECORDS if name[:1] == MODEL)
+    key = KeyState("x" * 256, rules)
+    assert biggest <= 1500 + 500, "an open incident adds its own record"
+    calm = [value for name, value in RECORDS if name == MODEL + b"steady"]
+    assert len(calm[0]) <= 1500
+    assert len(pack_sums(key)) <= 64
+
+
+def test_packing_what_was_unpacked_gives_the_same_bytes():
+    for name, value in RECORDS:
+        key = KeyState(name[1:].decode(), Rules(GOLDEN_SETTINGS))
+        if name[:1] == SUMS:
+            unpack_sums(value, key)
+            assert pack_sums(key) == value
+        elif name[:1] == MODEL:
+            unpack_model(value, key)
+            assert pack_model(key) == value
+
+
+def test_a_newer_version_is_refused_with_what_to_do():
+    name, value = BY_KIND[SHARD_KEY[:1]]
+    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "version": 2})
+    with pytest.raises(StateError, match=r"newer Overdraw .*run the newer version"):
+        shard().load([(name, newer)])
+    for kind in (SUMS, MODEL):
+        name, value = BY_KIND[kind]
+        records = [(n, bytes([2]) + v[1:] if n == name else v) for n, v in RECORDS]
+        with pytest.raises(StateError, match="newer Overdraw"):
+            shard().load(records)
+        with pytest.raises(StateError, match="newer Overdraw"):
+            list(summaries(records))
+
+
+@pytest.mark.parametrize(("changed", "why"), [({"bucket_seconds": 600}, "buckets"), ({"partitions": 2}, "partitions")])
+def test_a_state_of_other_settings_is_refused(changed, why):
+    with pytest.raises(StateError, match="another number of partitions or another bucket length"):
+        shard(**changed).load(RECORDS)
+
+
+def test_a_setting_that_leaves_states_comparable_may_change():
+    other = shard(false_alerts_per_1000_key_days=3.0, min_calls=10)
+    other.load(RECORDS)
+    assert len(other) == len({name for name, _ in RECORDS if name[:1] == SUMS})
+
+
+def test_keys_without_a_shard_record_are_a_damage():
+    with pytest.raises(StateError, match="no shard record"):
+        shard().load([record for record in RECORDS if record[0] != SHARD_KEY])
+
+
+def test_an_empty_state_topic_is_a_beginning():
+    fresh = shard()
+    fresh.load([])
+    assert (len(fresh), fresh.applied) == (0, -1)
+
+
+def test_a_key_whose_name_is_damaged_is_a_damage():
+    with pytest.raises(StateError, match="name"):
+        shard().load([*RECORDS, (SUMS + b"\xff", b"")])
+
+
+@given(which=st.sampled_from(RECORDS), cut=st.floats(0, 1, exclude_max=True))
+def test_a_record_cut_anywhere_is_a_state_error(which, cut):
+    name, value = which
+    short = value[: int(cut * len(value))]
+    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    unpack = {SUMS: lambda: unpack_sums(short, key), MODEL: lambda: unpack_model(short, key)}.get(
+        name[:1], lambda: unpack_shard(short)
+    )
+    with pytest.raises(StateError):
+        unpack()
+
+
+@given(which=st.sampled_from(RECORDS), damage=damages)
+def test_damaged_bytes_load_or_are_a_state_error(which, damage):
+    name, value = which
+    bad = bytearray(value)
+    for place, byte in damage:
+        bad[int(place * len(bad))] = byte
+    records = [(n, bytes(bad) if n == name else v) for n, v in RECORDS]
+    with suppress(StateError):
+        taken_up(records)
+    with suppress(StateError):
+        list(summaries(records))
+
+
+@given(junk=st.binary(max_size=300))
+def test_junk_is_a_state_error(junk):
+    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    for unpack in (lambda: unpack_sums(b"\x00" + junk, key), lambda: unpack_model(b"\x00" + junk, key)):
+        with pytest.raises(StateError):
+            unpack()
+    with pytest.raises(StateError):
+        unpack_shard(junk)
+
+
+def test_every_lateness_that_may_be_set_can_be_packed():
+    """A day of lateness over buckets of 5 minutes holds 289 of them open, with as many plans."""
+    settings = Settings(partitions=1, allowed_lateness_seconds=86_400)
+    wide = Shard(0, settings, partition_of=lambda key_id: 0)
+    stream = [(START + i * 300.0, Call(event_id=str(i), time=START + i * 300.0, key_id="k")) for i in range(700)]
+    step = wide.observe(log_of(stream), 699)
+    assert step.accepted == 700
+    again = Shard(0, settings, partition_of=lambda key_id: 0)
+    again.load(wide.changes())
+    assert again.key("k") == wide.key("k")
+
+
+def test_the_summaries_are_the_lifetime_sums_of_every_key():
+    run = whole(log_of(calls(4)))
+    views = {view.key_id: view for view in summaries(run.state.items())}
+    assert list(views) == sorted(views)
+    for key_id, view in views.items():
+        live = run.shard.key(key_id)
+        assert (view.calls, view.input_tokens, view.output_tokens, view.first_seen, view.last_seen) == (
+            live.calls, live.input_tokens, live.output_tokens, live.first_seen, live.last_seen,
+        )  # fmt: skip
+        assert view.open_incidents == live.open_incidents
+
+
+def test_a_key_that_was_deleted_is_in_no_summary():
+    run = whole(log_of(calls(4)))
+    records = [*run.state.items(), (SUMS + b"key-0", None), (MODEL + b"key-0", None)]
+    assert "key-0" not in [view.key_id for view in summaries(records)]
+
+
+def test_nothing_is_written_when_nothing_has_changed():
+    twin = new_shard()
+    assert twin.changes() == []
+    twin.observe(log_of(calls(1)), 10**6)
+    assert twin.changes()
+    assert twin.changes() == []

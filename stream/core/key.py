@@ -292,6 +292,8 @@ class KeyState:
             usual, _ = baseline.predict(between)
             seen = decay * seen + gain * usual
             due = decay * due + gain * usual
+        # what an attack has already put into the window must not lower the bar for the next bucket
+        seen = min(seen, due)
         due = decay * due + gain * expected
         scale = max(residuals.variance[0], 1.5 * residuals.slot_scale[calendar.slots(index)[0]])
         law = self.channels[0].laws[0]

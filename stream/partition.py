@@ -14,4 +14,13 @@ def partition_of(key_id: str, partitions: int) -> int:
     >>> partition_of("key-1", 8) == partition_of("key-1", 8) < 8
     True
     """
-    return int((murmur2(key_id.encode()) & 0x7FFF_FFFF) % partitions)
+    return int((murmur2(key_bytes(key_id)) & 0x7FFF_FFFF) % partitions)
+
+
+def key_bytes(key_id: str) -> bytes:
+    """The Kafka key of a key id. Half a surrogate pair is no text, and still must not stop anything.
+
+    >>> key_bytes("ключ").decode(), len(key_bytes(chr(0xD800)))
+    ('ключ', 3)
+    """
+    return key_id.encode("utf-8", "surrogatepass")

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stream.worker.metrics import TABLE, Metric
+
+from stream.worker.metrics import metric_table
+from stream.worker.table import MetricRow
 
 GRAFANA = Path(__file__).parent.parent / "grafana"
 FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 BUILT_IN_VARIABLES = {"__rate_interval", "__range", "__url_time_range", "__value.raw"}
-METRICS = {metric.name: metric for metric in TABLE}
+METRICS = {row.name: row for row in metric_table()}
 NOT_OURS = {"up"}
 """Series that Prometheus itself makes for every target."""
+SINCE_THE_START = {"overdraw_recovery_seconds_bucket"}
+"""Read as they stand: what they count is over before Prometheus has seen the worker once."""
 TARGET_LABELS = {"instance", "job"}
 UNITS = {"none", "short", "s", "bytes", "percentunit"}
 """Grafana's own units that we use; `count:x/s` is its way to write one of our own that scales."""
@@ -46,11 +50,11 @@ each_expression = pytest.mark.parametrize(
 )
 
 
-def base_name(series: str) -> tuple[str, Metric | None]:
+def base_name(series: str) -> tuple[str, MetricRow | None]:
     """The metric behind a series name: a histogram's `_bucket`, `_sum` and `_count` are series of its own."""
     for suffix in ("", "_bucket", "_sum", "_count"):
         name = series.removesuffix(suffix) if suffix else series
-        if name in METRICS and (not suffix or METRICS[name].kind == "histogram"):
+        if name in METRICS and (not suffix or METRICS[name].type == "histogram"):
             return name, METRICS[name]
     return series, None
 
@@ -178,8 +182,8 @@ def test_every_metric_in_an_expression_exists_and_is_used_as_what_it_is(expr: st
         metric = base_name(name)[1]
         assert metric is not None, f"{name} is not in the metric table"
         differentiated = re.search(rf"\b(?:rate|increase)\({name}\b", plain) is not None
-        assert differentiated == (metric.kind != "gauge"), f"{name} is a {metric.kind}"
-        assert name.endswith("_bucket") == (metric.kind == "histogram")
+        assert differentiated == (metric.type != "gauge" and name not in SINCE_THE_START), f"{name} is a {metric.type}"
+        assert name.endswith("_bucket") == (metric.type == "histogram")
 
 
 @each_expression

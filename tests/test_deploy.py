@@ -19,6 +19,8 @@ import pytest
 import yaml
 
 from stream.__main__ import COMMANDS
+from stream.cli.simulate import command as simulate
+from stream.lab.scenarios import scenarios
 from stream.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -92,12 +94,24 @@ def test_the_worker_starts_only_once_the_topics_are_made(compose: Any) -> None:
 
 def test_only_the_demo_profile_makes_traffic(compose: Any) -> None:
     profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
-    assert profiles == {name: ["demo"] if name == "simulate" else [] for name in profiles}
-    assert compose["services"]["simulate"]["command"][:3] == ["simulate", "--to", "kafka"]
+    assert profiles == {name: ["demo"] if name in ("history", "simulate") else [] for name in profiles}
+
+
+def test_the_demos_commands_are_understood(compose: Any) -> None:
+    keys = []
+    for name in ("history", "simulate"):
+        program, *arguments = compose["services"][name]["command"]
+        assert program == "simulate"
+        parsed = simulate.make_context("simulate", arguments)
+        assert parsed.params["target"] == "kafka"
+        assert parsed.params["scenario"] in scenarios()
+        keys.append([parsed.params[option] for option in ("seed", "keys", "rate")])
+        assert Path(parsed.params["labels"]).parent == Path("/tmp"), "all else is read-only"
+    assert keys[0] == keys[1], "what was learned has to be about the keys that call now"
 
 
 def test_our_containers_are_read_only_and_have_no_rights(compose: Any) -> None:
-    for name in ("topics", "worker", "simulate"):
+    for name in ("topics", "worker", "history", "simulate"):
         service = compose["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panels import colored, query, series, stat, table
-from queries import HERE, quantile, rate
+from queries import HERE, rate
 from rows import NO_WORKER
 
 PANELS = [
@@ -69,11 +69,12 @@ PANELS = [
     stat(
         55,
         "Recovery, 95 %",
-        "From the assignment of a partition to its first record, in the shown time. So long nobody watches its keys.",
-        [query(quantile(0.95, "overdraw_recovery_seconds", "$__range"), "recovery", instant=True)],
+        "From a partition's assignment to its first record, since the workers' start: so long nobody watches its keys.",
+        # Not the rate: a recovery comes before Prometheus has seen its worker once, and would never be shown.
+        [query(f"histogram_quantile(0.95, sum by (le) (overdraw_recovery_seconds_bucket{HERE})) >= 0", "recovery")],
         size=(6, 5),
         unit="s",
-        empty="No assignment in this time",
+        empty="No partition was assigned",
         graph="none",
         color={"mode": "fixed", "fixedColor": "text"},
     ),

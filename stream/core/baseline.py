@@ -140,11 +140,11 @@ class Baseline:
         fast_rate, slow_rate = _per_bucket(per_hour)
         seen = self.visits[slot]
         if seen < 12 * per_hour and seen < 255:
+            # a young slot is the mean of what it has seen; it must not learn an attack any quicker than an old one
             self.visits[slot] = seen + 1
-            first = 1.0 / (seen + 1)
-            fast_rate = max(first, fast_rate * rate)
-            slow_rate = max(first, slow_rate * rate)
-        else:
+            fast_rate = max(1.0 / (seen + 1), fast_rate)
+            slow_rate = max(1.0 / (seen + 1), slow_rate)
+        if warm:
             fast_rate *= rate
             slow_rate *= rate
         self.fast[slot] += fast_rate * (lesson - self.fast[slot])

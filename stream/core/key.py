@@ -193,11 +193,12 @@ class KeyState:
         self.score = 0.0
         if (sums is not None or incident is not None) and baseline.age > WARM_DAYS * calendar.per_day:
             self._judge(verdict)
-        alarm = incident is not None or verdict.anomalous
+        # what is not yet an incident may become one: it is learned slowly too
+        alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score
         lasting = incident is not None and bucket - incident.started > rules.accept_buckets
         baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
         for channel in self.channels:
-            if alarm:
+            if incident is not None or verdict.anomalous:
                 channel.forget_day()
             elif baseline.age > WARM_DAYS * calendar.per_day:
                 channel.learn(residuals, bucket)

@@ -9,15 +9,23 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from stream.partition import partition_of
+from stream.partition import key_bytes, partition_of
 from stream.settings import Settings
 
 Timed = tuple[float, str, bytes]
 """A record to send: its event time (epoch seconds), its key id, its value."""
+Sendable = tuple[float, str | None, bytes]
+"""The same, where the key id may be missing: such a record goes to any partition, without a key."""
 
 LINGER_SECONDS = 0.05
 """Paced records are sent in steps of this length."""
 BATCH_BYTES = 256 << 10
+OVERHEAD_BYTES = 256
+"""More than a batch adds to the value and key of its only record."""
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+STOP_SECONDS = 3.0
+PATIENCE_SECONDS = 30.0
+"""A broker that restarts is back sooner. An idempotent producer of aiokafka's alone would wait for ever."""
 
 
 class ProduceError(Exception):
@@ -27,7 +35,8 @@ class ProduceError(Exception):
 class Producer:
     """Records into the source topic, by batches of our own: several times as fast as one `send` a record.
 
-    Use it as an async context manager; leaving it waits until everything is acknowledged. Raises ProduceError if the
+    Use it as an async context manager; leaving it waits until everything is acknowledged. It is idempotent: whatever
+    it repeats, the log holds once, in order. What waits is at most two batches a partition. Raises ProduceError if the
     broker is not there, or if the topic is missing or has another number of partitions than the settings say.
     """
 
@@ -36,19 +45,23 @@ class Producer:
         self._producer: Any = None
         self._batches: dict[int, Any] = {}
         self._sent: set[asyncio.Future[Any]] = set()
+        self._turn = 0
+        self._max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES
+        self.acknowledged = 0
+        """Records that the broker has confirmed."""
 
     async def __aenter__(self) -> Producer:
         from aiokafka import AIOKafkaProducer
         from aiokafka.errors import KafkaError
 
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is said below, with what to do
-        topic, broker = self._settings.source_topic, self._settings.broker
+        await self._check_topic(self._settings.source_topic)
+        broker = self._settings.broker
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=broker, acks="all", max_batch_size=BATCH_BYTES, max_request_size=4 * BATCH_BYTES
+            bootstrap_servers=broker, enable_idempotence=True, max_batch_size=min(BATCH_BYTES, self._max_message_bytes)
         )
         try:
             await self._producer.start()
-            await self._check_topic(topic)
         except KafkaError as error:
             await self._producer.stop()
             raise ProduceError(f"no Kafka at {broker} ({error}): start one with `overdraw broker`") from error
@@ -58,75 +71,105 @@ class Producer:
         return self
 
     async def _check_topic(self, topic: str) -> None:
-        from aiokafka.admin import AIOKafkaAdminClient
+        from stream.worker.cluster import BrokerUnreachable, cluster
 
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.broker)
-        await admin.start()
         try:
-            # asking for one topic by its name would create it, with one partition
-            if topic not in await admin.list_topics():
-                raise ProduceError(f"there is no topic {topic}: make it with `overdraw topics create`")
-        finally:
-            await admin.close()
-        there = len(await self._producer.partitions_for(topic))
-        if there != self._settings.partitions:
-            raise ProduceError(
-                f"topic {topic} has {there} partitions, the setting partitions is {self._settings.partitions}: "
-                f"say --set partitions={there}, or name another topic with --set source_topic=NAME"
-            )
+            async with cluster(self._settings) as kafka:
+                facts = (await kafka.topics([topic]))[topic]
+                if facts.error:
+                    raise ProduceError(f"there is no topic {topic}: make it with `overdraw topics create`")
+                if facts.partitions != self._settings.partitions:
+                    raise ProduceError(
+                        f"topic {topic} has {facts.partitions} partitions, the setting partitions is "
+                        f"{self._settings.partitions}: say --set partitions={facts.partitions}, or name another topic "
+                        "with --set source_topic=NAME"
+                    )
+                _, values = (await kafka.topic_settings([topic]))[topic]
+                self._max_message_bytes = int(values.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+        except BrokerUnreachable as error:
+            raise ProduceError(str(error)) from error
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 await self.flush()
         finally:
-            await self._producer.stop()
+            try:
+                async with asyncio.timeout(STOP_SECONDS if kind else None):
+                    await self._producer.stop()
+            except TimeoutError:  # it waits for a broker that has gone; the caller knows already
+                self._producer = None
             for future in self._sent:
                 if future.done() and not future.cancelled():
                     future.exception()  # told already, by the first of them
 
-    async def send(self, records: Iterable[Timed]) -> None:
-        """Take records over, in their order; waits where the broker is slower."""
+    def fits(self, record: Sendable) -> bool:
+        """Whether the topic takes a record of this length."""
+        key_length = len(key_bytes(record[1])) if record[1] is not None else 0
+        return len(record[2]) + key_length + OVERHEAD_BYTES <= self._max_message_bytes
+
+    async def send(self, records: Iterable[Sendable]) -> None:
+        """Take records over, in their order; waits where the broker is slower. Each must fit."""
         partitions, batches = self._settings.partitions, self._batches
-        for _, key, value in records:
-            partition = partition_of(key, partitions)
+        for record in records:
+            _, key_id, value = record
+            if key_id is None:
+                self._turn = partition = (self._turn + 1) % partitions
+                key = None
+            else:
+                partition, key = partition_of(key_id, partitions), key_bytes(key_id)
             batch = batches.get(partition)
             if batch is None:
                 batch = batches[partition] = self._producer.create_batch()
-            if batch.append(timestamp=None, key=key.encode(), value=value) is None:
+            if batch.append(timestamp=None, key=key, value=value) is None:
                 await self._dispatch(partition)
                 batch = batches[partition] = self._producer.create_batch()
-                batch.append(timestamp=None, key=key.encode(), value=value)  # an empty batch takes any one record
+                batch.append(timestamp=None, key=key, value=value)  # a batch takes its first record, however long
+
+    async def push(self) -> None:
+        """Send what is there without waiting for its acknowledgement."""
+        for partition in list(self._batches):
+            await self._dispatch(partition)
 
     async def flush(self) -> None:
         """Send what is there and wait until it is acknowledged. Raises ProduceError if it is not."""
         from aiokafka.errors import KafkaError
 
-        for partition in list(self._batches):
-            await self._dispatch(partition)
+        await self.push()
         try:
-            await asyncio.gather(*self._sent)
-        except KafkaError as error:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*self._sent)
+        except (KafkaError, TimeoutError) as error:
             raise self._refused(error) from error
+        self._sent.clear()
+
+    async def _dispatch(self, partition: int) -> None:
+        from aiokafka.errors import KafkaError
+
+        batch = self._batches.pop(partition)
+        count = batch.record_count()
+        try:
+            for future in [future for future in self._sent if future.done()]:
+                future.result()  # a batch was lost: nothing behind it may go ahead of it
+                self._sent.discard(future)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                future = await self._producer.send_batch(batch, self._settings.source_topic, partition=partition)
+        except (KafkaError, TimeoutError) as error:
+            raise self._refused(error) from error
+        self._sent.add(future)
+        future.add_done_callback(lambda done: self._count(done, count))
+
+    def _count(self, done: asyncio.Future[Any], count: int) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.acknowledged += count
 
     def _refused(self, error: Exception) -> ProduceError:
         from aiokafka.errors import MessageSizeTooLargeError
 
         if isinstance(error, MessageSizeTooLargeError):
             return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
-        return ProduceError(f"{self._settings.broker} took no more records ({error}): is it still up?")
-
-    async def _dispatch(self, partition: int) -> None:
-        from aiokafka.errors import KafkaError
-
-        batch = self._batches.pop(partition)
-        try:
-            future = await self._producer.send_batch(batch, self._settings.source_topic, partition=partition)
-        except KafkaError as error:
-            raise self._refused(error) from error
-        self._sent.add(future)
-        done = {sent for sent in self._sent if sent.done() and not sent.cancelled() and sent.exception() is None}
-        self._sent -= done
+        why = str(error) or f"no answer for {PATIENCE_SECONDS:.0f} s"
+        return ProduceError(f"{self._settings.broker} took no more records ({why}): is it still up?")
 
 
 async def produce(

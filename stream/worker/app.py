@@ -20,7 +20,7 @@ from stream.worker.group import FaustGroup
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
-from stream.worker.process import Exit, worker_class
+from stream.worker.process import Exit, calm_the_collector, worker_class
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
@@ -87,6 +87,7 @@ class Detector:
 
     async def start(self) -> None:
         """Start what runs beside the agent."""
+        calm_the_collector()
         await self.web.start()
         self._tasks = [asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run)]
 
@@ -101,14 +102,14 @@ class Detector:
     async def stop(self) -> None:
         """Flush, close and leave, within the limit that `Exit` sets."""
         self.ending.arm()
-        await self.shards.stop()
+        written = await self.shards.stop()
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.web.stop()
         self.ending.closed()
-        log.info("stopped: everything that was applied is written")
+        log.info("stopped: %s", "all that was applied is written" if written else "the rest is read again next time")
 
 
 def build_app(

@@ -90,4 +90,6 @@ def set_up(settings: Settings) -> None:
     root.setLevel(level)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(level if settings.log_level == "debug" else max(level, logging.WARNING))
+    if settings.log_level != "debug":
+        logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a timer that is late is the load, not a fault
     logging.getLogger("aiokafka.producer.sender").addFilter(NoFencing())

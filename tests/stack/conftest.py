@@ -1,35 +1,41 @@
-"""The whole stack as processes: Kafka with the settings of deploy/compose.yaml, a worker, Prometheus, traffic.
+"""The whole stack: Kafka with the settings of deploy/compose.yaml, a worker, Prometheus, traffic with an attack.
 
 What a test of this folder needs from the machine and does not find is a failure that names the remedy, never a skip.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import pytest
-import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from parts import (
+    OVERDRAW,
+    PARTITIONS,
+    READY_SECONDS,
+    TOKEN,
+    Processes,
+    Stack,
+    broker_settings,
+    get,
+    prometheus_config,
+    until,
+)
+
+from stream.broker import EmbeddedKafka
 from stream.embedded.server import free_port
-
-ROOT = Path(__file__).parent.parent.parent
-TOKEN = "token-of-the-stack-test"
-PARTITIONS = 4
-READY_SECONDS = 60.0
-POLL_SECONDS = 0.2
+from stream.lab.demo_traffic import DemoTraffic
+from stream.lab.produce import Producer, Timed
+from stream.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -46,132 +52,75 @@ def program() -> Callable[[str], str]:
     return find
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
-    """Poll until it holds; AssertionError with `what` if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(POLL_SECONDS)
+def trouble(now: float) -> list[Timed]:
+    """One record of everything that a gateway does wrong, all of one key."""
+    call = {"time": now - 30, "key_id": "untidy", "input_tokens": 100, "output_tokens": 200}
+    records = [
+        {**call, "event_id": "once"},
+        {**call, "event_id": "twice"},
+        {**call, "event_id": "twice"},
+        {**call, "event_id": "late", "time": now - 86_400},
+        {**call, "event_id": "mute", "input_tokens": None, "output_tokens": None},
+        {**call, "event_id": "wrong", "output_tokens": -1},
+    ]
+    return [(now, "untidy", json.dumps(record).encode()) for record in records] + [(now, "untidy", b"{broken")]
 
 
-def get(url: str, token: str | None = None) -> tuple[int, str]:
-    """Status and body; 0 where nobody answers."""
-    request = Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        with urlopen(request, timeout=5) as response:
-            return response.status, response.read().decode()
-    except HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
+async def send_traffic(settings: Settings) -> None:
+    """Nine days of history, an attack that began 50 minutes ago and goes on, and trouble."""
+    now = time.time()
+    async with Producer(settings) as producer:
+        for window in DemoTraffic(now):
+            await producer.send(window.records)
+        await producer.send(trouble(now))
 
 
-class Processes:
-    """Programs that we started; each is ended by its own id, and its log shown when it dies early."""
+@pytest.fixture(scope="session")
+def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything up, and traffic with an attack and with all that can be wrong with records on its way."""
+    prometheus = program("prometheus")
+    folder = tmp_path_factory.mktemp("stack")
+    since = time.time()
+    with ExitStack() as held:
+        kafka_port, web_port, prometheus_port = free_port(), free_port(), free_port()
+        kafka = held.enter_context(EmbeddedKafka(port=kafka_port, extra_properties=broker_settings(kafka_port)))
+        processes = Processes(folder)
+        held.callback(processes.end)
+        settings = {
+            "OVERDRAW_BROKER": kafka.bootstrap,
+            "OVERDRAW_PARTITIONS": str(PARTITIONS),
+            # here an incident has to be there to be shown; how soon one is found at which price is measured elsewhere
+            "OVERDRAW_FALSE_ALERTS_PER_1000_KEY_DAYS": "500",
+        }
+        processes.finish("topics", *OVERDRAW, "topics", "create", seconds=READY_SECONDS, **settings)
+        processes.start(
+            "worker",
+            *(*OVERDRAW, "worker"),
+            **settings,
+            # loopback, but written so that the worker does not take it for that: as with 0.0.0.0 it demands the token
+            OVERDRAW_WEB_HOST="127.1",
+            OVERDRAW_WEB_PORT=str(web_port),
+            OVERDRAW_WEB_TOKEN=TOKEN,
+        )
+        scrape = prometheus_config(folder, [f"127.0.0.1:{web_port}"], scrape_interval="1s", scrape_timeout="1s")
+        processes.start(
+            "prometheus",
+            prometheus,
+            f"--config.file={scrape}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{prometheus_port}",
+        )
+        running = Stack(
+            kafka.bootstrap, f"http://127.0.0.1:{web_port}", f"http://127.0.0.1:{prometheus_port}", since, processes
+        )
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        def ready() -> bool:
+            processes.check()
+            worker, _ = get(f"{running.worker}/readyz", TOKEN)
+            return worker == 200 and get(f"{running.prometheus}/-/ready")[0] == 200
 
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text("utf-8", "replace")[-4000:]
-
-    def start(self, name: str, *command: str | Path, **environ: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                cwd=self.folder,
-                env={**clean_environment(), **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._running.append((name, process))
-        return process
-
-    def finish(self, name: str, *command: str | Path, seconds: float, **environ: str) -> str:
-        """Run to the end; its output. AssertionError with the output unless it exits with 0."""
-        process = self.start(name, *command, **environ)
-        code = process.wait(seconds)
-        assert code == 0, f"{name} ended with {code}:\n{self.log(name)}"
-        return self.log(name)
-
-    def check(self) -> None:
-        """AssertionError with its log if a program that should run has ended."""
-        for name, process in self._running:
-            assert process.poll() in (None, 0), f"{name} ended with {process.returncode}:\n{self.log(name)}"
-
-    def end(self) -> None:
-        for _, process in reversed(self._running):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for _, process in reversed(self._running):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours without the settings of whoever runs the tests, and with this very checkout."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_")}
-    return {**environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
-def broker_settings(port: int) -> dict[str, str]:
-    """The broker settings of deploy/compose.yaml as server.properties, with addresses of this machine."""
-    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["services"]
-    environment = {name: str(value) for name, value in services["kafka"]["environment"].items()}
-    for elsewhere in ("KAFKA_HEAP_OPTS", "KAFKA_LOG_DIRS"):  # the start script's, and a folder of the container
-        del environment[elsewhere]
-    text = json.dumps({name.removeprefix("KAFKA_").lower().replace("_", "."): v for name, v in environment.items()})
-    controller, host = free_port(port), free_port(port)
-    for there, here in (
-        ("localhost:29093", f"127.0.0.1:{controller}"),
-        ("INSIDE://kafka:19092", f"INSIDE://127.0.0.1:{port}"),
-        ("INSIDE://:19092", f"INSIDE://127.0.0.1:{port}"),
-        ("HOST://127.0.0.1:${KAFKA_PORT:-9092}", f"HOST://127.0.0.1:{host}"),
-        ("HOST://:9092", f"HOST://127.0.0.1:{host}"),
-    ):
-        assert there in text, f"deploy/compose.yaml no longer says {there}: adapt this table"
-        text = text.replace(there, here)
-    return dict(json.loads(text))
-
-
-def prometheus_config(folder: Path, targets: list[str], **changes: str) -> Path:
-    """deploy/prometheus.yml with the token in a file of ours, and targets for the containers' names."""
-    config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text("utf-8"))
-    token = folder / "token"
-    token.write_text(TOKEN, "utf-8")
-    config["global"].update(changes)
-    job = next(job for job in config["scrape_configs"] if job["job_name"] == "overdraw")
-    job["authorization"]["credentials_file"] = str(token)
-    if targets:
-        del job["dns_sd_configs"]
-        job["static_configs"] = [{"targets": targets}]
-        config["scrape_configs"] = [job]
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config), "utf-8")
-    return path
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Where the parts of the running stack are."""
-
-    broker: str
-    worker: str
-    prometheus: str
-    since: float
-    processes: Processes
-
-    def ask(self, path: str, **parameters: str | float) -> Any:
-        """The `data` of an answer of Prometheus's API; AssertionError with its words if it refuses."""
-        status, body = get(f"{self.prometheus}/api/v1/{path}?{urlencode(parameters)}")
-        assert status == 200, f"Prometheus refuses {parameters}: {body}"
-        return json.loads(body)["data"]
-
-
-OVERDRAW = (sys.executable, "-m", "stream")
+        until("worker and Prometheus are ready", ready)
+        until("the first scrape", lambda: bool(running.ask("query", query='up{job="overdraw"} == 1')["result"]))
+        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS)))
+        yield running
+        processes.check()

@@ -110,7 +110,7 @@ class FakeJournal:
 
     async def write(self, batches: Any) -> None:
         await asyncio.sleep(0)
-        while self.kafka.hang:
+        while self.kafka.hang:  # noqa: ASYNC110 - the test ends it
             await asyncio.sleep(0.01)
         if self.kafka.fail_next:
             raise self.kafka.fail_next.pop(0)
@@ -259,5 +259,5 @@ class Bench:
 async def until(condition: Any, seconds: float = 5.0) -> None:
     """Wait until a condition holds; raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition
             await asyncio.sleep(0.002)

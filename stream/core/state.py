@@ -104,8 +104,14 @@ def pack_sums(key: KeyState) -> bytes:
     )  # fmt: skip
     return head + b"".join(
         _BUCKET.pack(
-            b.index, min(b.calls, _MOST), min(b.input_tokens, _MOST), min(b.output_tokens, _MOST),
-            min(b.cost_micros, _MOST), b.missing, b.early, *b.plan,
+            b.index,
+            min(b.calls, _MOST),
+            min(b.input_tokens, _MOST),
+            min(b.output_tokens, _MOST),
+            min(b.cost_micros, _MOST),
+            b.missing,
+            b.early,
+            *b.plan,
         )
         for b in key.open.values()
     )

@@ -72,9 +72,9 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 def events_applied(metrics: str) -> int:
-    """Events that a worker has dealt with and written, whatever became of them, by the text of its `/metrics`.
+    r"""Events that a worker has dealt with and written, whatever became of them, by the text of its `/metrics`.
 
-    >>> events_applied('overdraw_events_total{outcome="late"} 2.0\\noverdraw_events_total{outcome="accepted"} 3.0\\n')
+    >>> events_applied('overdraw_events_total{outcome="late"} 2.0\noverdraw_events_total{outcome="accepted"} 3.0\n')
     5
     """
     values = (line.rsplit(" ", 1)[1] for line in metrics.splitlines() if line.startswith("overdraw_events_total{"))

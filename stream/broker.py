@@ -192,7 +192,8 @@ class EmbeddedKafka:
         if self._data is None:
             data = self._wanted_dir
             if data is None:
-                data = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="overdraw-kafka-")))
+                storage.sweep(Path(tempfile.gettempdir()))
+                data = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix=storage.TEMPORARY_PREFIX)))
             self._lock_fd = storage.take(data, self._held)
             self._data = data
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from contextlib import ExitStack
+from fcntl import LOCK_EX, flock
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from click.testing import CliRunner
 
 from stream.broker import BrokerError, EmbeddedKafka
 from stream.cli.broker import command
-from stream.embedded import jars, server
+from stream.embedded import jars, server, storage
 from stream.embedded.child import Child
 from stream.embedded.classcache import class_cache
 from stream.embedded.java import Java, find_java
@@ -295,6 +297,21 @@ def test_a_folder_of_other_things_is_refused(fake_server: Any, tmp_path: Path) -
     with pytest.raises(BrokerError, match=r"holds files that are not the embedded Kafka's \(thesis\.txt\)"):
         fake_server("exit 0").start()
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["thesis.txt"]
+
+
+def test_folders_whose_owner_is_gone_are_swept_and_no_others(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        for name in ("overdraw-kafka-gone", "overdraw-kafka-held", "overdraw-kafka-young", "other"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "lock").touch()
+            if not name.endswith("young"):
+                os.utime(tmp_path / name, (1e9, 1e9))
+        (tmp_path / "overdraw-kafka-unlocked").mkdir()
+        os.utime(tmp_path / "overdraw-kafka-unlocked", (1e9, 1e9))
+        flock(held.enter_context((tmp_path / "overdraw-kafka-held" / "lock").open("ab")), LOCK_EX)
+        storage.sweep(tmp_path)
+        left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"overdraw-kafka-held", "overdraw-kafka-young", "overdraw-kafka-unlocked", "other"}
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from stream.worker.metrics import metric_table
 from stream.worker.table import MetricRow
 

@@ -11,6 +11,8 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
 
+from stream.core.residuals import HORIZONS
+
 PRIOR_DAYS = 15.0
 """A key's own daily maxima outweigh the population's after about two weeks."""
 HALF_LIFE_DAYS = 60.0
@@ -95,6 +97,14 @@ class Priors:
         shares = [share for _, share in tail]
         if len(tail) < 2 or scores != sorted(set(scores)) or shares != sorted(set(shares), reverse=True):
             raise ValueError("the tail of a priors file must rise in score and fall in share")
+        if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
+            raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
+        if len(priors.laws) != len(HORIZONS):
+            raise ValueError(f"a priors file has a law for each of {len(HORIZONS)} horizons, not {len(priors.laws)}")
+        if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws):
+            raise ValueError("a law of a priors file must have a finite location and a scale above 0")
+        if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):
+            raise ValueError("the tokens per call of a priors file must be 0 or more")
         return priors
 
 

@@ -111,7 +111,7 @@ def alert_of(
         status=status,
         severity=severity,
         severity_reason=incident.severity_reason,
-        kind=incident.kind,  # type: ignore[arg-type]
+        kind=incident.kind,
         entity=entity,
         started_at=started_at,
         detected_at=incident.detected_at,

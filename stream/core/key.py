@@ -125,7 +125,8 @@ class KeyState:
 
         A key that has been silent for DORMANT_DAYS is begun anew: its habits are forgotten, its lifetime sums are not.
         """
-        if limit - self.next_bucket > DORMANT_DAYS * self.rules.calendar.per_day and not self.open:
+        silent = limit - self.next_bucket
+        if silent > DORMANT_DAYS * self.rules.calendar.per_day and min(self.open, default=limit) >= limit:
             self._begin(limit)
         while self.next_bucket < limit and self.next_bucket not in self.open:
             if not self.skip(skips):

@@ -81,7 +81,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
 def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quality: DataQuality) -> Alert | None:
     """An alert inside a bucket, as soon as its sums are over the whole bucket's threshold; None if one is open.
 
-    `at` is the shard's newest event time; `bucket` must be the oldest that is open, so that an incident's start cannot
+    `at` is the shard's present; `bucket` must be the oldest that is open, so that an incident's start cannot
     depend on the order of records. The bucket's own sums enter the incident, and its severity, when it closes.
     """
     bucket.early = True

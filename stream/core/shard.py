@@ -200,10 +200,14 @@ class Shard:
             if name == SHARD_KEY:
                 shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
             elif name[:1] in held:
+                try:
+                    key_id = name[1:].decode()
+                except UnicodeDecodeError as error:
+                    raise StateError(f"the name of a key's record is damaged: {error}") from error
                 if value is None:
-                    held[name[:1]].pop(name[1:].decode(), None)
+                    held[name[:1]].pop(key_id, None)
                 else:
-                    held[name[:1]][name[1:].decode()] = value
+                    held[name[:1]][key_id] = value
         if shard is None:
             if held[SUMS]:
                 raise StateError("there are keys but no shard record: the state topic is damaged")
@@ -304,7 +308,7 @@ class Shard:
         """
         windows = self._windows
         far = windows.is_far(time)
-        for share in shares(call, time, windows.bucket_seconds):
+        for share in shares(call, time, windows.bucket_seconds, windows.first_open):
             if share.bucket < windows.first_open:
                 step.late_tokens += share.tokens
                 continue
@@ -342,7 +346,7 @@ class Shard:
     def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
         if not bucket.is_over(self.settings.min_calls):
             return
-        alert = open_early(key, bucket, self._windows.newest, self._skips, self._quality(step))
+        alert = open_early(key, bucket, self._windows.now, self._skips, self._quality(step))
         self._keys.mark(key)
         if alert is not None:
             step.alerts.append(alert)
@@ -359,6 +363,8 @@ class Shard:
     def _thaw(self, index: int) -> None:
         """The first record after an outage: the buckets that were lost are those after the newest one's."""
         self._frozen = False
+        if self._windows.newest == -math.inf:
+            return
         begin = int(self._windows.newest // self._windows.bucket_seconds) + 1
         if begin < index:
             self._skips = [*self._skips, (begin, index)][-MAX_SKIPS:]

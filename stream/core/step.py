@@ -12,8 +12,7 @@ from stream.events import Reject
 class Step:
     """What a shard did with a batch: counts for the metrics, alerts for the topic, rejects for the dead letters.
 
-    Token sums are over accepted records. `delays` are seconds from the start of an incident's first anomalous bucket
-    to its detection, one per opened alert.
+    Token sums are over accepted records; `late_tokens` are those of late ones, and of shares whose bucket had closed.
     """
 
     accepted: int = 0

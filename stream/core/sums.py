@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stream.core.key import ESTIMATED_INPUT, ESTIMATED_OUTPUT, KeyState, OpenBucket
 from stream.core.step import Step
-from stream.events import Call
+from stream.events import MAX_TOKENS, Call
 
 FIRST_FAILURE = 400
 
@@ -35,14 +35,18 @@ def micros(cost: float | None) -> int:
     return 0 if cost is None else round(cost * 1e6)
 
 
-def shares(call: Call, time: float, bucket_seconds: int) -> Iterator[Share]:
-    """A sum over a period, spread over the buckets that the period touches, in whole numbers that add up."""
+def shares(call: Call, time: float, bucket_seconds: int, first_open: int = 0) -> Iterator[Share]:
+    """A sum over a period, spread over the buckets that the period touches, in whole numbers that add up.
+
+    What lies before `first_open` comes as one share of the bucket before it: a week may have closed there.
+    """
     period = call.period_seconds or 0.0
     start = time - period
-    first = int(start // bucket_seconds)
+    last = max(int(start // bucket_seconds) + 1, math.ceil(time / bucket_seconds))
+    first = min(max(int(start // bucket_seconds), first_open - 1), last - 1)
     cost = None if call.cost_usd is None else micros(call.cost_usd)
     before = 0.0
-    for bucket in range(first, max(first + 1, math.ceil(time / bucket_seconds))):
+    for bucket in range(first, last):
         end = min((bucket + 1) * bucket_seconds, time)
         after = 1.0 if end >= time else (end - start) / period
 
@@ -64,18 +68,23 @@ def add_to_bucket(
     if input_tokens is None or output_tokens is None:
         answered = call.status is None or call.status < FIRST_FAILURE
         if input_tokens is None:
-            input_tokens = round(bucket.plan[ESTIMATED_INPUT] * calls) if answered else 0
+            input_tokens = _estimate(bucket.plan[ESTIMATED_INPUT], calls) if answered else 0
             bucket.missing += 1
         if output_tokens is None:
             each = bucket.plan[ESTIMATED_OUTPUT]
             if call.max_output_tokens is not None and each > call.max_output_tokens:
                 each = call.max_output_tokens
-            output_tokens = round(each * calls) if answered else 0
+            output_tokens = _estimate(each, calls) if answered else 0
             bucket.missing += 1
     bucket.calls += calls
     bucket.input_tokens += input_tokens
     bucket.output_tokens += output_tokens
     bucket.cost_micros += cost_micros
+
+
+def _estimate(each: float, calls: int) -> int:
+    """Tokens of so many calls, within what a record may say of itself."""
+    return min(max(round(each * calls), 0), MAX_TOKENS)
 
 
 def add_to_lifetime(key: KeyState, call: Call, time: float, step: Step) -> None:

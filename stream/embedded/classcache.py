@@ -59,7 +59,7 @@ def _forget_old(home: Path) -> None:
 
 
 def _run_once(java: Java, jars: Sequence[Path], options: Sequence[str], cancelled: Callable[[], bool]) -> None:
-    with tempfile.TemporaryDirectory(prefix="overdraw-kafka-") as folder:
+    with tempfile.TemporaryDirectory(prefix=storage.TEMPORARY_PREFIX) as folder:
         work = Path(folder)
         storage.format_storage(java, jars, [], work, {})
         port = server.free_port()

@@ -8,10 +8,10 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 from stream.embedded import server
 from stream.embedded.child import Child
@@ -20,6 +20,8 @@ from stream.embedded.java import Java
 
 OWN_FILES = {"log", "log.partial", "lock", "kafka.log", "server.properties", server.CRASH_REPORT}
 """All that is ever in a data folder."""
+TEMPORARY_PREFIX = "overdraw-kafka-"
+YOUNG_SECONDS = 60.0
 TAKEN_SECONDS = 3.0
 """A server whose owner was killed lets go of its folder within milliseconds; wait so long before calling it in use."""
 
@@ -55,6 +57,18 @@ def take(data: Path, held: ExitStack) -> int:
                 sleep(server.POLL_SECONDS)
         held.push(trying.pop_all())
         return lock.fileno()
+
+
+def sweep(parent: Path) -> None:
+    """Remove temporary folders whose owner was killed while its broker did not run, so that nobody else could."""
+    for folder in parent.glob(TEMPORARY_PREFIX + "*"):
+        with suppress(OSError):  # somebody else's, or gone already
+            # a young one may be about to be taken
+            if time() - folder.stat().st_mtime < YOUNG_SECONDS or folder.stat().st_uid != os.getuid():
+                continue
+            with (folder / "lock").open("rb") as lock:
+                flock(lock, LOCK_EX | LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def format_storage(

@@ -77,7 +77,6 @@ class Demo:
 
     def __init__(self, settings: Settings, scenario: str, seconds: float | None, stay: bool, screen: Screen) -> None:
         self._base, self._seconds, self._stay, self._screen = settings, seconds, stay, screen
-        self._traffic_of = lambda now: DemoTraffic(now, scenario)
         plan = DemoTraffic(time.time(), scenario).plan
         self.story = Story(scenario, plan.summary)
 
@@ -135,7 +134,7 @@ class Demo:
         loop = asyncio.get_running_loop()
         await self._until(lambda: self._ready(story.web), WORKER_START_SECONDS, "the worker is not ready")
         self._enter("nine days of history, as fast as they go")
-        traffic = self._traffic_of(time.time())
+        traffic = DemoTraffic(time.time(), story.scenario)
         story.attacked, story.attack_start = traffic.attacked, traffic.attack_start
         begin = 0.0
         async with Producer(settings) as producer:

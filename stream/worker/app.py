@@ -102,14 +102,14 @@ class Detector:
     async def stop(self) -> None:
         """Flush, close and leave, within the limit that `Exit` sets."""
         self.ending.arm()
-        await self.shards.stop()
+        written = await self.shards.stop()
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.web.stop()
         self.ending.closed()
-        log.info("stopped: everything that was applied is written")
+        log.info("stopped: %s", "all that was applied is written" if written else "the rest is read again next time")
 
 
 def build_app(

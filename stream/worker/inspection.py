@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from pydantic import SecretStr
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
 from stream.worker.topics import plan, topic_problems
+from stream.worker.web import is_loopback
 
 DAY = 86_400.0
 OUTAGE_SECONDS = DAY
@@ -49,19 +49,12 @@ def settings_findings(settings: Settings) -> list[Finding]:
     where = f"{settings.web_host}:{settings.web_port}"
     if settings.web_token is not None:
         findings.append(Finding("ok", "web", f"on {where}, with a token"))
-    elif _is_loopback(settings.web_host):
+    elif is_loopback(settings.web_host):
         findings.append(Finding("ok", "web", f"on {where}, for this machine only"))
     else:
         text = f"{where} can be reached from other machines, and there is no token: the worker will not start"
         findings.append(Finding("problem", "web", text, "set OVERDRAW_WEB_TOKEN, or OVERDRAW_WEB_HOST=127.0.0.1"))
     return findings
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 async def cluster_findings(settings: Settings) -> list[Finding]:

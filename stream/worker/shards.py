@@ -159,22 +159,25 @@ class Shards:
         async with shard.flushing:
             if shard.broken:
                 return False
-            flush = shard.snapshot(self._tools.clock())
-            if flush is None:
-                return True
-            begun = time.monotonic()
-            if flush.records:
-                try:
-                    await shard.journal.write(flush.records)
-                except asyncio.CancelledError:
-                    self.drop(shard, "the flush was broken off", again=False)
-                    raise
-                except Exception as error:
-                    self.drop(shard, line_of(error))
-                    return False
-                self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
-            shard.written(flush)
+            try:
+                await self._write(shard)
+            except asyncio.CancelledError:
+                self.drop(shard, "the flush was broken off", again=False)
+                raise
+            except Exception as error:
+                self.drop(shard, line_of(error))
+                return False
             return True
+
+    async def _write(self, shard: LiveShard) -> None:
+        flush = shard.snapshot(self._tools.clock())
+        if flush is None:
+            return
+        if flush.records:
+            begun = time.monotonic()
+            await shard.journal.write(flush.records)
+            self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
+        shard.written(flush)
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
         """Move an idle shard's watermark: persisted first, effective then. True if it has moved."""
@@ -222,19 +225,21 @@ class Shards:
         if again and not self.stopping:
             self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
 
-    async def stop(self) -> None:
-        """Flush and close everything, within some 8 s, and leave the group."""
+    async def stop(self) -> bool:
+        """Flush and close everything, within some 8 s, and leave the group; True if all that was applied is written."""
         self.stopping = True
         self._acquirer.cancel()
 
-        async def end(shard: LiveShard) -> None:
+        async def end(shard: LiveShard) -> bool:
             await self._last_flush(shard, "stopping")
-            shard.broken = True
+            written, shard.broken = not shard.broken, True
             await shard.journal.close()
+            return written
 
-        await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
+        written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
         self.live.clear()
         try:
             await self._tools.group.leave()
         except Exception as error:
             log.warning("the group was not left, others take over after the session timeout: %s", name_of(error))
+        return all(written)

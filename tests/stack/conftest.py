@@ -30,10 +30,10 @@ from parts import (
     prometheus_config,
     until,
 )
-from stream.lab.demo_traffic import DemoTraffic
 
 from stream.broker import EmbeddedKafka
 from stream.embedded.server import free_port
+from stream.lab.demo_traffic import DemoTraffic
 from stream.lab.produce import Producer, Timed
 from stream.settings import Settings
 

@@ -364,11 +364,36 @@ async def test_stopping_flushes_closes_and_leaves_the_group() -> None:
     await bench.assign(0, 1)
     shards = list(bench.shards.live.values())
     await bench.take(bench.kafka.feed([call("a", T0)]))
-    await bench.shards.stop()
+    assert await bench.shards.stop()
     assert all(shard.journal.closed for shard in shards)
     assert bench.group.left
     assert shards[0].committed == 0
     assert bench.shards.live == {}
+
+
+async def test_a_stop_in_which_something_cannot_be_written_says_so() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call("a", T0)]))
+    bench.kafka.fail_next.append(OSError())
+    assert not await bench.shards.stop()
+    assert bench.group.left
+
+
+async def test_a_state_that_cannot_be_packed_drops_the_shard_instead_of_losing_a_part() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call("a", T0)]))
+    shard = bench.shards.live[0]
+
+    def changes() -> list[tuple[bytes, bytes]]:
+        raise OverflowError("too large")
+
+    shard.core.changes = changes  # type: ignore[method-assign]
+    assert not await bench.flush()
+    await until(lambda: bench.shards.ready(0) is not None)
+    await bench.take(bench.kafka.source[0])
+    assert bench.calls() == 1
 
 
 async def test_the_flusher_writes_every_shard_at_its_pace() -> None:

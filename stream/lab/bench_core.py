@@ -14,7 +14,8 @@ from stream.core.shard import Shard
 from stream.core.state import MODEL, SHARD_KEY, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.events import Arrival
 from stream.lab.bench_table import MOST_CLOSE_MICROSECONDS, MOST_KEY_BYTES, Row
-from stream.lab.bench_traffic import BUCKET_SECONDS, Traffic
+from stream.lab.bench_traffic import Traffic
+from stream.lab.simulate import BUCKET_SECONDS
 from stream.partition import partition_of
 from stream.settings import Settings
 

@@ -21,7 +21,7 @@ from stream.lab.traffic import levels
 
 SEED = 7
 CALLS_PER_SECOND = 7.0
-"""Of 300 keys together: an active key then makes some 40 calls in a bucket, as ServeGen's median client does (0.135/s)."""
+"""Of 300 keys together: an active key then makes some 40 calls in a bucket, as ServeGen's median client does."""
 MORNING_SECONDS = 8 * 3600.0
 """The calls begin at 08:00 UTC, when most keys are at work."""
 DAY_SECONDS = 86_400.0

@@ -121,15 +121,14 @@ class Residuals:
             if learning:
                 limit = CLIP_SCALES * math.sqrt(variance[h])
                 lesson = limit if deviation > limit else (-limit if deviation < -limit else deviation)
-                rate = horizons.scale_rate
+                rate = young if young > horizons.scale_rate else horizons.scale_rate
+                if h >= FAST_HORIZONS and not young:
+                    rate *= 0.25
+                # young keys too: what is far above the scale must not widen it before it has been judged
                 if value > FREEZE_Z:
                     rate *= FREEZE_RATE
                 if alarm:
                     rate *= ALARM_RATE
-                if young > rate:
-                    rate = young
-                elif h >= FAST_HORIZONS and not young:
-                    rate *= 0.25
                 mean[h] += rate * lesson
                 if lesson > 0:
                     floor = (MIN_SCALE * PRIOR_SCALE[h]) ** 2

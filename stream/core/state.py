@@ -57,8 +57,6 @@ class ShardRecord(msgspec.Struct):
     late_tokens: int = 0
     calls_per_bucket: float = 0.0
     active_buckets: int = 0
-    owner: str = ""
-    born: float = 0.0
 
 
 def _check(version: int, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The demo's traffic: nine days of steady products, then a live hour up to now in which an attack begins."""
+"""The demo's traffic: three weeks of steady products, then a live part up to now in which an attack begins."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stream.lab.scenarios import STRANGER_TOKENS, Strike
 from stream.lab.simulate import Label, Simulation, simulate
 from stream.lab.simulate_output import records
 
-HISTORY_DAYS = 9
-"""Both kinds of day, a weekend among them, and two days more: what the baseline needs to know a key's week."""
-LIVE_SECONDS = 3_900
-"""65 minutes: the attack is found less than an hour before now, so that it does not count as backlog."""
-CALM_SECONDS = 900
-"""Live traffic before the attack begins: long enough to look at."""
+HISTORY_DAYS = 21
+"""Three weeks: what a key needs to outweigh what is assumed of keys that nobody knows."""
+PLAY_SECONDS = 65.0
+"""How long the live part takes at `speed`."""
+CALM_SHARE = 3 / 13
+"""Of the live part, what comes before the attack: 15 minutes of 65, long enough to look at."""
 GRID_SECONDS = 300
 KEYS = 48
-RATE = 0.42
-"""Calls per second of all keys: 330,000 in nine days."""
+HISTORY_CALLS = 330_000
+"""Calls of the history, however long it is: what can be made, sent and learned in ten seconds or so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Plan:
     """What a demo scenario does to one key: its use becomes `times` its mean.
 
     usual: tokens per second of the key that is wanted as the victim
+    live_hours: length of the live part. Of an attack that is found within minutes it is little more than an hour, so
+        that the find is no backlog; one that takes hours is shown in hours, played faster
     """
 
     summary: str
@@ -42,12 +44,13 @@ class Plan:
     times: float = 1.0
     usual: float = 0.0
     mimic: bool = False
+    live_hours: float = 65 / 60
 
 
 PLANS = {
-    "surge": Plan("one key at twenty times its use", times=20.0, usual=40.0),
+    "surge": Plan("one key at thirty times its use", times=30.0, usual=15.0),
     "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
-    "drift": Plan("one large key at four times its use, its requests like before", "drift", 4.0, 120.0, mimic=True),
+    "drift": Plan("one key at ten times its use for half a day, its requests as ever", "drift", 10.0, 60.0, True, 13.0),
     "calm": Plan("no attack"),
 }
 """Name of a demo scenario (`overdraw demo --scenario`) to its plan."""
@@ -66,6 +69,9 @@ class DemoTraffic:
     """Traffic up to `now`: iterate it for its windows, the history first (an hour each), then the live part.
 
     live_start: end of the history, a multiple of five minutes
+    history_days: length of the history; the longer, the fewer calls a day
+    step_seconds: length of a live window in event time; None: half a second at `speed`
+    speed: event seconds per second at which the live part takes about a minute
     attacked: the attacked key, None in `calm`; attack_start: when it begins
 
     The victim is the key whose usual tokens per second come nearest to what the plan wants, so that the alert needs
@@ -76,19 +82,30 @@ class DemoTraffic:
     (15.0, 0.0)
     """
 
-    def __init__(self, now: float, scenario: str = "surge", *, seed: int = 7, step_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        now: float,
+        scenario: str = "surge",
+        *,
+        seed: int = 7,
+        step_seconds: float | None = None,
+        history_days: int = HISTORY_DAYS,
+    ) -> None:
         if scenario not in PLANS:
             near = difflib.get_close_matches(scenario, PLANS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(f"unknown demo scenario {scenario!r}: {hint}Known are {', '.join(PLANS)}")
         self.now = now
         self.plan = PLANS[scenario]
-        self.step_seconds = step_seconds
-        self.live_start = math.floor((now - LIVE_SECONDS) / GRID_SECONDS) * float(GRID_SECONDS)
-        self.attack_start = self.live_start + CALM_SECONDS
-        start = self.live_start - HISTORY_DAYS * 86_400
+        live = self.plan.live_hours * 3600
+        self.live_start = math.floor((now - live) / GRID_SECONDS) * float(GRID_SECONDS)
+        self.attack_start = self.live_start + live * CALM_SHARE
+        self.speed = (now - self.live_start) / PLAY_SECONDS
+        self.step_seconds = self.speed / 2 if step_seconds is None else step_seconds
+        start = self.live_start - history_days * 86_400
+        rate = HISTORY_CALLS / (history_days * 86_400)
         days = (now - start) / 86_400
-        calm = simulate("calm", seed=seed, keys=KEYS, days=days, rate=RATE, start=start, profile=STEADY)
+        calm = simulate("calm", seed=seed, keys=KEYS, days=days, rate=rate, start=start, profile=STEADY)
         self._strike = self._choose(calm)
         self._run = calm if self._strike is None else calm.with_strikes([self._strike])
 

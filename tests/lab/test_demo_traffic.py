@@ -1,4 +1,4 @@
-"""The demo's traffic: nine quiet days, a live hour up to now, an attack in it."""
+"""The demo's traffic: quiet weeks, a live part up to now, an attack in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 from stream.gateways.errors import InputError
 from stream.gateways.overdraw import parse
-from stream.lab.demo_traffic import CALM_SECONDS, PLANS, DemoTraffic
+from stream.lab.demo_traffic import HISTORY_DAYS, PLANS, PLAY_SECONDS, DemoTraffic
+from stream.lab.replay import Replay
+from stream.partition import partition_of
+from stream.settings import load_settings
 
 NOW = 1_790_000_123.4
 
@@ -20,19 +23,23 @@ def demo(request):
     return request.param, demo, list(demo)
 
 
-def test_the_history_comes_first_and_ends_about_an_hour_before_now(demo) -> None:
-    _, traffic, windows = demo
+def test_the_history_comes_first_and_the_live_part_leads_up_to_now(demo) -> None:
+    name, traffic, windows = demo
     live = [window.live for window in windows]
     assert live == sorted(live)
     history = [window for window in windows if not window.live]
     assert history[-1].until == traffic.live_start
     assert traffic.live_start % 300 == 0
-    assert 60 * 60 <= NOW - traffic.live_start <= 90 * 60
-    assert traffic.attack_start == traffic.live_start + CALM_SECONDS
+    assert history[-1].until - windows[0].until == HISTORY_DAYS * 86_400 - 3600
+    length = NOW - traffic.live_start
+    assert length / 60 == pytest.approx(780 if name == "drift" else 65, abs=5)
+    assert length / traffic.speed == PLAY_SECONDS
+    assert (traffic.attack_start - traffic.live_start) / 60 == pytest.approx(180 if name == "drift" else 15)
     assert windows[-1].until == NOW
     assert sum(len(window.records) for window in windows) <= 400_000
     steps = [b.until - a.until for a, b in pairwise([history[-1], *(w for w in windows if w.live)])]
-    assert all(0 < step <= 30 for step in steps)
+    assert all(0 < step <= traffic.step_seconds + 0.001 for step in steps)
+    assert len(steps) == pytest.approx(2 * PLAY_SECONDS, abs=15)
 
 
 def test_records_are_in_order_in_their_window_and_never_later_than_now(demo) -> None:
@@ -63,12 +70,12 @@ def test_only_the_attacked_key_goes_up_and_only_after_the_calm(demo) -> None:
     if name == "calm":
         assert traffic.attacked is None
         assert traffic.labels == []
-        assert max(ratios.values()) < 4
+        assert max(ratios.values()) < 6
         return
     times = PLANS[name].times
     assert max(ratios, key=ratios.__getitem__) == traffic.attacked
     assert times * 0.6 < ratios.pop(traffic.attacked) < times * 1.6
-    assert max(ratios.values()) < 4
+    assert max(ratios.values()) < 6
     [label] = traffic.labels
     assert label.key_id == traffic.attacked
     assert label.attack_tokens > 500_000
@@ -86,3 +93,17 @@ def test_the_same_now_gives_the_same_traffic_and_any_now_will_do() -> None:
 def test_an_unknown_scenario_names_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"did you mean 'drift'.*surge, leaked-key, drift, calm"):
         DemoTraffic(NOW, "drifd")
+
+
+@pytest.mark.parametrize("name", ["surge", "drift"])
+def test_the_detector_finds_the_attack_and_nothing_else(name: str) -> None:
+    traffic = DemoTraffic(NOW, name)
+    replay = Replay(load_settings(environ={}), partition_of=partition_of, now=NOW)
+    for window in traffic:
+        replay.feed([value for _, _, value in window.records])
+    replay.finish()
+    opened = [alert for alert in replay.summary.step.alerts if alert.status == "opened"]
+    assert {alert.entity.id for alert in opened} == {traffic.attacked}
+    assert traffic.attack_start < opened[0].detected_at <= NOW
+    # seconds after the live part began, at the demo's pace
+    assert (opened[0].detected_at - traffic.live_start) / traffic.speed < 55

@@ -64,6 +64,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
     if transition == "resolved":
         incident.sequence += 1
         key.incident = None
+        key.residuals.settle()
         return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, verdict.bucket))
     if transition != "continued":
         return None

@@ -27,8 +27,6 @@ from stream.lab.produce import Producer
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
-SPEED = 90.0
-"""Event seconds per second of the live part: an hour in three quarters of a minute."""
 WORKER_START_SECONDS = 60.0
 CATCH_UP_SECONDS = 180.0
 STOP_SECONDS = 12.0
@@ -136,11 +134,11 @@ class Demo:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drive(self, settings: Settings) -> None:
-        """History as fast as it goes, then the live part at SPEED."""
+        """History as fast as it goes, then the live part at its speed."""
         story = self.story
         loop = asyncio.get_running_loop()
         await self._until(lambda: self._ready(story.web), WORKER_START_SECONDS, "the worker is not ready")
-        self._enter("nine days of history, as fast as they go")
+        self._enter("three weeks of history, as fast as they go")
         traffic = DemoTraffic(time.time(), story.scenario)
         story.attacked, story.attack_start = traffic.attacked, traffic.attack_start
         begin = 0.0
@@ -152,9 +150,9 @@ class Demo:
                     self._enter("the detector learns from the history")
                     await self._until(self._caught_up, CATCH_UP_SECONDS, "the worker does not catch up")
                     story.live, begin = True, loop.time()
-                    self._enter(f"live traffic, {SPEED:.0f} times as fast as the clock")
+                    self._enter(f"live traffic, {traffic.speed:.0f} times as fast as the clock")
                 if window.live:
-                    due = begin + (window.until - traffic.live_start) / SPEED
+                    due = begin + (window.until - traffic.live_start) / traffic.speed
                     await asyncio.sleep(max(0.0, due - loop.time()))
                 await producer.send(window.records)
                 if window.live:

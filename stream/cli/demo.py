@@ -29,8 +29,8 @@ BAR = 24
 def command(seconds: float | None, scenario: str, assignments: tuple[str, ...], config: str | None) -> None:
     """Watch the detector find an attack: real Kafka, simulated gateway traffic, no Docker.
 
-    Three weeks of traffic are learned in seconds, then an hour (in drift, half a day) is played in 44 seconds; ten
-    seconds into it one key is drained. On a terminal the demo stays until Ctrl-C; elsewhere, or with --for, it ends
+    Three weeks of traffic are learned in seconds, then an hour is played 60 times as fast as the clock; fifteen
+    minutes into it one key is drained. On a terminal the demo stays until Ctrl-C; elsewhere, or with --for, it ends
     by itself, with exit 0 only if the attack was found. A machine of two cores needs about a minute.
 
     \b
@@ -87,7 +87,7 @@ def _conclude(story: Story, found: bool) -> None:
 
 
 def _line(alert: Alert) -> str:
-    return f"{rfc3339(alert.updated_at)}  {alert.status:<8}  {alert.severity:<8}  {alert.kind:<5}  {alert.summary}"
+    return f"{rfc3339(alert.updated_at // 1)}  {alert.status:<8}  {alert.severity:<8}  {alert.kind:<5}  {alert.summary}"
 
 
 class PlainScreen:

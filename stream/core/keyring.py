@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from stream.core.key import KeyState, OpenBucket, Skips
+from stream.core.bucket import OpenBucket
+from stream.core.key import KeyState, Skips
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, is_awake, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
@@ -95,18 +96,25 @@ class Keyring:
             if is_awake(packed, model):
                 self[key_id]
 
-    def view(self, key_id: str) -> KeyView | None:
-        """What is known of a key, which stays packed if it was; None if it was never seen."""
+    def view(self, key_id: str, sealed: int) -> KeyView | None:
+        """What is known of a key, which stays packed if it was; None if it was never seen.
+
+        A key that was not used in the last closed bucket, the one before `sealed`, has no rate.
+        """
         held = self.held.get(key_id)
         if held is None:
             return None
-        return _view(held if isinstance(held, KeyState) else _unpacked(key_id, held, self.rules))
+        return _view(held if isinstance(held, KeyState) else _unpacked(key_id, held, self.rules), sealed)
 
-    def top(self, count: int) -> list[KeyView]:
-        """The `count` keys with the highest rate in their last closed bucket, and all with an open incident."""
-        awake: Iterable[KeyState] = (key for key in self.held.values() if isinstance(key, KeyState))
+    def top(self, count: int, sealed: int) -> list[KeyView]:
+        """The `count` keys with the highest rate in the last closed bucket, and all with an open incident."""
+        awake: Iterable[KeyState] = (
+            key
+            for key in self.held.values()
+            if isinstance(key, KeyState) and (key.next_bucket >= sealed or key.incident is not None)
+        )
         order = sorted(awake, key=lambda key: (key.incident is None, -key.last_tokens))
-        return [_view(key) for key in order[: max(count, len(self.alarmed))]]
+        return [_view(key, sealed) for key in order[: max(count, len(self.alarmed))]]
 
 
 def _unpacked(key_id: str, packed: Packed, rules: Rules) -> KeyState:
@@ -118,8 +126,9 @@ def _unpacked(key_id: str, packed: Packed, rules: Rules) -> KeyState:
     return key
 
 
-def _view(key: KeyState) -> KeyView:
+def _view(key: KeyState, sealed: int) -> KeyView:
     seconds = key.rules.settings.bucket_seconds
+    used = key.next_bucket >= sealed
     return KeyView(
         key_id=key.key_id,
         calls=key.calls,
@@ -127,9 +136,9 @@ def _view(key: KeyState) -> KeyView:
         output_tokens=key.output_tokens,
         first_seen=key.first_seen,
         last_seen=key.last_seen,
-        tokens_per_second=key.last_tokens / seconds,
+        tokens_per_second=key.last_tokens / seconds if used else 0.0,
         expected_tokens_per_second=key.last_expected / seconds,
         upper_tokens_per_second=key.last_upper / seconds if math.isfinite(key.last_upper) else None,
-        score=max(0.0, 1.0 - key.rules.law.share(key.score)),
+        score=max(0.0, 1.0 - key.rules.law.share(key.score)) if used else 0.0,
         open_incidents=[key.incident.kind] if key.incident is not None else [],
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
+from stream.core.bucket import THRESHOLD, OpenBucket
 from stream.core.calibration import Priors
-from stream.core.key import THRESHOLD, KeyState, OpenBucket
+from stream.core.key import KeyState
 from stream.core.keyring import Keyring
 from stream.core.reporting import last_alert, open_early, settle
 from stream.core.rules import Rules
@@ -47,9 +48,6 @@ class Shard:
         self.rules = Rules(settings, priors)
         self.applied = -1
         """Last position (offset or line) that was applied, -1 before the first."""
-        self.owner = ""
-        self.born = 0.0
-        """Name and start of the process that owns the shard; they are kept in its record for the journal."""
         self._partition_of = partition_of
         self._windows = Windows(
             settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
@@ -87,11 +85,11 @@ class Shard:
 
     def key(self, key_id: str) -> KeyView | None:
         """What is known of a key; None if it was never seen here."""
-        return self._keys.view(key_id)
+        return self._keys.view(key_id, self._windows.first_open)
 
     def top(self, count: int) -> list[KeyView]:
-        """The `count` keys with the highest rate in their last closed bucket, and all with an open incident."""
-        return self._keys.top(count)
+        """The `count` keys with the highest rate in the last closed bucket, and all with an open incident."""
+        return self._keys.top(count, self._windows.first_open)
 
     def open_alerts(self) -> Iterator[Alert]:
         """Every open incident as it stands at the last closed bucket."""
@@ -236,8 +234,6 @@ class Shard:
             late_tokens=totals.late_tokens,
             calls_per_bucket=self._activity.mean.get(),
             active_buckets=self._activity.buckets,
-            owner=self.owner,
-            born=self.born,
         )
 
     def _restore(self, record: ShardRecord) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from stream.core.baseline import CALL_RATE, AdaptiveMean
+from stream.core.bucket import OpenBucket
 from stream.core.incidents import Incident
-from stream.core.key import KeyState, OpenBucket
+from stream.core.key import KeyState
 from stream.core.view import KeyView
 
 VERSION = 1
@@ -57,8 +58,6 @@ class ShardRecord(msgspec.Struct):
     late_tokens: int = 0
     calls_per_bucket: float = 0.0
     active_buckets: int = 0
-    owner: str = ""
-    born: float = 0.0
 
 
 def _check(version: int, what: str) -> None:

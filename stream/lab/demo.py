@@ -5,17 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import socket
-import sys
-import tempfile
 import time
-from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer
@@ -24,15 +16,14 @@ from stream.alerts import Alert
 from stream.broker import EmbeddedKafka
 from stream.lab.demo_traffic import DemoTraffic
 from stream.lab.produce import Producer
+from stream.lab.workers import WorkerDied, WorkerProcess, events_applied, free_port, worker_process
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
 WORKER_START_SECONDS = 60.0
 CATCH_UP_SECONDS = 180.0
-STOP_SECONDS = 12.0
 POLL_SECONDS = 0.5
 KEYS_SHOWN = 8
-LAST_LINES = 12
 AFTER_SECONDS = 3.0
 """How long after the last call the demo still waits for an alert."""
 
@@ -99,27 +90,29 @@ class Demo:
         try:
             await asyncio.to_thread(kafka.start)
             story.broker, story.ready_at = kafka.bootstrap, time.monotonic()
-            port = self._base.web_port if "web_port" in self._base.model_fields_set else _free_port()
+            port = self._base.web_port if "web_port" in self._base.model_fields_set else free_port()
             story.web = f"http://127.0.0.1:{port}"
             settings = self._base.model_copy(
                 update={"broker": kafka.bootstrap, "web_host": "127.0.0.1", "web_port": port, "web_token": None}
             )
             await create_topics(settings)
             self._enter("starting the worker")
-            async with _worker(settings) as (process, log):
-                await self._play(settings, process, log)
+            async with worker_process(settings, "demo") as worker:
+                await self._play(settings, worker)
+        except WorkerDied as error:
+            raise DemoError(str(error)) from error
         finally:
             await asyncio.to_thread(kafka.close)
         opened = [alert for alert in story.alerts if alert.status == "opened"]
         return story.found_after is not None if story.attacked is not None else not opened
 
-    async def _play(self, settings: Settings, process: asyncio.subprocess.Process, log: Path) -> None:
+    async def _play(self, settings: Settings, worker: WorkerProcess) -> None:
         """Everything that runs at once; ends with the traffic, the time, the worker's death, or a cancellation."""
         tasks = [
             asyncio.create_task(self._drive(settings)),
             asyncio.create_task(self._watch_alerts(settings)),
             asyncio.create_task(self._watch_keys()),
-            asyncio.create_task(_death(process, log)),
+            asyncio.create_task(worker.death()),
         ]
         if self._seconds is not None:
             left = self._seconds - (time.monotonic() - self.story.ready_at)
@@ -134,7 +127,7 @@ class Demo:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drive(self, settings: Settings) -> None:
-        """History as fast as it goes, then the live part at its speed."""
+        """The history as fast as it goes, then the live part at its pace."""
         story = self.story
         loop = asyncio.get_running_loop()
         await self._until(lambda: self._ready(story.web), WORKER_START_SECONDS, "the worker is not ready")
@@ -150,7 +143,7 @@ class Demo:
                     self._enter("the detector learns from the history")
                     await self._until(self._caught_up, CATCH_UP_SECONDS, "the worker does not catch up")
                     story.live, begin = True, loop.time()
-                    self._enter(f"live traffic, {traffic.speed:.0f} times as fast as the clock")
+                    self._enter(f"live traffic, {traffic.speed:,.0f} times as fast as the clock")
                 if window.live:
                     due = begin + (window.until - traffic.live_start) / traffic.speed
                     await asyncio.sleep(max(0.0, due - loop.time()))
@@ -214,56 +207,6 @@ class Demo:
                     async with session.get(f"{story.web}/api/keys?top={KEYS_SHOWN}") as answer:
                         story.keys = (await answer.json())["keys"]
                     async with session.get(f"{story.web}/metrics") as answer:
-                        story.learned = _applied(await answer.text())
+                        story.learned = events_applied(await answer.text())
                 self._screen.tick(story)
                 await asyncio.sleep(POLL_SECONDS)
-
-
-def _applied(metrics: str) -> int:
-    """Events that the worker has dealt with, whatever became of them."""
-    values = (line.rsplit(" ", 1)[1] for line in metrics.splitlines() if line.startswith("overdraw_events_total{"))
-    return int(sum(float(value) for value in values))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def _death(process: asyncio.subprocess.Process, log: Path) -> None:
-    """Ends, with what the worker said last, when the worker ends."""
-    code = await process.wait()
-    said = await asyncio.to_thread(log.read_text, "utf-8", "replace")
-    lines = deque(said.splitlines(), maxlen=LAST_LINES)
-    raise DemoError(f"the worker ended with exit code {code}:\n" + "\n".join(lines))
-
-
-@contextlib.asynccontextmanager
-async def _worker(settings: Settings) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    """A worker process of its own, told its settings by its environment; stopped at the end."""
-    values = settings.model_dump(mode="json", exclude={"web_token", "instance_id"}, exclude_none=True)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_")}
-    environ |= {f"OVERDRAW_{name.upper()}": str(value) for name, value in values.items()}
-    environ["OVERDRAW_INSTANCE_ID"] = "demo"
-    with tempfile.TemporaryDirectory(prefix="overdraw-demo-") as folder:
-        log = Path(folder) / "worker.log"
-        with log.open("wb") as out:
-            process = await _spawn(environ, out)
-        try:
-            yield process, log
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
-
-
-async def _spawn(environ: dict[str, str], out: IO[bytes]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "stream", "worker", env=environ, stdout=out, stderr=out, stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip

@@ -20,8 +20,8 @@ from stream.lab.simulate_output import records
 
 HISTORY_DAYS = 21
 """Three weeks: what a key needs to outweigh what is assumed of keys that nobody knows."""
-PLAY_SECONDS = 44.0
-"""How long the live part takes at `speed`: an hour at some ninety times the clock's pace."""
+PLAY_SECONDS = 48.0
+"""How long the live part takes at `speed`."""
 CALM_SHARE = 3 / 13
 """Of the live part, what comes before the attack: 15 minutes of 65, long enough to look at."""
 GRID_SECONDS = 300
@@ -71,7 +71,7 @@ class DemoTraffic:
     live_start: end of the history, a multiple of five minutes
     history_days: length of the history; the longer, the fewer calls a day
     step_seconds: length of a live window in event time; None: half a second at `speed`
-    speed: event seconds per second at which the live part takes three quarters of a minute
+    speed: event seconds per second at which the live part takes PLAY_SECONDS
     attacked: the attacked key, None in `calm`; attack_start: when it begins
 
     The victim is the key whose usual tokens per second come nearest to what the plan wants, so that the alert needs

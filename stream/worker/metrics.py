@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import prometheus_client
 from prometheus_client import (
@@ -21,6 +21,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from stream import __version__
+from stream.alerts import Kind, Severity, Status
 from stream.events import REASONS
 from stream.worker.live import Flush, LiveShard
 from stream.worker.recovery import StateLog
@@ -88,6 +89,12 @@ class Metrics:
             self._made["overdraw_skipped_offsets_total"].labels(cause)
         for reason in REASONS:
             self._made["overdraw_dead_letters_total"].labels(reason)
+        # a series that begins with its first alert has no rise that Prometheus could see
+        for kind in get_args(Kind):
+            self._made["overdraw_excess_tokens_total"].labels(kind)
+            for severity in get_args(Severity):
+                for status in get_args(Status):
+                    self._made["overdraw_alerts_total"].labels(kind, severity, status)
         for collect in (ProcessCollector, PlatformCollector, GCCollector):
             collect(registry=registry)
 

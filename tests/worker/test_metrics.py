@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream.alerts import Kind, Severity, Status
 from stream.worker.live_metrics import LiveCollector, top_keys
 from stream.worker.metrics import Ages, Metrics
 from stream.worker.monitor import Monitor
@@ -106,6 +108,18 @@ async def test_counters_tell_what_became_of_the_records() -> None:
     assert bench.value("overdraw_buckets_closed_total") == 1
     assert bench.value("overdraw_keys_tracked") == 1
     assert bench.value("overdraw_watermark_timestamp_seconds", partition="0") == T0 + 590
+
+
+def test_a_fresh_worker_shows_every_counter_at_nought_so_that_the_first_event_is_a_rise() -> None:
+    bench = Measured()
+    for status in get_args(Status):
+        for severity in get_args(Severity):
+            labels = {"kind": "surge", "severity": severity, "status": status}
+            assert bench.value("overdraw_alerts_total", **labels) == 0
+    assert [bench.value("overdraw_excess_tokens_total", kind=kind) for kind in get_args(Kind)] == [0] * 10
+    text = generate_latest(bench.registry).decode()
+    counters = [row.name for row in TABLE if row.kind == "counter"]
+    assert [name for name in counters if not re.search(rf"^{name}\b", text, re.M)] == []
 
 
 async def test_records_that_are_read_again_after_a_failure_count_once() -> None:

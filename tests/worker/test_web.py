@@ -105,7 +105,7 @@ async def test_the_busiest_keys_come_in_order_and_no_more_than_asked(served: Ser
     for partition in (0, 1):
         mine = [name for name in names if partition_of(name, 2) == partition]
         values = [call(name, T0, name, tokens=100 * (1 + int(name[1:]))) for name in mine]
-        await served.take(served.kafka.feed([*values, call("z", T0 + 200, mine[0])], partition, T0 + 200))
+        await served.take(served.kafka.feed([*values, call("z", T0 + 75, mine[0])], partition, T0 + 75))
     _, answer = await served.json("/api/keys?top=3")
     assert [view["key_id"] for view in answer["keys"]] == ["k19", "k18", "k17"]
 
@@ -141,7 +141,7 @@ async def test_the_page_escapes_what_it_shows(served: Served) -> None:
 
     await served.assign(0, 1)
     home = partition_of(EVIL, 2)
-    await served.take(served.kafka.feed([call("a", T0, EVIL), call("b", T0 + 200, EVIL)], home, T0 + 200))
+    await served.take(served.kafka.feed([call("a", T0, EVIL), call("b", T0 + 75, EVIL)], home, T0 + 75))
     status, text = await served.get("/")
     assert status == 200
     assert "&lt;script&gt;" in text

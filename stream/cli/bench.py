@@ -1,0 +1,115 @@
+"""`overdraw bench`: what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
+
+if TYPE_CHECKING:
+    from stream.lab.bench import Bench, Report
+
+NEEDED = ("orjson", "psutil")
+LEAST_EVENTS = 1_000
+
+
+@click.command()
+@click.option("--events", type=int, help="Events of each kind through Kafka; 400,000, or with --quick 60,000.")
+@click.option("--quick", is_flag=True, help="A tenth of the time, one turn: for a first look, too rough for a verdict.")
+@click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+@settings_options
+def command(
+    events: int | None, quick: bool, check: bool, as_json: bool, assignments: tuple[str, ...], config: str | None
+) -> None:
+    """Measure throughput and memory, as ratios to a raw consumer loop in the same run.
+
+    An embedded Kafka is filled with simulated traffic of two sizes of event. Then in turns a bare aiokafka loop that
+    only decodes, and a real worker that does everything, read the same topic from its beginning, and both are charged
+    with their process's CPU time. After them come `replay`, and the core by itself. Takes some five minutes; it needs
+    the extras `dev` and `embedded`.
+
+    \b
+    Example:
+      overdraw bench
+      overdraw bench --quick
+      overdraw bench --check --json > bench.json
+    """
+    from stream.lab.bench_table import missed
+
+    settings = settings_from(assignments, config)
+    lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise BadInput(f"the bench needs {' and '.join(lacking)}: pip install 'overdraw[dev,embedded]'")
+    from stream.broker import BrokerError
+    from stream.lab.bench import DEFAULT_EVENTS, MOST_EVENTS, QUICK_EVENTS, Bench, Plan
+    from stream.lab.bench_runs import BenchError
+    from stream.lab.produce import ProduceError
+    from stream.lab.workers import WorkerDied
+
+    if events is None:
+        events = QUICK_EVENTS if quick else DEFAULT_EVENTS
+    if not LEAST_EVENTS <= events <= MOST_EVENTS:
+        raise BadInput(f"--events {events}: choose between {LEAST_EVENTS:,} and {MOST_EVENTS:,}")
+    plan = Plan(events, repeats=1) if quick else Plan(events)
+    bench = Bench(settings, plan, lambda line: click.echo(f"… {line}", err=True))
+    try:
+        report = asyncio.run(_until_stopped(bench))
+    except (BrokerError, ProduceError, BenchError, WorkerDied) as error:
+        raise Unreachable(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        _show(report)
+    if check and missed(report.rows):
+        sys.exit(FOUND)
+
+
+async def _until_stopped(bench: Bench) -> Report:
+    """Run the bench; SIGINT and SIGTERM end it in good order."""
+    task = asyncio.ensure_future(bench.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table(report))
+
+
+def table(report: Report) -> object:
+    """The report as a table for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from stream.lab.bench_table import number
+
+    shown = Table(title=report.traffic, title_justify="left", title_style="", box=None, pad_edge=False)
+    for name in ("what", "measured", "of raw", "bar", "", "note"):
+        shown.add_column(name, justify="right" if name in ("measured", "of raw", "bar") else "left")
+    for row in report.rows:
+        shown.add_row(
+            row.what,
+            f"{number(row.value)} {row.unit}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            row.bar_text,
+            Text(row.verdict, "green" if row.verdict == "ok" else "bold red"),
+            Text(row.note, "dim"),
+        )
+    return shown

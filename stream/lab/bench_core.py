@@ -1,0 +1,151 @@
+"""The core by itself: what closing a bucket takes, what a key's packed state weighs, how quickly states are loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import median
+
+from stream.core.bucket import OpenBucket
+from stream.core.key import KeyState
+from stream.core.rules import Rules
+from stream.core.shard import Shard
+from stream.core.state import MODEL, SHARD_KEY, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
+from stream.events import Arrival
+from stream.lab.bench_table import MOST_CLOSE_MICROSECONDS, MOST_KEY_BYTES, Row
+from stream.lab.bench_traffic import Traffic
+from stream.lab.simulate import BUCKET_SECONDS
+from stream.partition import partition_of
+from stream.settings import Settings
+
+LOADED_KEYS = 20_000
+CLOSED_BUCKETS = 20_000
+READINGS = 10_000
+
+States = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the shards know after the history: the records of the state topic, partition by partition."""
+
+    states: dict[int, States]
+
+    @property
+    def keys(self) -> int:
+        """Keys of all shards."""
+        return sum(name[:1] == SUMS for records in self.states.values() for name, _ in records)
+
+
+def learn(traffic: Traffic, settings: Settings) -> Installation:
+    """Let fresh shards learn the history. No offset is applied: a worker on these states reads its topic from 0."""
+    partitions = settings.partitions
+    arrivals: dict[int, list[Arrival]] = {partition: [] for partition in range(partitions)}
+    for call in traffic.history():
+        mine = arrivals[partition_of(call.key_id, partitions)]
+        mine.append((len(mine), float(call.time), call))
+    states = {}
+    for partition, part in arrivals.items():
+        shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, partitions))
+        shard.observe(part, upto=-1)
+        states[partition] = shard.changes()
+    return Installation(states)
+
+
+def core_rows(traffic: Traffic, installation: Installation, settings: Settings) -> list[Row]:
+    """Close, size and load."""
+    rules = Rules(settings)
+    keys = _unpacked(installation, rules)
+    spent = sorted(_close(traffic, keys))
+    if not spent:
+        raise ValueError("no bucket was closed: the traffic has too few keys")
+    sizes = [len(pack_sums(key)) + len(pack_model(key)) for key in keys.values() if key.next_bucket >= 0]
+    return [
+        Row(
+            "closed bucket, median", median(spent), "µs", bar=MOST_CLOSE_MICROSECONDS, at_most=True,
+            note=f"p99 {spent[len(spent) * 99 // 100]:.0f} µs, {len(spent):,} buckets of {len(keys)} keys",
+        ),
+        Row(
+            "packed key state, largest", max(sizes), "bytes", bar=MOST_KEY_BYTES, at_most=True,
+            note=f"mean {sum(sizes) / len(sizes):,.0f}, with an open bucket",
+        ),
+        _load(installation, settings),
+    ]  # fmt: skip
+
+
+def _unpacked(installation: Installation, rules: Rules) -> dict[str, KeyState]:
+    """The keys of all shards, their open buckets closed."""
+    keys: dict[str, KeyState] = {}
+    for records in installation.states.values():
+        for name, value in records:
+            if name[:1] in (SUMS, MODEL):
+                key = keys.setdefault(name[1:].decode(), KeyState(name[1:].decode(), rules))
+                (unpack_sums if name[:1] == SUMS else unpack_model)(value, key)
+    for key in keys.values():
+        for index in sorted(key.open):
+            if key.next_bucket < 0:
+                key.next_bucket = index
+            key.catch_up(index, ())
+            key.close(key.open.pop(index), index + 1)
+    return keys
+
+
+def _close(traffic: Traffic, keys: dict[str, KeyState]) -> list[float]:
+    """Microseconds of every close of an active bucket after the history; the keys are left with one open bucket."""
+    clock = time.thread_time_ns  # what others do on the machine is not in it
+    overhead = _overhead()
+    counts = traffic.counts
+    first = int(traffic.cut // BUCKET_SECONDS)
+    row = int((traffic.cut - traffic.start) // BUCKET_SECONDS)
+    spent: list[float] = []
+    for at in range(row, len(counts.calls)):
+        index = first + at - row
+        for k in counts.calls[at].nonzero()[0].tolist():
+            key = keys.get(counts.key_ids[k])
+            if key is None:
+                continue
+            for done in [i for i in key.open if i < index]:
+                bucket = key.open.pop(done)
+                begin = clock()
+                key.close(bucket, done + 1)
+                spent.append((clock() - begin - overhead) / 1000)
+            bucket = key.open_bucket(index, index, ())
+            _fill(bucket, *(int(a[at, k]) for a in (counts.calls, counts.input_tokens, counts.output_tokens)))
+        if len(spent) >= CLOSED_BUCKETS:
+            break
+    return spent
+
+
+def _fill(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:
+    bucket.calls, bucket.input_tokens, bucket.output_tokens = calls, input_tokens, output_tokens
+
+
+def _overhead() -> float:
+    """Nanoseconds that reading the clock twice takes."""
+    clock = time.thread_time_ns
+    readings = []
+    for _ in range(READINGS):
+        begin = clock()
+        readings.append(clock() - begin)
+    return median(readings)
+
+
+def _load(installation: Installation, settings: Settings) -> Row:
+    """Keys per CPU-second through `Shard.load`, on copies of the fullest shard's keys."""
+    records = max(installation.states.values(), key=len)
+    own = [record for record in records if record[0] == SHARD_KEY]
+    keys = [record for record in records if record[0] != SHARD_KEY]
+    count = sum(name[:1] == SUMS for name, _ in keys)
+    copies: Sequence[tuple[bytes, bytes]] = list(
+        islice(
+            ((name + b"-%d" % copy, value) for copy in range(1 + LOADED_KEYS // count) for name, value in keys),
+            LOADED_KEYS * len(keys) // count,
+        )
+    )
+    shard = Shard(0, settings, partition_of=lambda _: 0)
+    begin = time.process_time()
+    shard.load([*own, *copies])
+    seconds = time.process_time() - begin
+    return Row("recovery", len(shard) / seconds, "keys/CPU·s", note=f"Shard.load of {len(shard):,} keys")

@@ -1,0 +1,147 @@
+"""Settings: which source wins, and what is said of a name or a value that cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from stream.settings import Settings, SettingsError, load_settings
+
+SECRET = "s3cr3t-token-of-somebody"
+
+
+def loaded(flags=None, environ=None, config=None):
+    return load_settings(flags, environ=environ or {}, config=config)
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "overdraw.toml"
+    path.write_text('bucket_seconds = 600\npartitions = 3\nbroker = "kafka:9092"\n', "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "flags", "expected", "why"),
+    [
+        (False, {}, {}, 300, "the default"),
+        (True, {}, {}, 600, "the file wins over the default"),
+        (True, {"OVERDRAW_BUCKET_SECONDS": "60"}, {}, 60, "the environment over the file"),
+        (True, {"OVERDRAW_BUCKET_SECONDS": "60"}, {"bucket_seconds": "10"}, 10, "a flag over the environment"),
+        (False, {"overdraw_bucket_seconds": "60"}, {}, 300, "a name in lower case is another variable"),
+        (False, {}, {"BUCKET_SECONDS": "10"}, 10, "a flag in upper case is the same setting"),
+        (False, {"PATH": "/bin"}, {}, 300, "what is not ours is not read"),
+    ],
+)
+def test_the_nearer_source_wins(config, file, environ, flags, expected, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if file else tmp_path.parent)
+    assert loaded(flags, environ).bucket_seconds == expected, why
+
+
+def test_sources_are_merged_setting_by_setting(config):
+    settings = loaded({"partitions": "5"}, {"OVERDRAW_MIN_CALLS": "9"}, config)
+    assert (settings.partitions, settings.min_calls, settings.bucket_seconds) == (5, 9, 600)
+
+
+def test_a_file_may_be_named_by_the_environment(config):
+    assert loaded(environ={"OVERDRAW_CONFIG": str(config)}).partitions == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "words", "why"),
+    [
+        ({"bucket_second": "60"}, {}, ["bucket_second", "command line", "did you mean 'bucket_seconds'"], "a typo"),
+        ({}, {"OVERDRAW_PARTITION": "2"}, ["PARTITION", "environment", "did you mean 'partitions'"], "in a variable"),
+        ({"colour": "red"}, {}, ["colour", "overdraw schema settings"], "nothing like it"),
+        ({"bucket_seconds": "7"}, {}, ["bucket_seconds", "command line", "10"], "below its limit"),
+        ({"bucket_seconds": "420"}, {}, ["must divide 3600"], "no part of an hour"),
+        ({"bucket_seconds": "soon"}, {}, ["bucket_seconds", "integer"], "no number"),
+        ({}, {"OVERDRAW_BROKER": "kafka"}, ["broker", "environment", "host:port"], "no port"),
+        ({"broker": "kafka:99999"}, {}, ["host:port"], "no such port"),
+        ({"allowed_lateness_seconds": "nan"}, {}, ["allowed_lateness_seconds", "finite"], "not a number"),
+        ({"min_excess_tokens": "inf"}, {}, ["min_excess_tokens", "finite"], "endless"),
+        ({"source_topic": "a topic"}, {}, ["source_topic"], "a blank in a topic's name"),
+        ({"partitions": "0", "min_calls": "0"}, {}, ["partitions", "min_calls", ";"], "every problem at once"),
+        ({"store": "floppy"}, {}, ["store", "memory"], "what there is"),
+    ],
+)
+def test_a_wrong_setting_says_which_from_where_and_what_to_do(flags, environ, words, why):
+    with pytest.raises(SettingsError) as caught:
+        loaded(flags, environ)
+    for word in words:
+        assert word in str(caught.value), why
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "why"),
+    [
+        (b"bucket_seconds = ", ["cannot read", "overdraw.toml"], "broken TOML"),
+        (b"\xff\xfe", ["cannot read", "overdraw.toml"], "not UTF-8"),
+        (b"bucket_secnds = 60", ["bucket_secnds", "overdraw.toml", "did you mean 'bucket_seconds'"], "a typo"),
+        (b"[worker]\nbucket_seconds = 60", ["worker", "overdraw.toml"], "a table"),
+        (b"bucket_seconds = 7", ["bucket_seconds", "overdraw.toml"], "a bad value"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, words, why):
+    path = tmp_path / "overdraw.toml"
+    path.write_bytes(text)
+    with pytest.raises(SettingsError) as caught:
+        loaded(config=path)
+    for word in words:
+        assert word in str(caught.value), why
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_file_that_is_not_there_is_an_error_if_it_was_named(tmp_path, by):
+    path = str(tmp_path / "absent.toml")
+    with pytest.raises(SettingsError, match="there is no configuration file"):
+        loaded(
+            environ={"OVERDRAW_CONFIG": path} if by == "environment" else {}, config=path if by == "argument" else None
+        )
+
+
+def test_a_secret_is_shown_nowhere():
+    settings = loaded(environ={"OVERDRAW_WEB_TOKEN": SECRET})
+    assert settings.web_token.get_secret_value() == SECRET
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert SECRET not in shown
+
+
+def test_an_error_beside_a_secret_does_not_show_it():
+    with pytest.raises(SettingsError) as caught:
+        loaded({"partitions": "0"}, {"OVERDRAW_WEB_TOKEN": SECRET})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["web_token", "instance_id"])
+def test_an_empty_value_is_none(name):
+    assert getattr(loaded({name: ""}), name) is None
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Settings().partitions = 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found", "stored"),
+    [
+        ("partitions", 2, True, True),
+        ("bucket_seconds", 60, True, True),
+        ("min_calls", 9, True, False),
+        ("allowed_lateness_seconds", 5.0, True, False),
+        ("max_keys", 10, True, False),
+        ("log_level", "debug", False, False),
+        ("web_port", 1, False, False),
+    ],
+)
+def test_the_digests_change_with_what_they_stand_for(name, value, found, stored):
+    other = Settings(**{name: value})
+    assert (other.config_digest != Settings().config_digest) == found, "what decides what is found"
+    assert (other.state_digest != Settings().state_digest) == stored, "what makes states incomparable"
+
+
+def test_every_setting_is_described():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name

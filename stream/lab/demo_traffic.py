@@ -25,9 +25,9 @@ PLAY_SECONDS = 48.0
 CALM_SHARE = 3 / 13
 """Of the live part, what comes before the attack: 15 minutes of 65, long enough to look at."""
 GRID_SECONDS = 300
-KEYS = 48
-HISTORY_CALLS = 330_000
-"""Calls of the history, however long it is: what can be made, sent and learned in ten seconds or so."""
+KEYS = 40
+HISTORY_CALLS = 200_000
+"""Calls of the history, however long it is: what can be made, sent and learned in some ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Plan:
 PLANS = {
     "surge": Plan("one key at thirty times its use", times=30.0, usual=15.0),
     "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
-    "drift": Plan("one key at ten times its use for half a day, its requests as ever", "drift", 10.0, 60.0, True, 13.0),
+    "drift": Plan("one key at five times its use for half a day, its requests as ever", "drift", 5.0, 60.0, True, 13.0),
     "calm": Plan("no attack"),
 }
 """Name of a demo scenario (`overdraw demo --scenario`) to its plan."""
@@ -71,7 +71,7 @@ class DemoTraffic:
     live_start: end of the history, a multiple of five minutes
     history_days: length of the history; the longer, the fewer calls a day
     step_seconds: length of a live window in event time; None: half a second at `speed`
-    speed: event seconds per second at which the live part takes about a minute
+    speed: event seconds per second at which the live part takes PLAY_SECONDS
     attacked: the attacked key, None in `calm`; attack_start: when it begins
 
     The victim is the key whose usual tokens per second come nearest to what the plan wants, so that the alert needs

@@ -67,7 +67,7 @@ def trouble(now: float) -> list[Timed]:
 
 
 async def send_traffic(settings: Settings) -> None:
-    """Nine days of history, an attack that began 50 minutes ago and goes on, and trouble."""
+    """Three weeks of history, an attack that began 50 minutes ago and goes on, and trouble."""
     now = time.time()
     async with Producer(settings) as producer:
         for window in DemoTraffic(now):

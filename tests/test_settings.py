@@ -96,7 +96,9 @@ def test_a_bad_file_is_named(tmp_path, text, words, why):
 def test_a_file_that_is_not_there_is_an_error_if_it_was_named(tmp_path, by):
     path = str(tmp_path / "absent.toml")
     with pytest.raises(SettingsError, match="there is no configuration file"):
-        loaded(environ={"OVERDRAW_CONFIG": path} if by == "environment" else {}, config=path if by == "argument" else None)
+        loaded(
+            environ={"OVERDRAW_CONFIG": path} if by == "environment" else {}, config=path if by == "argument" else None
+        )
 
 
 def test_a_secret_is_shown_nowhere():

@@ -87,7 +87,7 @@ def _conclude(story: Story, found: bool) -> None:
 
 
 def _line(alert: Alert) -> str:
-    return f"{rfc3339(alert.updated_at)}  {alert.status:<8}  {alert.severity:<8}  {alert.kind:<5}  {alert.summary}"
+    return f"{rfc3339(alert.updated_at // 1)}  {alert.status:<8}  {alert.severity:<8}  {alert.kind:<5}  {alert.summary}"
 
 
 class PlainScreen:

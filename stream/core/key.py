@@ -6,9 +6,9 @@ import math
 from array import array
 from collections.abc import Sequence
 
-from stream.core.baseline import INCIDENT_RATE, Baseline, cap_of
+from stream.core.baseline import INCIDENT_RATE, Baseline
+from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
 from stream.core.channels import CHANNELS, Channel
-from stream.core.channels.base import Evidence
 from stream.core.incidents import Incident
 from stream.core.residuals import PRIOR_SCALE, Residuals
 from stream.core.rules import WARM_DAYS, Rules
@@ -19,65 +19,6 @@ LEAST_ACTIVE_SHARE = 0.01
 
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""
-
-Plan = array  # of five 32-bit floats
-"""What was known of a bucket before it could be open: early threshold, expected tokens, estimated input and output
-tokens per call, and the cap per usual call. 32-bit floats, so that what is stored is what is used."""
-
-THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
-
-
-class OpenBucket:
-    """Sums of one key's records in one open bucket, all integers; tokens hold estimates where usage was missing."""
-
-    __slots__ = (
-        "calls",
-        "cost_micros",
-        "early",
-        "index",
-        "input_tokens",
-        "missing",
-        "output_tokens",
-        "plan",
-        "threshold",
-    )
-
-    def __init__(self, index: int, plan: Plan[float]) -> None:
-        self.index = index
-        self.plan = plan
-        self.threshold: float = plan[THRESHOLD]
-        """The plan's, at hand for every call."""
-        self.calls = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cost_micros = 0
-        self.missing = 0
-        self.early = False
-
-    def is_over(self, min_calls: int) -> bool:
-        """True if the sums are over the full bucket's threshold. Sums only grow: once true, always true."""
-        plan = self.plan
-        tokens: float = self.input_tokens + self.output_tokens
-        if tokens < plan[THRESHOLD] or self.calls < min_calls:
-            return False
-        usual = plan[USUAL]
-        return usual <= 0 or cap_of(usual, self.calls) >= plan[THRESHOLD]
-
-
-class Verdict:
-    """What closing one bucket showed; `finding` is the strongest evidence, None if there is none worth a score."""
-
-    __slots__ = ("anomalous", "bucket", "expected", "findings", "score", "slow", "sums", "upper")
-
-    def __init__(self, bucket: int, sums: OpenBucket | None, expected: float, slow: float) -> None:
-        self.bucket = bucket
-        self.sums = sums
-        self.expected = expected
-        self.slow = slow
-        self.upper = math.inf
-        self.findings: list[Evidence] = []
-        self.score = 0.0
-        self.anomalous = False
 
 
 class KeyState:
@@ -304,6 +245,8 @@ class KeyState:
             usual, _ = baseline.predict(between)
             seen = decay * seen + gain * usual
             due = decay * due + gain * usual
+        # what an attack has already put into the window must not lower the bar for the next bucket
+        seen = min(seen, due)
         due = decay * due + gain * expected
         scale = max(residuals.variance[0], 1.5 * residuals.slot_scale[calendar.slots(index)[0]])
         law = self.channels[0].laws[0]

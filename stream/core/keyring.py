@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from stream.core.key import KeyState, OpenBucket, Skips
+from stream.core.bucket import OpenBucket
+from stream.core.key import KeyState, Skips
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, is_awake, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView

@@ -7,9 +7,10 @@ import math
 import msgspec
 
 from stream.alerts import Alert, DataQuality, Status, Window
+from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
 from stream.core.explain import alert_of, severity_of
 from stream.core.incidents import Incident
-from stream.core.key import EXPECTED, THRESHOLD, KeyState, OpenBucket, Skips, Verdict
+from stream.core.key import KeyState, Skips
 from stream.core.residuals import HORIZONS
 
 
@@ -64,6 +65,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
     if transition == "resolved":
         incident.sequence += 1
         key.incident = None
+        key.residuals.settle()
         return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, verdict.bucket))
     if transition != "continued":
         return None

@@ -106,16 +106,15 @@ class Residuals:
             if h == 0:
                 if 1.5 * slot_variance > scale:
                     scale = 1.5 * slot_variance
-            elif h == 1:
-                if slot_variance > scale:
-                    scale = slot_variance
-                if learning:
-                    upper = min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
-                    rate = SLOT_RATE * (ALARM_RATE if alarm else 1.0)
-                    self.slot_scale[slot] = slot_variance + rate * (2 * upper - slot_variance)
+            elif h == 1 and slot_variance > scale:
+                scale = slot_variance
             deviation = residual - mean[h]
             value = deviation / math.sqrt(scale) if warm else 0.0
             z[h] = value
+            if h == 1 and learning:
+                upper = min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
+                rate = SLOT_RATE * (ALARM_RATE if alarm else 1.0) * (FREEZE_RATE if value > FREEZE_Z else 1.0)
+                self.slot_scale[slot] = slot_variance + rate * (2 * upper - slot_variance)
             if value > ALARM_Z:
                 alarm = True
             if learning:
@@ -134,6 +133,11 @@ class Residuals:
                     floor = (MIN_SCALE * PRIOR_SCALE[h]) ** 2
                     learned = variance[h] + 2 * rate * (UPPER_GAIN * lesson * lesson - variance[h])
                     variance[h] = learned if learned > floor else floor
+
+    def settle(self) -> None:
+        """An incident is over: what it left in the windows must not open another one."""
+        for h in range(self.horizons.count):
+            self.observed[h] = min(self.observed[h], self.expected[h])
 
     def rest(self, fast: float, slow: float) -> None:
         """An empty bucket: the windows fade; there is no residual of a key that is not used."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
+from stream.core.bucket import OpenBucket
 from stream.core.calibration import Priors
-from stream.core.key import KeyState, OpenBucket
+from stream.core.key import KeyState
 from stream.core.keyring import Keyring
 from stream.core.reporting import last_alert, open_early, settle
 from stream.core.rules import Rules

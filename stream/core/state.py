@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from stream.core.baseline import CALL_RATE, AdaptiveMean
+from stream.core.bucket import OpenBucket
 from stream.core.incidents import Incident
-from stream.core.key import KeyState, OpenBucket
+from stream.core.key import KeyState
 from stream.core.view import KeyView
 
 VERSION = 1

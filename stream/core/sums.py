@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stream.core.key import ESTIMATED_INPUT, ESTIMATED_OUTPUT, KeyState, OpenBucket
+from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
+from stream.core.key import KeyState
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
-from stream.core.key import KeyState, OpenBucket
+from stream.core.bucket import OpenBucket
+from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import MODEL, SHARD_KEY, SUMS, pack_model, pack_sums, unpack_model, unpack_sums

@@ -20,7 +20,7 @@ from stream.lab.simulate_output import records
 
 HISTORY_DAYS = 21
 """Three weeks: what a key needs to outweigh what is assumed of keys that nobody knows."""
-PLAY_SECONDS = 65.0
+PLAY_SECONDS = 48.0
 """How long the live part takes at `speed`."""
 CALM_SHARE = 3 / 13
 """Of the live part, what comes before the attack: 15 minutes of 65, long enough to look at."""

@@ -9,11 +9,14 @@ _PAGES = frozenset({"high", "critical"})
 
 
 def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
-    """The alert, marked `historical` if what it reports is older than the backlog allows at `now` (epoch seconds).
+    """The alert with its lag, and marked `historical` if what it reports is older than the backlog allows at `now` (epoch seconds).
 
     An incident that opened in the backlog and still goes on is not history: its later steps are judged by their own
     time, and may page.
     """
+    lag = round(max(0.0, now - alert.updated_at), 3)
+    quality = alert.data_quality.model_copy(update={"lag_seconds": lag})
+    alert = alert.model_copy(update={"data_quality": quality})
     if now - max(alert.detected_at, alert.updated_at) <= backlog_seconds:
         return alert
     severity, reason = alert.severity, alert.severity_reason

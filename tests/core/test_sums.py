@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.key import OpenBucket
+from stream.core.bucket import OpenBucket
 from stream.core.sums import add_to_bucket, micros, shares
 from stream.events import EARLIEST_TIME, LATEST_TIME, MAX_CALLS, MAX_PERIOD_SECONDS, MAX_TOKENS, Call
 

@@ -48,8 +48,9 @@ def test_the_backlog_raises_no_severity(severity: str) -> None:
 
 
 def test_what_is_found_in_time_stays_as_it_is() -> None:
-    alert = an_alert(severity="critical")
-    assert as_found(alert, T0 + 3600, 3600) is alert
+    found = as_found(an_alert(severity="critical"), T0 + 3600, 3600)
+    assert (found.severity, found.historical) == ("critical", False)
+    assert found.data_quality.lag_seconds == T0 + 3600 - found.updated_at
 
 
 def test_an_incident_that_outlives_the_backlog_may_page() -> None:

@@ -18,11 +18,15 @@ THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
 class OpenBucket:
     """Sums of one key's records in one open bucket, all integers; tokens hold estimates where usage was missing."""
 
-    __slots__ = ("calls", "cost_micros", "early", "index", "input_tokens", "missing", "output_tokens", "plan")
+    __slots__ = (
+        "calls", "cost_micros", "early", "index", "input_tokens", "missing", "output_tokens", "plan", "threshold",
+    )  # fmt: skip
 
     def __init__(self, index: int, plan: Plan[float]) -> None:
         self.index = index
         self.plan = plan
+        self.threshold: float = plan[THRESHOLD]
+        """The plan's, at hand for every call."""
         self.calls = 0
         self.input_tokens = 0
         self.output_tokens = 0

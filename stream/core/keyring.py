@@ -18,17 +18,16 @@ Packed = tuple[bytes, bytes | None]
 class Keyring:
     """All keys of one shard.
 
-    `touched` holds the keys with an open bucket, by bucket; `calls` the shard's calls in each of them; `alarmed` the
-    keys with an open incident; `dirty` those whose sums or model have changed since `changes`.
+    `touched` holds the keys with an open bucket, by bucket; `alarmed` the keys with an open incident; `dirty` those
+    whose sums or model have changed since `changes`.
     """
 
-    __slots__ = ("alarmed", "calls", "dirty", "held", "rules", "touched")
+    __slots__ = ("alarmed", "dirty", "held", "rules", "touched")
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.held: dict[str, KeyState | Packed] = {}
         self.touched: dict[int, set[KeyState]] = {}
-        self.calls: dict[int, int] = {}
         self.alarmed: set[KeyState] = set()
         self.dirty: set[KeyState] = set()
 
@@ -44,9 +43,8 @@ class Keyring:
         if isinstance(held, KeyState):
             return held
         key = self.held[key_id] = _unpacked(key_id, held, self.rules)
-        for index, bucket in key.open.items():
+        for index in key.open:
             self.touched.setdefault(index, set()).add(key)
-            self.calls[index] = self.calls.get(index, 0) + bucket.calls
         if key.incident is not None:
             self.alarmed.add(key)
         return key

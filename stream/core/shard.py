@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
-from stream.core.bucket import THRESHOLD, OpenBucket
+from stream.core.bucket import OpenBucket
 from stream.core.calibration import Priors
 from stream.core.key import KeyState
 from stream.core.keyring import Keyring
@@ -112,8 +112,9 @@ class Shard:
         """
         step = Step()
         applied = self.applied
-        held, windows = self._keys.held, self._windows
-        place = windows.place
+        keyring, windows = self._keys, self._windows
+        held, place, see = keyring.held, windows.place, windows.see
+        total_calls = total_input = total_output = 0
         for position, time, call in arrivals:
             key_id = call.key_id
             key = held.get(key_id)
@@ -126,7 +127,7 @@ class Shard:
                         continue
                     key = KeyState(key_id, self.rules)
                 else:
-                    key = self._keys[key_id]
+                    key = keyring[key_id]
             index = place(time, hash((key_id, call.event_id)), position)
             if position <= applied:
                 continue
@@ -137,15 +138,41 @@ class Shard:
                 self._thaw(index)
             if not key.calls:
                 held[key_id] = key
-            if call.period_seconds is None:
-                if time > windows.newest and windows.see(time):
-                    self._close(step)
-                self._add(key, index, call, call.calls, call.input_tokens, call.output_tokens, call.cost_usd, step)
-            else:
-                self._spread(key, call, time, step)
-            add_to_lifetime(key, call, time, step)
+            input_tokens, output_tokens = call.input_tokens, call.output_tokens
+            if input_tokens is None or output_tokens is None or call.period_seconds is not None:
+                self._take(key, index, call, time, step)
+                continue
+            # what follows is `_take` for the usual call, written out: here the time of a busy shard goes
+            if time > windows.newest and see(time):
+                self._close(step)
+            bucket = key.open.get(index)
+            if bucket is None:
+                bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
+            calls = call.calls
+            bucket.calls += calls
+            bucket.input_tokens += input_tokens
+            bucket.output_tokens += output_tokens
+            cost = call.cost_usd
+            if cost:
+                bucket.cost_micros += round(cost * 1e6)
+            if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
+                self._check_early(key, bucket, step)
+            key.calls += calls
+            key.input_tokens += input_tokens
+            key.output_tokens += output_tokens
+            if time > key.last_seen:
+                key.last_seen = time
+            if time < key.first_seen:
+                key.first_seen = time
+            step.accepted += 1
+            total_calls += calls
+            total_input += input_tokens
+            total_output += output_tokens
             if not key.dirty:
-                self._keys.mark(key)
+                keyring.mark(key)
+        step.calls += total_calls
+        step.input_tokens += total_input
+        step.output_tokens += total_output
         if upto > self.applied:
             self.applied = upto
             self._read_from = upto + 1
@@ -278,23 +305,29 @@ class Shard:
             text = "the time is more than a day beyond all others, which no later record confirms: mend the clock"
             step.rejects.append(Reject(position, "future", text))
 
+    def _take(self, key: KeyState, index: int, call: Call, time: float, step: Step) -> None:
+        """Apply an accepted call, whatever it says of its period and its usage."""
+        if call.period_seconds is None:
+            if self._windows.see(time):
+                self._close(step)
+            self._add(key, index, call, call.calls, call.input_tokens, call.output_tokens, micros(call.cost_usd), step)
+        else:
+            self._spread(key, call, time, step)
+        add_to_lifetime(key, call, time, step)
+        if not key.dirty:
+            self._keys.mark(key)
+
     def _add(
         self, key: KeyState, index: int, call: Call, calls: int, input_tokens: int | None,
-        output_tokens: int | None, cost: float | None, step: Step,
+        output_tokens: int | None, cost_micros: int, step: Step,
     ) -> None:  # fmt: skip
         """Add a call, or a share of one, to a bucket of its key."""
-        windows, keyring = self._windows, self._keys
+        windows = self._windows
         bucket = key.open.get(index)
         if bucket is None:
-            bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
-        add_to_bucket(bucket, call, calls, input_tokens, output_tokens, 0 if cost is None else micros(cost))
-        counts = keyring.calls
-        counts[index] = counts.get(index, 0) + calls
-        if (
-            index == windows.first_open
-            and not bucket.early
-            and bucket.input_tokens + bucket.output_tokens >= bucket.plan[THRESHOLD]
-        ):
+            bucket = self._keys.open_bucket(key, index, windows.first_open, self._skips)
+        add_to_bucket(bucket, call, calls, input_tokens, output_tokens, cost_micros)
+        if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
             self._check_early(key, bucket, step)
 
     def _spread(self, key: KeyState, call: Call, time: float, step: Step) -> None:
@@ -310,8 +343,9 @@ class Shard:
                 continue
             if not far and windows.see(share.end):
                 self._close(step)
-            cost = share.cost_micros * 1e-6
-            self._add(key, share.bucket, call, share.calls, share.input_tokens, share.output_tokens, cost, step)
+            self._add(
+                key, share.bucket, call, share.calls, share.input_tokens, share.output_tokens, share.cost_micros, step
+            )
         if windows.see(time):
             self._close(step)
 
@@ -335,12 +369,10 @@ class Shard:
         alerts.sort(key=lambda alert: (alert.updated_at, alert.fingerprint, alert.sequence))
         step.alerts += alerts
         for key in sorted(self._keys.touched.get(limit, ()), key=lambda key: key.key_id):
-            bucket = key.open[limit]
-            if not bucket.early:
-                self._check_early(key, bucket, step)
+            self._check_early(key, key.open[limit], step)
 
     def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
-        if not bucket.is_over(self.settings.min_calls):
+        if bucket.early or not bucket.is_over(self.settings.min_calls):
             return
         alert = open_early(key, bucket, self._windows.now, self._skips, self._quality(step))
         self._keys.mark(key)
@@ -349,12 +381,9 @@ class Shard:
 
     def _learn_activity(self, first: int, limit: int) -> None:
         """Calls per bucket of the shard; after a long gap its last week is enough."""
-        counts = self._keys.calls
         for index in range(max(first, limit - 7 * self.rules.calendar.per_day), limit):
             if not any(begin <= index < end for begin, end in self._skips):
-                self._activity.learn(counts.get(index, 0))
-        for index in [index for index in counts if index < limit]:
-            del counts[index]
+                self._activity.learn(sum(key.open[index].calls for key in self._keys.touched.get(index, ())))
 
     def _thaw(self, index: int) -> None:
         """The first record after an outage: the buckets that were lost are those after the newest one's."""

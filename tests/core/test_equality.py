@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from core_streams import Run, calls, equality, log_of, new_shard, shuffled, whole
+from core_streams import SETTINGS, Run, calls, equality, log_of, new_shard, shuffled, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,3 +166,21 @@ def test_a_record_for_a_closed_bucket_is_late_and_counts_nowhere_else():
     step = shard.observe([(position, old[0], old[1])], position)
     assert (step.accepted, step.late) == (0, 1)
     assert shard.key("key-0") == before
+
+
+@given(seed=seeds)
+def test_the_usual_call_is_counted_like_a_sum_whose_period_lies_within_its_bucket(seed):
+    # the first is written out in `observe`, for speed, the second goes the general way
+    said = [
+        (
+            time,
+            msgspec.structs.replace(call, input_tokens=call.input_tokens or 0, output_tokens=call.output_tokens or 0),
+        )
+        for time, call in calls(seed)
+        if time % SETTINGS.bucket_seconds > 1
+    ]
+    usual = whole(log_of([(time, msgspec.structs.replace(call, period_seconds=None)) for time, call in said]))
+    general = whole(log_of([(time, msgspec.structs.replace(call, period_seconds=0.01)) for time, call in said]))
+    assert general.state == usual.state
+    assert general.alerts == usual.alerts
+    assert general.totals.counts == usual.totals.counts

@@ -74,6 +74,14 @@ class NoFencing(logging.Filter):
         return kind is None or kind.__name__ not in self.NAMES
 
 
+class NoWaiting(logging.Filter):
+    """Drops a group coordinator that is not there yet: on a fresh broker that is so for a second, and /readyz says it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let it pass."""
+        return "GroupCoordinatorNotAvailableError" not in record.getMessage()
+
+
 def is_library(name: str) -> bool:
     """Whether a logger belongs to a library."""
     return name.partition(".")[0] in LIBRARIES
@@ -93,3 +101,5 @@ def set_up(settings: Settings) -> None:
     if settings.log_level != "debug":
         logging.getLogger("mode.timers").setLevel(logging.ERROR)  # a timer that is late is the load, not a fault
     logging.getLogger("aiokafka.producer.sender").addFilter(NoFencing())
+    if settings.log_level != "debug":
+        logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(NoWaiting())

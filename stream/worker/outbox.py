@@ -9,7 +9,7 @@ _PAGES = frozenset({"high", "critical"})
 
 
 def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
-    """The alert with its lag, and marked `historical` if what it reports is older than the backlog allows at `now` (epoch seconds).
+    """The alert with its lag at `now` (epoch seconds), marked `historical` if that is more than the backlog allows.
 
     An incident that opened in the backlog and still goes on is not history: its later steps are judged by their own
     time, and may page.

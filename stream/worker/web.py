@@ -90,7 +90,7 @@ class Web:
         self._die = die
         self._runner: web.AppRunner | None = None
         self._started = time.time()
-        self._guarded = not is_loopback(settings.web_host)
+        self._guarded = settings.web_token is not None
 
     def application(self) -> web.Application:
         """The routes, with the guard before them."""

@@ -25,6 +25,9 @@ async def create(settings: Settings, partitions: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     await admin.create_topics([NewTopic(settings.source_topic, partitions, 1)])
+    async with asyncio.timeout(20):
+        while settings.source_topic not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
     await admin.close()
 
 

@@ -173,8 +173,9 @@ def test_a_server_that_others_can_reach_needs_a_token() -> None:
     check_web(make_settings(web_host="::1"))
 
 
-async def test_beyond_loopback_the_token_is_demanded_on_everything_but_health() -> None:
-    bench = Served(web_host="0.0.0.0", web_token="s3cret-ü")
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_a_token_that_is_set_is_demanded_on_everything_but_health(host: str) -> None:
+    bench = Served(web_host=host, web_token="s3cret-ü")
     await bench.web.start()
     try:
         for path in ("/", "/metrics", "/api/status", "/api/alerts", "/api/keys", "/api/keys/k", "/nothing"):

@@ -75,7 +75,7 @@ class NoFencing(logging.Filter):
 
 
 class NoWaiting(logging.Filter):
-    """Drops a group coordinator that is not there yet: on a fresh broker that is so for a second, and /readyz says it."""
+    """Drops a group coordinator that is not there yet: so it is for a second on a fresh broker, and /readyz says it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to let it pass."""

@@ -39,7 +39,7 @@ class DailyMaximum:
         self.mean = location + _EULER * scale
         self.variance = (scale * _SD_OF_GUMBEL) ** 2
         self.floor = (SCALE_FLOOR * scale * _SD_OF_GUMBEL) ** 2
-        self.days = 0.0
+        self.days = 0
         self.peak = -math.inf
 
     def standardise(self, z: float) -> float:

@@ -25,11 +25,11 @@ SHARD_KEY = b"\x00shard"
 SUMS, MODEL = b"o", b"k"
 
 _SUMS = struct.Struct("<B4QddI")
-_BUCKET = struct.Struct("<qQQQQI?5f")
-_MODEL = struct.Struct("<BqqIIIdddddddddH")
+_BUCKET = struct.Struct("<iQQQQI?5f")
+_MODEL = struct.Struct("<BiiIIIdddddddddH")
 _ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
 _WINDOWS = ("observed", "expected", "calls", "mean", "variance")
-_PLAN = struct.Struct("<q5f")
+_PLAN = struct.Struct("<i5f")
 _COUNT = struct.Struct("<H")
 _MOST = 2**64 - 1
 

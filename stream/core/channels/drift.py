@@ -26,7 +26,7 @@ FLAG_BONUS = 1.0
 PRESENT_Z = 0.5
 """A drift is news only while the last 40 minutes are above their expectation too: an attack that has ended is over."""
 
-_FLAG = struct.Struct("<3q3d?")
+_FLAG = struct.Struct("<3i3d?")
 
 
 def page_hinkley() -> drift.PageHinkley:

@@ -9,7 +9,7 @@ from stream.core.calibration import DailyMaximum, Priors
 from stream.core.channels.base import Evidence, Gate, strongest
 from stream.core.residuals import Residuals
 
-_LAW = struct.Struct("<4d")
+_LAW = struct.Struct("<2dHd")
 
 
 class Surge:
@@ -44,7 +44,7 @@ class Surge:
             law.peak = float("-inf")
 
     def pack(self) -> bytes:
-        """32 bytes a window."""
+        """26 bytes a window."""
         return b"".join(_LAW.pack(law.mean, law.variance, law.days, law.peak) for law in self.laws)
 
     def unpack(self, data: memoryview) -> memoryview:

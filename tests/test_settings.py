@@ -148,7 +148,7 @@ def test_every_setting_is_described():
 
 
 def test_two_roles_cannot_share_a_topic() -> None:
-    with pytest.raises(SettingsError, match="^source_topic and state_topic are both 'x': each needs a topic"):
+    with pytest.raises(SettingsError, match=r"^source_topic and state_topic are both 'x': each needs a topic"):
         load_settings({"source_topic": "x", "state_topic": "x"}, environ={})
 
 

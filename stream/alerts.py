@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal
@@ -70,6 +71,19 @@ def printable(text: str, limit: int = MAX_SUMMARY_ID) -> str:
     """
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+def printable_json(text: str) -> str:
+    r"""JSON for a terminal: what `printable` escapes, as JSON escapes it, so that it still reads the same.
+
+    JSON's own rules let C1 controls and bidirectional overrides stand raw in strings.
+
+    >>> printable_json('{"id":"a\u202eb\x9b"}')
+    '{"id":"a\\u202eb\\u009b"}'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 class Window(_Frozen):

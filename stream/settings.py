@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
@@ -110,6 +110,20 @@ class Settings(BaseModel):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Settings:
+        taken: dict[str, str] = {}
+        for name in ("source_topic", "alert_topic", "dead_letter_topic", "state_topic"):
+            other = taken.setdefault(topic := getattr(self, name), name)
+            if other != name:
+                raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
+        return self
+
     @property
     def config_digest(self) -> str:
         """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
@@ -178,5 +192,5 @@ def load_settings(
         for problem in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(problem["loc"][0]) if problem["loc"] else "settings"
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} (from {origin.get(name, 'the defaults')}): {message}")
+            lines.append(f"{name} (from {origin.get(name, 'the defaults')}): {message}" if problem["loc"] else message)
         raise SettingsError("; ".join(lines)) from None

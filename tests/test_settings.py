@@ -145,3 +145,12 @@ def test_the_digests_change_with_what_they_stand_for(name, value, found, stored)
 def test_every_setting_is_described():
     for name, field in Settings.model_fields.items():
         assert field.description, name
+
+
+def test_two_roles_cannot_share_a_topic() -> None:
+    with pytest.raises(SettingsError, match=r"^source_topic and state_topic are both 'x': each needs a topic"):
+        load_settings({"source_topic": "x", "state_topic": "x"}, environ={})
+
+
+def test_a_log_level_may_be_in_capitals() -> None:
+    assert load_settings({}, environ={"OVERDRAW_LOG_LEVEL": "DEBUG"}).log_level == "debug"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stream.alerts import Alert, printable, rfc3339
+from stream.alerts import Alert, printable, printable_json, rfc3339
 from stream.cli.common import settings_from, settings_options
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def _follow(
 
 
 def _show_json(value: bytes) -> None:
-    click.echo(value.decode("utf-8", "backslashreplace").replace("\n", " "))
+    click.echo(printable_json(value.decode("utf-8", "backslashreplace").replace("\n", " ")))
 
 
 def _liner() -> Any:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from stream.cli.common import BadInput, pairs, settings_from, settings_options
+
+if TYPE_CHECKING:
+    from stream.events import Reject
+    from stream.lab.replay import Summary
 
 
 @click.command()
@@ -41,6 +46,7 @@ def command(
       overdraw replay calls.jsonl.gz --alerts alerts.jsonl
       overdraw replay usage.csv --map key_id=account --map time=created --set bucket_seconds=600 --json
     """
+    from stream.alerts import printable_json
     from stream.lab.files import InputError, format_of, read_chunks
     from stream.lab.replay import Replay
     from stream.partition import partition_of
@@ -48,6 +54,7 @@ def command(
     settings = settings_from(assignments, config)
     columns, values = pairs(mapping, "--map"), pairs(constants, "--const")
     replay = Replay(settings, partition_of=partition_of, now=time.time())
+    refusals = _Refusals(replay.summary)
     begin = time.perf_counter()
     try:
         for number, path in enumerate(inputs):
@@ -56,6 +63,7 @@ def command(
             with _progress(path) as advance:
                 for chunk in chunks:
                     replay.feed([value for _, value in chunk])
+                    refusals.locate(path, [line for line, _ in chunk])
                     advance(len(chunk))
     except InputError as error:
         raise BadInput(str(error)) from error
@@ -69,13 +77,11 @@ def command(
                 out.writelines(line + "\n" for line in lines)
         except OSError as error:
             raise BadInput(f"cannot write {alerts_to}: {error.strerror}") from error
-    for reject in summary.rejects:
-        where = f"record {reject.position + 1}" + ("" if reject.element is None else f", element {reject.element}")
-        click.echo(f"{where}: {reject.reason}: {reject.message}", err=True)
+    refusals.tell(report["events"])
     if as_json:
         if alerts_to is None:
             for line in lines:
-                click.echo(line)
+                click.echo(printable_json(line))
         click.echo(json.dumps(report))
         return
     _tell(report, replay, sys.stdout)
@@ -97,6 +103,39 @@ def _tell(report: dict[str, Any], replay: Any, out: IO[str]) -> None:
     )
     for reason, count in events["dead_letters"].items():
         click.echo(f"  refused {reason}: {count:,}", out)
+
+
+class _Refusals:
+    """Where the refused records that are shown stand: file and line, as an editor counts them."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+        self._first = 0
+        self._lines: list[str] = []
+
+    def locate(self, path: str, numbers: Sequence[int]) -> None:
+        """Take the refusals since the last call, which are of the chunk whose records stand on these lines."""
+        for reject in self._summary.rejects[len(self._lines) :]:
+            index = reject.position - self._first
+            name = "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+            # a record held back until a later one confirms its time may be of an earlier chunk
+            place = f"{name}, line {numbers[index]}" if 0 <= index < len(numbers) else f"record {reject.position + 1}"
+            self._lines.append(self._line(place, reject))
+        self._first += len(numbers)
+
+    def tell(self, events: dict[str, Any]) -> None:
+        """Print them, and say so if nothing could be taken at all."""
+        self._lines += [self._line(f"record {r.position + 1}", r) for r in self._summary.rejects[len(self._lines) :]]
+        for line in self._lines:
+            click.echo(line, err=True)
+        if events["read"] and sum(events["dead_letters"].values()) == events["read"]:
+            hint = "nothing could be taken: is it one JSON object a line (`overdraw schema event`), or --format csv?"
+            click.echo(hint, err=True)
+
+    @staticmethod
+    def _line(place: str, reject: Reject) -> str:
+        element = "" if reject.element is None else f", element {reject.element}"
+        return f"{place}{element}: {reject.reason}: {reject.message}"
 
 
 class _progress:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     help="First moment, such as 2026-01-05T00:00:00Z, or now; else that one, and for kafka DAYS before now.",
 )
 @click.option("--to", "target", metavar="FILE|kafka", help="A .jsonl file, packed if it ends in .gz; - is stdout.")
-@click.option("--labels", metavar="FILE", help="Where the labels go; else labels.jsonl beside FILE.")
+@click.option("--labels", metavar="FILE", help="Where the labels go; else labels.jsonl beside FILE, or here.")
 @click.option("--speed", type=click.FloatRange(0), help="kafka: event seconds per second; 0: as fast as it goes.")
 @click.option("--list", "list_scenarios", is_flag=True, help="List the scenarios and stop.")
 @settings_options
@@ -61,7 +61,7 @@ def command(
     \b
     Example:
       overdraw simulate --scenario surge --days 10 --to calls.jsonl.gz
-      overdraw simulate --to - --labels labels.jsonl | overdraw replay -
+      overdraw simulate --to - | overdraw replay -
       overdraw simulate --to kafka --labels labels.jsonl --start now --speed 1
     """
     from stream.lab.files import InputError
@@ -74,9 +74,8 @@ def command(
         raise click.UsageError("say where to: --to FILE, --to - or --to kafka")
     if speed is not None and target != "kafka":
         raise click.UsageError("--speed is for --to kafka: a file has no pace")
-    if labels is None and target in ("kafka", "-"):
-        raise click.UsageError(f"--to {target} has no folder for the labels: say --labels FILE")
     begin = _start(start, days, live=target == "kafka")
+    # kafka and stdout have no folder: then it is the working one, as Path("kafka").parent says
     labels_path = Path(labels) if labels else Path(target).parent / "labels.jsonl"
     if labels_path == Path(target):
         raise click.UsageError(f"{target} would be the calls and the labels: say --labels FILE")

@@ -43,14 +43,18 @@ def dump(as_json: bool, assignments: tuple[str, ...], config: str | None) -> Non
 async def _dump(settings: Settings, as_json: bool) -> None:
     from stream.core.state import StateError
 
-    if not as_json:
-        heads = ("key_id", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "open_incidents")
-        click.echo(LINE.format(*heads).rstrip())
+    heads = ("key_id", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "open_incidents")
+    told = as_json
     try:
         async for view in _views(settings):
+            if not told:  # a head above an error says nothing
+                told = True
+                click.echo(LINE.format(*heads).rstrip())
             click.echo(_json(view) if as_json else _line(view))
     except StateError as error:
         raise BadInput(str(error)) from error
+    if not told:
+        click.echo("no key so far")
 
 
 async def _views(settings: Settings) -> AsyncIterator[KeyView]:

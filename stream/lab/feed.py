@@ -27,6 +27,9 @@ class _Head(msgspec.Struct):
     time: Any = None
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the quick reader raises; RecursionError: on thousands of nested brackets."""
+
 _head = msgspec.json.Decoder(_Head).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -41,11 +44,11 @@ def split(value: bytes) -> list[Sendable]:
     """
     try:
         return [_event(value, _head(value))]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         pass
     try:
         return [_readable(bytes(element)) for element in _elements(value)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         pass
     try:
         document = pydantic_core.from_json(value, allow_inf_nan=True)
@@ -59,7 +62,7 @@ def split(value: bytes) -> list[Sendable]:
 def _readable(value: bytes) -> Sendable:
     try:
         return _event(value, _head(value))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         pass
     try:
         document = pydantic_core.from_json(value, allow_inf_nan=True)

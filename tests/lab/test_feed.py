@@ -41,6 +41,8 @@ CALL = b'{"event_id": "e", "time": 1700000000, "key_id": "k", "unknown": [1]}'
             [(NO_TIME, "ключ 😀", '{"key_id": "ключ \\ud83d\\ude00"}'.encode())],
             id="a key beyond ASCII",
         ),
+        pytest.param(b"[" * 100_000, [(NO_TIME, None, b"[" * 100_000)], id="nested a hundred thousand times"),
+        pytest.param(b'{"x":' * 9_999, [(NO_TIME, None, b'{"x":' * 9_999)], id="objects nested without end"),
         pytest.param(b'{"key_id": "\\ud800"}', [(NO_TIME, None, b'{"key_id": "\\ud800"}')], id="half a pair"),
     ],
 )

@@ -136,6 +136,30 @@ def test_standard_input_is_read_and_refusals_are_told(tmp_path):
     assert "element 2" in result.stderr or "element 1" in result.stderr
 
 
+def test_a_refusal_names_the_file_and_the_line_that_an_editor_shows(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join([record(1, START), "", "", record(2, START + 1)]), "utf-8")
+    (tmp_path / "b.jsonl").write_text("\n".join(["", record(3, START + 2), "{", "[7]"]), "utf-8")
+    result = run(tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--json")
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
+        ["b.jsonl, line 3", "broken_json"],
+        ["b.jsonl, line 4, element 0", "not_an_object"],
+    ]
+
+
+def test_a_file_of_nothing_but_refusals_is_pointed_out(tmp_path):
+    path = tmp_path / "calls.txt"
+    path.write_text("key,calls\na,1\n", "utf-8")
+    assert "--format csv" in run(path).stderr.splitlines()[-1]
+
+
+def test_ids_in_json_cannot_steer_a_terminal(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    path.write_text("\n".join(line.replace('"k"', '"\\u202ek\\u009b31m"') for line in attacked(12.0)), "utf-8")
+    result = run(path, "--json")
+    assert result.stdout.replace("\n", "").isprintable()
+    assert "\u202ek\x9b31m" in {json.loads(line).get("entity", {}).get("id") for line in result.stdout.splitlines()}
+
+
 def test_columns_of_a_csv_are_mapped(tmp_path):
     path = tmp_path / "usage.csv"
     path.write_text("groupId,when,in,out\na,2026-03-02 00:00:00,10,3\nb,2026-03-02 00:00:05,20,4\n", "utf-8")

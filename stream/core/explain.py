@@ -91,7 +91,7 @@ def alert_of(
     window, observed, expected, upper = numbers
     entity = Entity(type="key", id=key.key_id)
     started_at = float(incident.started * bucket_seconds)
-    hours = max(window.end - started_at, bucket_seconds) / 3600
+    hours = max(window.end - incident.since, bucket_seconds) / 3600
     ratio = observed / expected if expected > 0 else None
     share = rules.law.share(incident.score)
     severity = SEVERITIES[incident.severity]

@@ -51,7 +51,8 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Transition | None]] = {
 class Incident(msgspec.Struct, array_like=True):
     """One open incident of one key. Buckets are indices, tokens are sums over the incident so far.
 
-    `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law.
+    `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
+    excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Incident(msgspec.Struct, array_like=True):
     excess_output: float = 0.0
     excess_cost: float | None = None
     channels: dict[str, float] = {}
+    since: float = 0.0
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

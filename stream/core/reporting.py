@@ -106,6 +106,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
         z=z,
         horizon=HORIZONS[0],
         channels={"surge": z},
+        since=float(bucket.index * bucket_seconds),
     )
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
@@ -136,6 +137,7 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         score=max(verdict.score, rules.open_score),
         z=key.residuals.z[0],
         horizon=HORIZONS[0],
+        since=float(verdict.bucket * rules.settings.bucket_seconds),
     )
     strong = [f for f in verdict.findings if f.score * key.trust() >= rules.open_score]
     if strong:
@@ -146,9 +148,15 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
     else:
         incident.channels = {"surge": incident.z}
     _add(key, incident, verdict)
-    if strong:
+    if strong and strongest.excess_tokens > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it
-        incident.excess = max(incident.excess, strongest.excess_tokens)
+        end = float((verdict.bucket + 1) * rules.settings.bucket_seconds)
+        incident.since = end - incident.horizon
+        times = strongest.excess_tokens / incident.excess if incident.excess > 0 else 0.0
+        incident.excess = strongest.excess_tokens
+        incident.excess_output *= times
+        if incident.excess_cost is not None:
+            incident.excess_cost *= times
     return incident
 
 
@@ -173,7 +181,7 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
 
 def _grade(key: KeyState, incident: Incident, bucket: int, keys: int) -> None:
     """Severity may rise while the incident is open, never fall."""
-    hours = (bucket + 1 - incident.started) * key.rules.settings.bucket_seconds / 3600
+    hours = ((bucket + 1) * key.rules.settings.bucket_seconds - incident.since) / 3600
     severity, reason = severity_of(incident, key.rules, keys, hours)
     if severity >= incident.severity:
         incident.severity, incident.severity_reason = severity, reason

@@ -6,6 +6,7 @@ from stream.alerts import Alert, rfc3339
 from stream.worker.journal import Record
 
 _PAGES = frozenset({"high", "critical"})
+BACKLOG_ACTION = "Found in a backlog: review in working hours whether the key's owner knows of it."
 
 
 def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
@@ -24,7 +25,8 @@ def as_found(alert: Alert, now: float, backlog_seconds: float) -> Alert:
         reason = f"{severity} but for the backlog: {reason}"
         severity = "warning"
     reason = f"found {_ago(now - alert.updated_at)} after it happened, so it pages nobody ({reason})"
-    return alert.model_copy(update={"historical": True, "severity": severity, "severity_reason": reason})
+    marks = {"historical": True, "severity": severity, "severity_reason": reason}
+    return alert.model_copy(update=marks | {"suggested_action": BACKLOG_ACTION})
 
 
 def _ago(seconds: float) -> str:

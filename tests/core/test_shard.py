@@ -7,6 +7,7 @@ import math
 from functools import cache
 
 import pytest
+from core_streams import calls, log_of, whole
 from shard_traffic import DAY, HOUR, MINUTE, SETTINGS, START, call, feed, incidents, merged, shard, steady, times
 
 from stream.alerts import Alert, alert_id_of, fingerprint_of
@@ -349,3 +350,20 @@ def test_a_week_in_one_record_costs_no_more_than_what_is_open_of_it():
     assert time.process_time() - begin < 1.0
     assert step.accepted == 100
     assert 0.99 < step.late_tokens / (100 * 604_800) < 1
+
+
+def test_an_excess_that_a_slow_window_gathered_counts_over_that_window():
+    """A drift that opens on five days' excess has not taken it within one bucket."""
+    opened = [
+        alert
+        for seed in range(12)
+        for alert in whole(log_of(calls(seed))).alerts
+        if alert.status == "opened" and alert.kind == "drift"
+    ]
+    assert opened
+    for alert in opened:
+        hours = alert.window.horizon_seconds / 3600
+        assert alert.excess_per_hour <= alert.excess_tokens / min(hours, 1.0) + 1e-6
+        if alert.excess_tokens > alert.observed:  # more than its last bucket can hold
+            assert alert.excess_per_hour == pytest.approx(alert.excess_tokens / hours)
+        assert alert.excess_output_tokens <= alert.excess_tokens * 1.5

@@ -1,0 +1,177 @@
+"""What a shard holds: its windows, its keys, its place in the log; how it is asked, stored and taken up again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+from stream.alerts import Alert, DataQuality
+from stream.core.activity import Activity
+from stream.core.calibration import Priors
+from stream.core.keyring import Keyring
+from stream.core.reporting import last_alert
+from stream.core.rules import Rules
+from stream.core.state import MODEL, SHARD_KEY, SUMS, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
+from stream.core.step import Step
+from stream.core.view import KeyView
+from stream.core.windows import Windows
+from stream.settings import Settings
+
+
+class Holding:
+    """The state of one shard, without what calls do to it: that is `Shard`."""
+
+    def __init__(
+        self,
+        partition: int,
+        settings: Settings,
+        *,
+        partition_of: Callable[[str], int],
+        confirm_jumps: bool = False,
+        priors: Priors | None = None,
+    ) -> None:
+        self.partition = partition
+        self.settings = settings
+        self.rules = Rules(settings, priors)
+        self.applied = -1
+        """Last position (offset or line) that was applied, -1 before the first."""
+        self._partition_of = partition_of
+        self._windows = Windows(
+            settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
+        )
+        self._keys = Keyring(self.rules)
+        self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
+        self._changed = False
+        self._idle: float | None = None
+        self._read_from = 0
+        self._frozen = False
+        self._skips: list[tuple[int, int]] = []
+        self._activity = Activity()
+        self._totals = Step()
+
+    # ------------------------------------------------------------------ what it is asked
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def newest(self) -> float:
+        """Largest event time, -inf before the first."""
+        return self._windows.newest
+
+    @property
+    def watermark(self) -> float:
+        """Event time up to which buckets are closed, -inf before the first call."""
+        return self._windows.watermark
+
+    @property
+    def read_from(self) -> int:
+        """First position to read after `load`: the oldest record of an open bucket, else applied + 1."""
+        oldest = self._windows.oldest_position()
+        return self._read_from if oldest is None else min(oldest, self._read_from)
+
+    def key(self, key_id: str) -> KeyView | None:
+        """What is known of a key; None if it was never seen here."""
+        return self._keys.view(key_id, self._windows.first_open)
+
+    def top(self, count: int) -> list[KeyView]:
+        """The `count` keys with the highest rate in the last closed bucket, and all with an open incident."""
+        return self._keys.top(count, self._windows.first_open)
+
+    def open_alerts(self) -> Iterator[Alert]:
+        """Every open incident as it stands at the last closed bucket."""
+        quality = self._quality()
+        for key in sorted(self._keys.alarmed, key=lambda key: key.key_id):
+            alert = last_alert(key, quality)
+            if alert is not None:
+                yield alert
+
+    def expected_calls(self, seconds: float) -> float:
+        """Calls that the shard would usually see in a stretch of time; 0 while it is too young to tell."""
+        return self._activity.expected(seconds / self.settings.bucket_seconds, self.rules.calendar.per_hour)
+
+    # ------------------------------------------------------------------ state
+
+    def changes(self) -> list[tuple[bytes, bytes]]:
+        """Records (key, value) for the state topic since the last call; the shard's own record comes last.
+
+        Empty when nothing changed. After a failed write the shard must be thrown away and loaded again.
+        """
+        records = self._keys.changes()
+        if not records and not self._changed:
+            return []
+        self._changed = False
+        records.append((SHARD_KEY, pack_shard(self._record())))
+        return records
+
+    def _take_up(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take up the state topic's records of this partition; see `Shard.load`."""
+        held: dict[bytes, dict[str, bytes]] = {SUMS: {}, MODEL: {}}
+        shard: ShardRecord | None = None
+        for name, value in records:
+            if name == SHARD_KEY:
+                shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
+            elif name[:1] in held:
+                try:
+                    key_id = name[1:].decode()
+                except UnicodeDecodeError as error:
+                    raise StateError(f"the name of a key's record is damaged: {error}") from error
+                if value is None:
+                    held[name[:1]].pop(key_id, None)
+                else:
+                    held[name[:1]][key_id] = value
+        if shard is None:
+            if held[SUMS]:
+                raise StateError("there are keys but no shard record: the state topic is damaged")
+            return
+        self._restore(shard)
+        self._keys.load(held[SUMS], held[MODEL])
+
+    def _record(self) -> ShardRecord:
+        windows, totals = self._windows, self._totals
+        return ShardRecord(
+            version=VERSION,
+            digest=self.settings.state_digest,
+            applied=self.applied,
+            newest=_finite(windows.newest),
+            watermark=_finite(windows.watermark),
+            first_open=windows.first_open,
+            read_from=self.read_from,
+            idle=self._idle,
+            frozen=self._frozen,
+            skips=self._skips,
+            accepted=totals.accepted,
+            duplicates=totals.duplicates,
+            late=totals.late,
+            missing=totals.missing_usage,
+            late_tokens=totals.late_tokens,
+            calls_per_bucket=self._activity.mean.get(),
+            active_buckets=self._activity.buckets,
+        )
+
+    def _restore(self, record: ShardRecord) -> None:
+        windows, totals = self._windows, self._totals
+        self.applied = record.applied
+        windows.newest = -math.inf if record.newest is None else record.newest
+        windows.watermark = -math.inf if record.watermark is None else record.watermark
+        windows.first_open = record.first_open
+        self._read_from = record.read_from
+        self._idle, self._frozen, self._skips = record.idle, record.frozen, record.skips
+        totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
+        totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
+        self._activity = Activity(record.active_buckets, record.calls_per_bucket)
+
+    def _quality(self, step: Step | None = None) -> DataQuality:
+        """Shares of all records so far, those of the step under way included: chunks must not matter."""
+        total = self._totals.counts
+        if step is not None:
+            total = tuple(a + b for a, b in zip(total, step.counts, strict=True))
+        accepted, duplicates, late, missing = total
+        seen = max(1, accepted + late + duplicates)
+        return DataQuality(
+            missing_usage=missing / max(1, accepted), late=late / seen, duplicates=duplicates / seen, lag_seconds=0.0
+        )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

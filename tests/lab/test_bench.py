@@ -1,0 +1,172 @@
+"""What the bench measures with, and how it judges."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from click.testing import CliRunner
+from msgspec import structs
+from rich.console import Console
+
+from stream.cli.bench import command, table
+from stream.core.shard import Shard
+from stream.events import ApiCall
+from stream.gateways.overdraw import parse
+from stream.lab import bench_core
+from stream.lab.bench import Bench, Plan, Report
+from stream.lab.bench_core import core_rows, learn
+from stream.lab.bench_table import Row, missed, replay_rows, worker_rows
+from stream.lab.bench_traffic import KINDS, Traffic, density
+from stream.settings import Settings, load_settings
+
+EVENTS = 3_000
+LIMITS = {"short": (200, 240), "full": (480, 540)}
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    return Traffic.make(EVENTS, keys=20, history_days=4.0)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings({"partitions": 2}, environ={})
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_event_is_as_long_as_its_kind_says_and_is_accepted(traffic, kind) -> None:
+    records = [record for hour in traffic.values(kind, EVENTS) for record in hour]
+    assert len(records) == EVENTS
+    least, most = LIMITS[kind]
+    assert {len(value) for _, _, value in records} <= set(range(least, most + 1))
+    calls, rejects = parse([(i, value, records[-1][0] + 1) for i, (_, _, value) in enumerate(records)])
+    assert rejects == []
+    assert len({call.event_id for _, _, call in calls}) == EVENTS
+    times = [time for time, _, _ in records]
+    assert times == sorted(times)
+    for (time, key_id, _), (_, parsed, call) in zip(records, calls, strict=True):
+        assert (key_id, round(time, 3)) == (call.key_id, round(parsed, 3))
+
+
+def test_a_full_event_says_everything_that_one_call_can_say(traffic) -> None:
+    [_, _, value] = next(iter(traffic.values("full", 1)))[0]
+    sums = {"calls", "period_seconds", "operation"}
+    assert set(ApiCall.model_fields) - set(json.loads(value)) <= sums
+
+
+def test_the_calls_follow_the_history_and_both_kinds_tell_of_the_same_ones(traffic) -> None:
+    past = list(traffic.history())
+    assert max(call.time for call in past) < traffic.cut
+    short, full = ([(t, k) for hour in traffic.values(kind, 500) for t, k, _ in hour] for kind in KINDS)
+    assert short == full
+    assert traffic.cut <= short[0][0]
+    assert {key for _, key in short} & {call.key_id for call in past}
+
+
+def test_density_counts_calls_buckets_and_keys(traffic) -> None:
+    [first, *_] = (hour for hour in traffic.calls(EVENTS) if len(hour) > 2)
+    one, other = (structs.replace(first[0], time=t, key_id=k) for t, k in ((600.0, "a"), (610.0, "b")))
+    per_second, per_bucket, keys = density([[one, other], [structs.replace(one, time=700.0)]])
+    assert (per_second, per_bucket, keys) == (3 / 100, 3 / 2, 2)
+
+
+def test_the_core_is_measured_on_keys_that_are_old_enough_to_be_judged(traffic, settings, monkeypatch) -> None:
+    monkeypatch.setattr(bench_core, "LOADED_KEYS", 200)
+    monkeypatch.setattr(bench_core, "CLOSED_BUCKETS", 100)
+    installation = learn(traffic, settings)
+    keys = bench_core._unpacked(installation, bench_core.Rules(settings))
+    assert 1 < len(keys) <= 20
+    assert max(key.baseline.age for key in keys.values()) > 3 * 288
+    closed, size, load = core_rows(traffic, installation, settings)
+    assert 0 < closed.value < 100_000
+    assert 1_000 < size.value < 3_000
+    assert (closed.at_most, size.at_most) == (True, True)
+    assert load.value > 0
+    assert load.verdict == ""
+
+
+def test_a_worker_that_reads_the_states_begins_at_the_first_record(traffic, settings) -> None:
+    installation = learn(traffic, settings)
+    for partition, states in installation.states.items():
+        shard = Shard(partition, settings, partition_of=lambda _: 0)
+        shard.load(states)
+        assert (shard.applied, shard.read_from) == (-1, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict", "why"),
+    [
+        (Row("a", 10, "x"), "", "no bar"),
+        (Row("a", 10, "x", bar=10), "ok", "at least, and just so"),
+        (Row("a", 9.99, "x", bar=10), "short", "below"),
+        (Row("a", 10, "x", bar=10, at_most=True), "ok", "at most, and just so"),
+        (Row("a", 10.01, "x", bar=10, at_most=True), "short", "above"),
+        (Row("a", 1e9, "x", ratio=0.34, bar=0.35), "short", "the ratio is judged, not the value"),
+    ],
+)
+def test_a_row_is_judged_by_its_bar(row, verdict, why) -> None:
+    assert row.verdict == verdict, why
+    assert missed([row]) == ([row] if verdict == "short" else [])
+
+
+def test_the_ratio_is_of_the_medians_of_turns() -> None:
+    raw, worker = worker_rows("short", [100.0, 300.0, 200.0], [90.0, 10.0, 70.0])
+    assert (raw.value, worker.value, worker.ratio, worker.verdict) == (200.0, 70.0, 0.35, "ok")
+    assert (raw.note, worker.note) == ("100 to 300 in 3 runs", "10 to 90 in 3 runs")
+
+
+def test_replay_is_judged_by_what_more_events_add() -> None:
+    rate, memory = replay_rows("full", (5.0, 100e6), (8.0, 111e6), (100_000, 400_000))
+    assert (rate.value, rate.verdict) == (100_000.0, "ok")
+    assert (round(memory.value, 2), memory.verdict) == (1.11, "short")
+    assert memory.note == "100 MB at 100,000, 111 MB at 400,000"
+
+
+def test_the_table_shows_every_row_with_its_bar_and_verdict() -> None:
+    rows = [Row("worker", 98_765.4, "events/CPU·s", 0.341, 0.35), Row("close", 23.4, "µs", bar=40, at_most=True)]
+    out = StringIO()
+    Console(width=200, file=out).print(table(Report("some traffic", rows)))
+    text = out.getvalue()
+    for words in ("some traffic", "98,765 events/CPU·s", "0.34", "≥ 0.35", "short", "23.4 µs", "≤ 40", "ok"):
+        assert words in text
+
+
+def test_the_longer_file_has_four_times_the_events_of_the_shorter() -> None:
+    assert Plan(events=1_000).replayed == (500, 2_000)
+
+
+@pytest.mark.parametrize("events", ["999", "2000001"])
+def test_too_few_or_too_many_events_are_refused(events) -> None:
+    result = CliRunner().invoke(command, ["--events", events])
+    assert result.exit_code == 2
+    assert "choose between 1,000 and 2,000,000" in result.output
+
+
+def test_without_its_tools_the_bench_names_the_extra(monkeypatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "orjson" else found(name))
+    result = CliRunner().invoke(command, [])
+    assert result.exit_code == 2
+    assert "the bench needs orjson: pip install 'overdraw[dev,embedded]'" in result.output
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--check"], 1)])
+def test_a_missed_bar_fails_only_when_it_is_to_be_checked(monkeypatch, options, code) -> None:
+    async def run(self: Bench) -> Report:
+        return Report("t", [Row("worker", 1.0, "events/CPU·s", 0.2, 0.35)])
+
+    monkeypatch.setattr(Bench, "run", run)
+    result = CliRunner().invoke(command, ["--json", *options])
+    assert result.exit_code == code
+    [row] = json.loads(result.stdout)["rows"]
+    assert (row["verdict"], row["bound"]) == ("short", "at_least")
+
+
+def test_a_row_as_json_is_plain_data() -> None:
+    row = replace(Row("a", 1.5, "µs"), bar=2.0, at_most=True).as_json()
+    assert json.loads(json.dumps(row)) == row
+    assert row["bound"] == "at_most"

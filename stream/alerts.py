@@ -63,14 +63,23 @@ def alert_id_of(entity: Entity, started_at: float) -> str:
     return sha256(f"{fingerprint_of(entity)}\0{started_at:.3f}".encode()).hexdigest()[:32]
 
 
+def escaped(text: str) -> str:
+    r"""Untrusted text with its control and bidirectional characters escaped.
+
+    >>> escaped("a\n\x1b[31mb")
+    'a\\n\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable(text: str, limit: int = MAX_SUMMARY_ID) -> str:
     r"""Untrusted text for one line of prose: control and bidirectional characters escaped, cut to `limit`.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
     """
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
-    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+    shown = escaped(text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def printable_json(text: str) -> str:
@@ -188,3 +197,8 @@ class Alert(_Frozen):
     links: Links = Links()
     config_digest: str
     schema_version: int = SCHEMA_VERSION
+
+
+def reading_order(alert: Alert) -> tuple[float, str, int]:
+    """What alerts are sorted by, to be read: when they were found, then whom they are about, then their sequence."""
+    return alert.updated_at, alert.fingerprint, alert.sequence

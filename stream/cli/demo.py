@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,6 @@ class PlainScreen:
 
     def tick(self, story: Story) -> None:
         """One line every few seconds of live traffic."""
-        import time
-
         if not story.live or time.monotonic() - self._told < PLAIN_SECONDS:
             return
         self._told = time.monotonic()

@@ -172,6 +172,10 @@ class KeyState:
         restless = math.sqrt(variance[2] * variance[3]) / (PRIOR_SCALE[2] * PRIOR_SCALE[3])
         return self.rules.maturity(self.active_days) * math.sqrt(max(share, LEAST_ACTIVE_SHARE) / restless)
 
+    def opening_z(self) -> float:
+        """The 10-minute residual that is worth opening an incident."""
+        return self.channels[0].laws[0].raw(self.rules.open_score / self.trust())
+
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which the key would reach `score`."""
         residuals = self.residuals
@@ -248,10 +252,8 @@ class KeyState:
         # what an attack has already put into the window must not lower the bar for the next bucket
         seen = min(seen, due)
         due = decay * due + gain * expected
-        scale = max(residuals.variance[0], 1.5 * residuals.slot_scale[calendar.slots(index)[0]])
-        law = self.channels[0].laws[0]
-        z = law.raw(rules.open_score / self.trust())
-        log_ratio = min(residuals.mean[0] + z * math.sqrt(scale), MAX_LOG_RATIO)
+        width = residuals.width(0, residuals.slot_scale[calendar.slots(index)[0]])
+        log_ratio = min(residuals.mean[0] + self.opening_z() * math.sqrt(width), MAX_LOG_RATIO)
         offset = self._offset(0)
         wanted = (due + offset) * math.exp(log_ratio) - offset
         wanted = max(wanted, due + rules.gate.excess_tokens / horizons.buckets[0])

@@ -95,19 +95,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     bucket_seconds = rules.settings.bucket_seconds
     tokens = float(bucket.input_tokens + bucket.output_tokens)
     expected = bucket.plan[EXPECTED]
-    z = key.channels[0].laws[0].raw(rules.open_score / key.trust())
-    incident = key.incident = Incident(
-        kind="surge",
-        started=bucket.index,
-        detected_at=at,
-        last_anomalous=bucket.index,
-        updated=bucket.index,
-        score=rules.open_score,
-        z=z,
-        horizon=HORIZONS[0],
-        channels={"surge": z},
-        since=float(bucket.index * bucket_seconds),
-    )
+    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z())
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
     incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
@@ -126,27 +114,31 @@ def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
     return alert_of(key, incident, status, at, quality, _incident_numbers(key, incident, bucket))
 
 
+def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Incident:
+    """A new incident of the 10-minute window, found at event time `at`."""
+    return Incident(
+        kind="surge",
+        started=bucket,
+        detected_at=at,
+        last_anomalous=bucket,
+        updated=bucket,
+        score=score,
+        z=z,
+        horizon=HORIZONS[0],
+        channels={"surge": z},
+        since=float(bucket * key.rules.settings.bucket_seconds),
+    )
+
+
 def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
     rules = key.rules
-    incident = Incident(
-        kind="surge",
-        started=verdict.bucket,
-        detected_at=at,
-        last_anomalous=verdict.bucket,
-        updated=verdict.bucket,
-        score=max(verdict.score, rules.open_score),
-        z=key.residuals.z[0],
-        horizon=HORIZONS[0],
-        since=float(verdict.bucket * rules.settings.bucket_seconds),
-    )
+    incident = _surge(key, verdict.bucket, at, max(verdict.score, rules.open_score), key.residuals.z[0])
     strong = [f for f in verdict.findings if f.score * key.trust() >= rules.open_score]
     if strong:
         strongest = max(strong, key=lambda finding: finding.score)
         incident.kind, incident.z = strongest.channel, strongest.z
         incident.horizon = HORIZONS[strongest.horizon]
         incident.channels = {finding.channel: finding.z for finding in strong}
-    else:
-        incident.channels = {"surge": incident.z}
     _add(key, incident, verdict)
     if strong and strongest.excess_tokens > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it

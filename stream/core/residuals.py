@@ -32,6 +32,8 @@ OFFSET_TOKENS = 1500.0
 Without it a key of a few calls an hour would show a tenfold "surge" at every call.
 """
 SLOT_RATE = 0.02
+SLOT_WEIGHTS = (1.5, 1.0)
+"""The hour's variance is that of the 40-minute window; ten minutes vary half as much again."""
 SLOT_MAX = 9.0
 
 
@@ -91,7 +93,6 @@ class Residuals:
         slot_variance = self.slot_scale[slot]
         alarm = False
         log = math.log
-        common = OFFSET_LEVEL * level
         for h in range(horizons.count):
             decay = horizons.decay[h]
             gain = 1 - decay
@@ -100,16 +101,10 @@ class Residuals:
             observed[h] = seen
             expected[h] = due
             counts[h] = decay * counts[h] + calls
-            offset = OFFSET_CALLS * call_tokens * gain + common + horizons.offset[h]
+            offset = self.offset(h, call_tokens, level)
             residual = log((seen + offset) / (due + offset))
-            scale = variance[h]
-            if h == 0:
-                if 1.5 * slot_variance > scale:
-                    scale = 1.5 * slot_variance
-            elif h == 1 and slot_variance > scale:
-                scale = slot_variance
             deviation = residual - mean[h]
-            value = deviation / math.sqrt(scale) if warm else 0.0
+            value = deviation / math.sqrt(self.width(h, slot_variance)) if warm else 0.0
             z[h] = value
             if h == 1 and learning:
                 upper = min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
@@ -152,6 +147,11 @@ class Residuals:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
         horizons = self.horizons
         return OFFSET_CALLS * call_tokens * (1 - horizons.decay[h]) + OFFSET_LEVEL * level + horizons.offset[h]
+
+    def width(self, h: int, slot_variance: float) -> float:
+        """Variance that window `h` is judged by: the surges' windows by their hour's own, where that is wider."""
+        variance = self.variance[h]
+        return max(variance, SLOT_WEIGHTS[h] * slot_variance) if h < len(SLOT_WEIGHTS) else variance
 
     def excess(self, h: int) -> float:
         """Tokens above the expectation in window `h`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from stream.alerts import Alert
+from stream.alerts import Alert, reading_order
 from stream.core.bucket import OpenBucket
 from stream.core.holding import Holding
 from stream.core.key import KeyState
@@ -224,7 +224,7 @@ class Shard(Holding):
             step.buckets_closed += closed
             self._keys.mark(key)
         # keys are closed in no particular order; their alerts are reported in one
-        alerts.sort(key=lambda alert: (alert.updated_at, alert.fingerprint, alert.sequence))
+        alerts.sort(key=reading_order)
         step.alerts += alerts
         for key in sorted(self._keys.touched.get(limit, ()), key=lambda key: key.key_id):
             self._check_early(key, key.open[limit], step)

@@ -72,10 +72,7 @@ class Windows:
 
     def is_far(self, time: float) -> bool:
         """True for a jump that needs confirmation, in a file, before it moves the watermark."""
-        return self.confirm_jumps and self._jumps(time)
-
-    def _jumps(self, time: float) -> bool:
-        return time > self.newest + JUMP_SECONDS and self.newest > -math.inf
+        return self.confirm_jumps and time > self.newest + JUMP_SECONDS and self.newest > -math.inf
 
     def _refuses(self, time: float) -> bool:
         """True if a jump would hold yet another bucket open, and neither is confirmed nor confirms one."""
@@ -92,7 +89,7 @@ class Windows:
         """Let a record's time move the watermark; True if buckets are to be closed now (`close` says which)."""
         if time <= self.newest:
             return False
-        if time > self.newest + JUMP_SECONDS and self.is_far(time):
+        if self.confirm_jumps and self.is_far(time):
             near = abs(time - self.jump) <= JUMP_SECONDS
             confirmed = near or self._in_a_row
             time, self.jump = min(time, self.jump), time

@@ -15,10 +15,11 @@ import aiohttp
 import msgspec
 import psutil
 
+from stream.embedded.server import free_port
 from stream.lab.bench_core import Installation
 from stream.lab.bench_traffic import Timed, Traffic
 from stream.lab.produce import Producer
-from stream.lab.workers import STOP_SECONDS, WorkerProcess, events_applied, free_port, worker_process
+from stream.lab.workers import STOP_SECONDS, WorkerProcess, events_applied, worker_process
 from stream.settings import Settings
 from stream.worker.journal import Journal
 from stream.worker.topics import create_topics

@@ -14,9 +14,10 @@ from aiokafka import AIOKafkaConsumer
 
 from stream.alerts import Alert
 from stream.broker import EmbeddedKafka
-from stream.lab.demo_traffic import DemoTraffic
+from stream.embedded.server import free_port
+from stream.lab.demo_traffic import DemoTraffic, plan_of
 from stream.lab.produce import Producer
-from stream.lab.workers import WorkerDied, WorkerProcess, events_applied, free_port, worker_process
+from stream.lab.workers import WorkerDied, WorkerProcess, events_applied, worker_process
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
@@ -75,8 +76,7 @@ class Demo:
 
     def __init__(self, settings: Settings, scenario: str, seconds: float | None, stay: bool, screen: Screen) -> None:
         self._base, self._seconds, self._stay, self._screen = settings, seconds, stay, screen
-        plan = DemoTraffic(time.time(), scenario).plan
-        self.story = Story(scenario, plan.summary)
+        self.story = Story(scenario, plan_of(scenario).summary)
 
     def _enter(self, stage: str) -> None:
         self.story.stage = stage

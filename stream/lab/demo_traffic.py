@@ -56,6 +56,15 @@ PLANS = {
 """Name of a demo scenario (`overdraw demo --scenario`) to its plan."""
 
 
+def plan_of(scenario: str) -> Plan:
+    """The plan of a demo scenario; raises InputError on an unknown one."""
+    if scenario not in PLANS:
+        near = difflib.get_close_matches(scenario, PLANS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"unknown demo scenario {scenario!r}: {hint}Known are {', '.join(PLANS)}")
+    return PLANS[scenario]
+
+
 @dataclass(frozen=True, slots=True)
 class DemoWindow:
     """Records in time order, all before `until` (epoch seconds); `live`: to be played at the demo's pace."""
@@ -91,12 +100,8 @@ class DemoTraffic:
         step_seconds: float | None = None,
         history_days: int = HISTORY_DAYS,
     ) -> None:
-        if scenario not in PLANS:
-            near = difflib.get_close_matches(scenario, PLANS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"unknown demo scenario {scenario!r}: {hint}Known are {', '.join(PLANS)}")
         self.now = now
-        self.plan = PLANS[scenario]
+        self.plan = plan_of(scenario)
         live = self.plan.live_hours * 3600
         self.live_start = math.floor((now - live) / GRID_SECONDS) * float(GRID_SECONDS)
         self.attack_start = self.live_start + live * CALM_SHARE

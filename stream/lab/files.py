@@ -13,7 +13,7 @@ from stream.gateways import csv, gateway
 from stream.gateways.errors import InputError
 from stream.gateways.overdraw import MAX_RECORD_BYTES
 
-__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks", "read_lines"]
+__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks"]
 
 CHUNK_RECORDS = 5_000
 """Records of one chunk: what the worker fetches at once."""
@@ -36,20 +36,6 @@ def format_of(path: str | Path, format: str | None = None) -> str:
         return "csv" if str(path).lower().removesuffix(".gz").endswith(".csv") else "overdraw"
     gateway(format)
     return format
-
-
-def read_lines(
-    path: str | Path,
-    format: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    constants: Mapping[str, str] | None = None,
-    *,
-    zone: str = "UTC",
-    row_prefix: str = "row",
-) -> Iterator[tuple[int, bytes]]:
-    """Records of a file, each with its line number from 1, for the canonical parser; see `read_chunks`."""
-    for chunk in read_chunks(path, format, mapping, constants, zone=zone, row_prefix=row_prefix):
-        yield from chunk
 
 
 def read_chunks(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stream.alerts import Alert
+from stream.alerts import Alert, reading_order
 from stream.core.calibration import Priors
 from stream.core.shard import Shard
 from stream.core.step import Step
@@ -131,7 +131,7 @@ class Replay:
                 alerts += self._take(shard.advance())
         self.summary.keys = sum(len(shard) for shard in self.shards)
         # across shards, alerts are in order only once all are known
-        self.summary.step.alerts.sort(key=lambda alert: (alert.updated_at, alert.fingerprint, alert.sequence))
+        self.summary.step.alerts.sort(key=reading_order)
         return alerts
 
     def key(self, key_id: str) -> KeyView | None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections import deque
@@ -79,10 +78,3 @@ def events_applied(metrics: str) -> int:
     """
     values = (line.rsplit(" ", 1)[1] for line in metrics.splitlines() if line.startswith("overdraw_events_total{"))
     return int(sum(float(value) for value in values))
-
-
-def free_port() -> int:
-    """A port on loopback that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from stream.alerts import escaped
 from stream.settings import Settings
 
 REPEAT_SECONDS = 30.0
@@ -15,13 +16,13 @@ MAX_LINE = 2000
 LIBRARIES = ("aiokafka", "faust", "mode", "aiohttp", "asyncio", "kafka")
 
 
-def escaped(text: str, limit: int = MAX_LINE) -> str:
+def one_line(text: str, limit: int = MAX_LINE) -> str:
     r"""Text as one printable line of at most `limit` characters.
 
-    >>> escaped("a\n\x1b[31mb")
+    >>> one_line("a\n\x1b[31mb")
     'a\\n\\x1b[31mb'
     """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
+    line = escaped(text[:limit])
     return line if len(text) <= limit else line + "…"
 
 
@@ -33,10 +34,10 @@ class Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it where there is one."""
         when = time.strftime(self.default_time_format, time.gmtime(record.created))
-        line = f"{when}.{int(record.msecs):03d}Z {record.levelname} {record.name}: {escaped(record.getMessage())}"
+        line = f"{when}.{int(record.msecs):03d}Z {record.levelname} {record.name}: {one_line(record.getMessage())}"
         if record.exc_info and record.exc_info[0] is not None:
             if is_library(record.name):
-                line += f" ({record.exc_info[0].__name__}: {escaped(str(record.exc_info[1]), 200)})"
+                line += f" ({record.exc_info[0].__name__}: {one_line(str(record.exc_info[1]), 200)})"
             else:
                 line += "\n" + self.formatException(record.exc_info)
         return line

@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from stream.gateways.overdraw import MAX_RECORD_BYTES, parse
 from stream.lab import files
-from stream.lab.files import CHUNK_RECORDS, InputError, format_of, read_chunks, read_lines
+from stream.lab.files import CHUNK_RECORDS, InputError, format_of, read_chunks
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 LINES = [b'{"event_id":"%d","time":1700000000,"key_id":"k"}' % i for i in range(20_000)]
@@ -31,6 +32,12 @@ def write(tmp_path: Path):
         return path
 
     return write
+
+
+def read_lines(path: Path | str, *given, **options) -> Iterator[tuple[int, bytes]]:
+    """The chunks' records, one by one."""
+    for chunk in read_chunks(path, *given, **options):
+        yield from chunk
 
 
 def until_error(path: Path | str, **options) -> tuple[list[tuple[int, bytes]], str]:

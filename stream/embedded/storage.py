@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -16,24 +16,24 @@ from time import monotonic, sleep, time
 from stream.embedded import server
 from stream.embedded.child import Child
 from stream.embedded.errors import BrokerError
-from stream.embedded.java import Java
 
 OWN_FILES = {"log", "log.partial", "lock", "kafka.log", "server.properties", server.CRASH_REPORT}
-"""All that is ever in a data folder."""
+"""All that is ever in the data folder of a single broker."""
 TEMPORARY_PREFIX = "overdraw-kafka-"
 YOUNG_SECONDS = 60.0
 TAKEN_SECONDS = 3.0
 """A server whose owner was killed lets go of its folder within milliseconds; wait so long before calling it in use."""
 
 
-def take(data: Path, held: ExitStack) -> int:
+def take(data: Path, held: ExitStack, own: Collection[str] = OWN_FILES) -> int:
     """Make the folder ours until `held` closes; the descriptor of its lock, for the server to hold as well.
 
-    Raises BrokerError where the folder is somebody else's, in use, or cannot be written.
+    own: the names that may be in it. Raises BrokerError where the folder is somebody else's, in use, or cannot be
+    written.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
-        foreign = sorted({path.name for path in data.iterdir()} - OWN_FILES)
+        foreign = sorted({path.name for path in data.iterdir()} - set(own))
         if foreign:
             raise BrokerError(
                 f"{data} holds files that are not the embedded Kafka's ({', '.join(foreign[:3])}): name a new or an "
@@ -71,18 +71,29 @@ def sweep(parent: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def new_cluster_id() -> str:
+    """An id that no other cluster has."""
+    # a leading dash would be read as an option
+    return "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+
+
 def format_storage(
-    java: Java, jars: Sequence[Path], options: Sequence[str], data: Path, extra: Mapping[str, str]
+    runtime: server.Runtime,
+    data: Path,
+    extra: Mapping[str, str],
+    *,
+    cluster_id: str,
+    node: int = 1,
+    nodes: int = 1,
 ) -> None:
-    """Make `data/log` a new cluster's storage, whole or not at all; raises BrokerError."""
+    """Make `data/log` the storage of a node of `nodes` in a cluster, whole or not at all; raises BrokerError."""
     partial = data / "log.partial"
     shutil.rmtree(partial, ignore_errors=True)
     # the ports only need to be valid here
-    (data / "server.properties").write_text(server.properties(partial, 1, 2, extra), "utf-8")
-    # a leading dash would be read as an option
-    cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
+    seats = [server.Seat(number, 2 * number - 1, 2 * number) for number in range(1, nodes + 1)]
+    (data / "server.properties").write_text(server.properties(partial, seats[node - 1], seats, extra), "utf-8")
     arguments: list[str | Path] = ["format", "-t", cluster_id, "-c", data / "server.properties"]
-    child = Child(server.command(java, jars, options, data, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
+    child = Child(runtime.command(data, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
     try:
         code = child.wait(server.FORMAT_SECONDS)
     finally:

@@ -201,7 +201,7 @@ def test_no_class_cache_can_break_a_start(
     kafka: EmbeddedKafka, tmp_path: Path, content: Callable[[bytes], bytes]
 ) -> None:
     java = find_java()
-    jars = [HOME / "jars" / jar.name for jar in pinned_jars()]
+    jars = [HOME / "jars" / jar.name for jar in pinned_jars(KAFKA_VERSION)]
     good = class_cache(HOME, java, jars).read_bytes()
     assert good, "this machine made no class cache"
     home = tmp_path / HOME.name

@@ -17,6 +17,7 @@ COMMANDS = {
     "replay": "stream.cli.replay",
     "simulate": "stream.cli.simulate",
     "bench": "stream.cli.bench",
+    "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",
     "broker": "stream.cli.broker",
     "feed": "stream.cli.feed",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
+from stream.cli.common import FOUND, BadInput, Unreachable, run_stoppable, settings_from, settings_options
 
 if TYPE_CHECKING:
-    from stream.lab.bench import Bench, Report
+    from stream.lab.bench import Report
 
 NEEDED = ("orjson", "psutil")
 LEAST_EVENTS = 1_000
@@ -61,7 +59,7 @@ def command(
     plan = Plan(events, repeats=1) if quick else Plan(events)
     bench = Bench(settings, plan, lambda line: click.echo(f"… {line}", err=True))
     try:
-        report = asyncio.run(_until_stopped(bench))
+        report = run_stoppable(bench.run())
     except (BrokerError, ProduceError, BenchError, WorkerDied) as error:
         raise Unreachable(str(error)) from error
     if as_json:
@@ -70,18 +68,6 @@ def command(
         _show(report)
     if check and missed(report.rows):
         sys.exit(FOUND)
-
-
-async def _until_stopped(bench: Bench) -> Report:
-    """Run the bench; SIGINT and SIGTERM end it in good order."""
-    task = asyncio.ensure_future(bench.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise click.Abort from None
 
 
 def _show(report: Report) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +16,7 @@ BAD_INPUT = 2
 UNREACHABLE = 3
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 class BadInput(click.ClickException):
@@ -62,3 +65,20 @@ def settings_from(assignments: Iterable[str], config: str | None = None, **flags
     chosen: dict[str, object] = dict(pairs(assignments))
     chosen.update({name: value for name, value in flags.items() if value is not None})
     return load_settings(chosen, config=config)
+
+
+async def until_stopped(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do some work that SIGINT and SIGTERM end in good order; raises asyncio.CancelledError when they did."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    return await task
+
+
+def run_stoppable(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run some work to its end; SIGINT and SIGTERM end it in good order, and then click.Abort is raised."""
+    try:
+        return asyncio.run(until_stopped(work))
+    except asyncio.CancelledError:
+        raise click.Abort from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, rfc3339
-from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
+from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options, until_stopped
 
 if TYPE_CHECKING:
     from stream.alerts import Alert
@@ -61,13 +60,9 @@ def command(seconds: float | None, scenario: str, assignments: tuple[str, ...], 
 
 
 async def _until_stopped(demo: Any) -> bool:
-    """Run the demo; SIGINT and SIGTERM end it in good order."""
-    task = asyncio.ensure_future(demo.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+    """Run the demo; what it had found when it was stopped is its result."""
     try:
-        return bool(await task)
+        return bool(await until_stopped(demo.run()))
     except asyncio.CancelledError:
         return demo.story.found_after is not None or demo.story.attacked is None
 

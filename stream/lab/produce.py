@@ -38,10 +38,13 @@ class Producer:
     Use it as an async context manager; leaving it waits until everything is acknowledged. It is idempotent: whatever
     it repeats, the log holds once, in order. What waits is at most two batches a partition. Raises ProduceError if the
     broker is not there, or if the topic is missing or has another number of partitions than the settings say.
+
+    patience_seconds: so long it waits for a broker that does not answer
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._settings = settings
+        self._patience = patience_seconds
         self._producer: Any = None
         self._batches: dict[int, Any] = {}
         self._sent: set[asyncio.Future[Any]] = set()
@@ -137,7 +140,7 @@ class Producer:
 
         await self.push()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await asyncio.gather(*self._sent)
         except (KafkaError, TimeoutError) as error:
             raise self._refused(error) from error
@@ -152,7 +155,7 @@ class Producer:
             for future in [future for future in self._sent if future.done()]:
                 future.result()  # a batch was lost: nothing behind it may go ahead of it
                 self._sent.discard(future)
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 future = await self._producer.send_batch(batch, self._settings.source_topic, partition=partition)
         except (KafkaError, TimeoutError) as error:
             raise self._refused(error) from error
@@ -168,7 +171,7 @@ class Producer:
 
         if isinstance(error, MessageSizeTooLargeError):
             return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
-        why = str(error) or f"no answer for {PATIENCE_SECONDS:.0f} s"
+        why = str(error) or f"no answer for {self._patience:.0f} s"
         return ProduceError(f"{self._settings.broker} took no more records ({why}): is it still up?")
 
 

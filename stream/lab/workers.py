@@ -39,20 +39,28 @@ class WorkerProcess:
         raise WorkerDied(f"the worker ended with exit code {code}:\n" + "\n".join(lines))
 
 
-@contextlib.asynccontextmanager
-async def worker_process(settings: Settings, instance: str) -> AsyncIterator[WorkerProcess]:
-    """`overdraw worker` as a child that is told its settings by its environment; stopped at the end of the block."""
+async def launch(settings: Settings, instance: str, log: Path) -> asyncio.subprocess.Process:
+    """`overdraw worker` as a child that is told its settings by its environment; what it says goes to the end of `log`.
+
+    Whoever launches it stops it.
+    """
     values = settings.model_dump(mode="json", exclude={"web_token", "instance_id"}, exclude_none=True)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_")}
     environ |= {f"OVERDRAW_{name.upper()}": str(value) for name, value in values.items()}
     environ["OVERDRAW_INSTANCE_ID"] = instance
+    with log.open("ab") as out:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stream", "worker", env=environ, stdout=out, stderr=out,
+            stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def worker_process(settings: Settings, instance: str) -> AsyncIterator[WorkerProcess]:
+    """A worker, stopped at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="overdraw-worker-") as folder:
         log = Path(folder) / "worker.log"
-        with log.open("wb") as out:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "stream", "worker", env=environ, stdout=out, stderr=out,
-                stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+        process = await launch(settings, instance, log)
         try:
             yield WorkerProcess(process, log)
         finally:

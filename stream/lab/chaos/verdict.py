@@ -1,0 +1,118 @@
+"""What is left after an experiment against what should be: sums, incidents, dead letters, and the log lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stream.core.shard import Shard
+from stream.core.state import summaries
+from stream.gateways.overdraw import parse
+from stream.lab.chaos.fleet import Worker
+from stream.lab.chaos.topics import records_of
+from stream.lab.chaos.traffic import Truth
+from stream.partition import partition_of
+from stream.settings import Settings
+from stream.worker.live import FUTURE_SECONDS
+from stream.worker.recovery import read_state
+
+SHOWN = 3
+"""Differences of one sort that are shown."""
+
+Incident = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How much was compared: records sent, keys, incidents that were opened, dead letters."""
+
+    records: int
+    keys: int
+    incidents: int
+    dead_letters: int
+
+
+def said_of(alert: dict[str, Any]) -> Incident:
+    """What an alert says that two runs over the same log must agree on."""
+    return tuple(
+        alert[name] for name in ("alert_id", "sequence", "status", "kind", "started_at", "resolved_at", "fingerprint")
+    )
+
+
+async def undisturbed(settings: Settings) -> list[Incident]:
+    """The alerts that the pure core makes of the source's log: one shard after the other, no worker, no failure."""
+    logs: dict[int, list[Any]] = defaultdict(list)
+    for record in await records_of(settings, settings.source_topic):
+        logs[record.partition].append((record.offset, record.value, record.timestamp / 1000 + FUTURE_SECONDS))
+    said = []
+    for partition, log in logs.items():
+        shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
+        step = shard.observe(parse(log)[0], log[-1][0])
+        said += [said_of(alert.model_dump(mode="json")) for alert in step.alerts]
+    return sorted(said, key=str)
+
+
+async def stored_sums(settings: Settings) -> dict[str, list[int]]:
+    """Calls, input and output tokens of every key, from the state topic."""
+    found = {}
+    for partition in range(settings.partitions):
+        state = await read_state(settings, partition, stable=True)
+        for view in summaries(state.states.items()):
+            found[view.key_id] = [view.calls, view.input_tokens, view.output_tokens]
+    return found
+
+
+async def judge(settings: Settings, truth: Truth, workers: Sequence[Worker]) -> tuple[Verdict, list[str]]:
+    """Compare everything that the topics hold with what was sent and with the core's own judgement.
+
+    The second value says what is wrong; it is empty when all is as if nothing had happened.
+    """
+    alerts = [json.loads(record.value) for record in await records_of(settings, settings.alert_topic)]
+    letters = Counter(
+        json.loads(record.value)["reason"] for record in await records_of(settings, settings.dead_letter_topic)
+    )
+    said = [said_of(alert) for alert in alerts if alert["kind"] != "feed"]
+    expected, sums = await undisturbed(settings), await stored_sums(settings)
+    faults = compare(sums, truth.sums, said, expected, letters, truth.dead_letters)
+    faults += [f"{worker.instance}: {count} tracebacks" for worker in workers if (count := worker.tracebacks())]
+    opened = sum(row[2] == "opened" for row in said)
+    return Verdict(truth.records, len(truth.sums), opened, letters.total()), faults
+
+
+def compare(
+    sums: Mapping[str, list[int]],
+    true_sums: Mapping[str, list[int]],
+    said: Sequence[Incident],
+    expected: Sequence[Incident],
+    letters: Counter[str],
+    true_letters: Counter[str],
+) -> list[str]:
+    """What is wrong with sums by key, incident steps and dead letters by reason; each is found, then expected."""
+    twice = [(row[:2], count) for row, count in Counter(said).items() if count > 1]
+    faults = [
+        *_sum_faults(sums, true_sums),
+        *(f"alert {pair} was written {count} times" for pair, count in twice),
+        *_missing("incident step", expected, said),
+        *_missing("dead letter", sorted(true_letters.elements()), sorted(letters.elements())),
+    ]
+    if not expected:
+        faults.append("the traffic held no incident, so nothing was compared")
+    return faults
+
+
+def _sum_faults(found: Mapping[str, list[int]], expected: Mapping[str, list[int]]) -> list[str]:
+    wrong = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+    shown = [f"{key}: {found.get(key)} instead of {expected.get(key)}" for key in wrong[:SHOWN]]
+    return [f"{len(wrong)} keys have wrong sums: {'; '.join(shown)}"] if wrong else []
+
+
+def _missing(what: str, expected: Sequence[Any], found: Sequence[Any]) -> list[str]:
+    lacking, surplus = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
+    texts = []
+    for word, rows in (("lacks", lacking), ("has a surplus of", surplus)):
+        if rows:
+            texts.append(f"the topic {word} {rows.total()} × {what}, such as {list(rows)[:SHOWN]}")
+    return texts

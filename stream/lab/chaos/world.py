@@ -1,0 +1,208 @@
+"""One experiment's world: brokers, topics, workers and a gateway that goes on sending, whatever breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from stream.broker import EmbeddedCluster, EmbeddedKafka
+from stream.lab.chaos.fleet import ChaosError, Ending, Worker, until
+from stream.lab.chaos.topics import records_of
+from stream.lab.chaos.traffic import LEARNING_HOURS, Traffic
+from stream.lab.produce import Producer
+from stream.settings import Settings, load_settings
+
+PARTITIONS = 8
+KEYS = 48
+PER_HOUR = 240
+BUCKET_SECONDS = 3600
+LATENESS_SECONDS = 600.0
+STEP_SECONDS = 0.05
+START_SECONDS = 60.0
+WORK_SECONDS = 60.0
+"""Far more than a session timeout and a recovery take."""
+DRAIN_SECONDS = 120.0
+PATIENCE_SECONDS = 180.0
+"""The gateway waits so long for its broker: longer than any experiment takes it away."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of it: kills, seconds of an outage, events per second; the long form is for the table."""
+
+    kills: int
+    outage_seconds: float
+    rate: float = 1500.0
+
+
+LONG = Scale(kills=20, outage_seconds=60.0)
+SHORT = Scale(kills=4, outage_seconds=8.0, rate=1000.0)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Which partitions have committed more than when they were first seen."""
+
+    first: dict[int, int] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)
+
+    def look(self, committed: Mapping[int, int]) -> None:
+        """Take up what is committed now."""
+        for partition, offset in committed.items():
+            if offset > self.first.setdefault(partition, offset):
+                self.moved.add(partition)
+
+
+@dataclass(slots=True)
+class World:
+    """What an experiment works with. `back` collects how long it took until records were processed again, in s."""
+
+    settings: Settings
+    scale: Scale
+    kafka: EmbeddedKafka | EmbeddedCluster
+    traffic: Traffic
+    workers: list[Worker]
+    random: Random
+    back: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    sending: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------ the gateway
+
+    async def gateway(self) -> None:
+        """Send days of traffic at once, then hour after hour at the scale's rate, until there is enough."""
+        async with Producer(self.settings, patience_seconds=PATIENCE_SECONDS) as producer:
+            for _ in range(LEARNING_HOURS):
+                await producer.send(self.traffic.hour())
+            await producer.flush()
+            due = time.monotonic()
+            while not self.enough.is_set():
+                records = self.traffic.hour()
+                step = max(1, round(self.scale.rate * STEP_SECONDS))
+                for first in range(0, len(records), step):
+                    await producer.send(records[first : first + step])
+                    await producer.flush()
+                    due = max(due + STEP_SECONDS, time.monotonic() - 1.0)  # no rush behind an outage
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await producer.send(self.traffic.rest())
+
+    # ------------------------------------------------------------------ the workers
+
+    async def committed(self) -> dict[int, int]:
+        """The last committed offset of every partition, over all workers."""
+        found: dict[int, int] = {}
+        for held in await asyncio.gather(*(worker.committed() for worker in self.workers)):
+            for partition, offset in held.items():
+                found[partition] = max(offset, found.get(partition, -1))
+        return found
+
+    async def all_at_work(self, seconds: float = WORK_SECONDS) -> float:
+        """Wait until every partition has committed more than when it was first seen; the seconds that it took."""
+        progress = Progress()
+
+        async def everywhere() -> bool:
+            progress.look(await self.committed())
+            return len(progress.moved) == self.settings.partitions
+
+        return await until(everywhere, seconds, f"records are processed on every partition\n{self._logs()}")
+
+    async def at_work(self, worker: Worker, seconds: float = WORK_SECONDS) -> float:
+        """Wait until a worker has committed more than when it was first seen; the seconds that it took."""
+        progress = Progress()
+
+        async def anywhere() -> bool:
+            progress.look(await worker.committed())
+            return bool(progress.moved)
+
+        return await until(anywhere, seconds, f"{worker.instance} processes records\n{worker.last_lines()}")
+
+    async def settled(self) -> None:
+        """End the traffic, and wait until every partition is committed to the last record of its log."""
+        self.enough.set()
+        if self.sending is not None:
+            await self.sending
+        last: dict[int, int] = {}
+        for record in await records_of(self.settings, self.settings.source_topic):
+            last[record.partition] = record.offset
+
+        async def done() -> bool:
+            held = await self.committed()
+            return all(held.get(partition, -1) >= offset for partition, offset in last.items())
+
+        await until(done, DRAIN_SECONDS, f"the log is applied to its end {last}\n{self._logs()}")
+
+    async def end_workers(self) -> list[Ending]:
+        """SIGTERM to all that run, at once."""
+        return list(await asyncio.gather(*(worker.end() for worker in self.workers if worker.running)))
+
+    def _logs(self) -> str:
+        return "\n".join(f"-- {worker.instance}\n{worker.last_lines()}" for worker in self.workers)
+
+
+def settings_on(broker: str, **changes: object) -> Settings:
+    """Settings of one experiment: hourly buckets, a short session, and the dial wide open.
+
+    So there are incidents all the time: what is shown is that none is lost or doubled, not that they are right.
+    """
+    base: dict[str, object] = {
+        "broker": broker, "partitions": PARTITIONS,
+        "bucket_seconds": BUCKET_SECONDS, "allowed_lateness_seconds": LATENESS_SECONDS, "min_excess_tokens": 2000.0,
+        "false_alerts_per_1000_key_days": 1000.0,
+        "session_timeout_seconds": 6.0,
+    }  # fmt: skip
+    return load_settings({**base, **changes}, environ={})
+
+
+@asynccontextmanager
+async def world_of(
+    kafka: EmbeddedKafka | EmbeddedCluster,
+    settings: Settings,
+    scale: Scale,
+    *,
+    workers: int,
+    seed: int,
+    faults: bool,
+) -> AsyncIterator[World]:
+    """Topics, running workers and a gateway that sends; whatever happens, all of it is gone at the end."""
+    async with AsyncExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="overdraw-chaos-")))
+        session = await held.enter_async_context(aiohttp.ClientSession())
+        fleet = [Worker(settings, f"worker-{number}", folder, session) for number in range(workers)]
+        traffic = Traffic(keys=KEYS, per_hour=PER_HOUR, seed=seed, faults=faults, lateness=LATENESS_SECONDS)
+        world = World(settings, scale, kafka, traffic, fleet, Random(seed))
+        for worker in fleet:
+            held.push_async_callback(worker.kill)
+        gateway = world.sending = asyncio.create_task(world.gateway())
+        held.push_async_callback(_cancelled, gateway)
+        await asyncio.gather(*(worker.start() for worker in fleet))
+        await _beside(gateway, world.all_at_work(START_SECONDS))
+        yield world
+
+
+async def _beside(task: asyncio.Task[None], work: Awaitable[float]) -> None:
+    """Do some work; should the task beside it fail first, that is what is told."""
+    doing = asyncio.ensure_future(work)
+    await asyncio.wait({task, doing}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done() and not doing.done():
+        doing.cancel()
+        task.result()
+        raise ChaosError("the gateway ended before the workers were at work")
+    await doing
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task

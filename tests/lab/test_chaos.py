@@ -1,0 +1,108 @@
+"""The failure experiments' own parts: what must come of the traffic, what a difference looks like, the table."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+from click.testing import CliRunner
+
+from stream.cli.chaos import command
+from stream.core.shard import Shard
+from stream.core.state import summaries
+from stream.gateways.overdraw import parse
+from stream.lab.chaos.experiments import EXPERIMENTS
+from stream.lab.chaos.run import Row
+from stream.lab.chaos.table import table
+from stream.lab.chaos.traffic import LEARNING_HOURS, Traffic
+from stream.lab.chaos.verdict import Verdict, compare
+from stream.lab.chaos.world import settings_on
+from stream.partition import partition_of
+
+HOURS = LEARNING_HOURS + 40
+NOW = 2_000_000_000.0
+"""Kafka's timestamp of every record here: far behind the traffic's own times, long before its wrong clocks."""
+
+
+def shards_of(traffic: Traffic) -> tuple[dict[str, list[int]], Counter[str], int]:
+    """Sums, refusals and openings that the pure core makes of some days of traffic."""
+    settings = settings_on("127.0.0.1:1")
+    logs = defaultdict(list)
+    for hour in range(HOURS + 1):
+        for _, key_id, value in traffic.hour() if hour < HOURS else traffic.rest():
+            log = logs[partition_of(key_id, settings.partitions)]
+            log.append((len(log), value, NOW))
+    sums, refused, opened = {}, Counter[str](), 0
+    for partition, log in logs.items():
+        shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
+        calls, rejects = parse(log)
+        step = shard.observe(calls, log[-1][0])
+        opened += sum(alert.status == "opened" for alert in step.alerts)
+        refused.update(reject.reason for reject in (*rejects, *step.rejects))
+        for view in summaries(shard.changes()):
+            sums[view.key_id] = [view.calls, view.input_tokens, view.output_tokens]
+    return sums, refused, opened
+
+
+@pytest.mark.parametrize("faults", [False, True])
+def test_the_truth_of_the_traffic_is_what_an_undisturbed_core_makes_of_it(
+    faults: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.lab.chaos.traffic.time.time", lambda: NOW)
+    traffic = Traffic(keys=48, per_hour=240, seed=5, faults=faults)
+    sums, refused, opened = shards_of(traffic)
+    assert sums == traffic.truth.sums
+    assert refused == traffic.truth.dead_letters
+    assert opened > 3, "there is something to compare"
+    assert traffic.truth.records >= HOURS * 240
+    assert (refused["future"] > 0) == faults
+    assert (traffic.truth.records > sum(row[0] for row in sums.values()) + refused.total()) == faults
+
+
+def test_every_difference_is_a_fault_that_is_told() -> None:
+    incident = ("a", 0, "opened", "surge", "t", None, "f")
+    assert compare({"k": [1, 2, 3]}, {"k": [1, 2, 3]}, [incident], [incident], Counter(), Counter()) == []
+    faults = compare(
+        {"k": [1, 2, 3], "more": [1, 1, 1]},
+        {"k": [1, 2, 4]},
+        [incident],
+        [incident, incident],
+        Counter(future=1),
+        Counter(future=2, empty=1),
+    )
+    text = "\n".join(faults)
+    assert "2 keys have wrong sums: k: [1, 2, 3] instead of [1, 2, 4]; more: [1, 1, 1] instead of None" in text
+    assert "lacks 1 × incident step" in text
+    assert "lacks 2 × dead letter" in text
+    assert "surplus" in "\n".join(compare({}, {}, [incident], [], Counter(), Counter()))
+    assert "no incident" in "\n".join(compare({}, {}, [], [], Counter(), Counter()))
+    assert "written 2 times" in "\n".join(
+        compare({}, {}, [incident, incident], [incident, incident], Counter(), Counter())
+    )
+
+
+def test_the_table_shows_what_is_exact_and_what_is_not() -> None:
+    verdict = Verdict(1000, 48, 7, 0)
+    good = Row("kills", "4.1.1", "kill -9", verdict, (2.0, 3.0, 9.0), (), (), 1.0)
+    bad = Row("kills", "4.1.1", "kill -9", verdict, (2.0,), ("lost",), (), 1.0)
+    broken = Row("kills", "4.1.1", "kill -9", None, (), ("never came back",), (), 1.0)
+    head, _, first, second, third = table([good, bad, broken]).splitlines()
+    assert len({line.count("|") for line in (head, first, second, third)}) == 1
+    assert "| 48 exact | 7 exact | 3.0 s (9.0 s) |" in first
+    assert "NOT EXACT" in second
+    assert "broken off" in third
+    assert [row.exact for row in (good, bad, broken)] == [True, False, False]
+    assert good.as_json()["back_seconds"] == {"median": 3.0, "most": 9.0}
+
+
+def test_an_unknown_experiment_is_bad_usage_that_names_the_known_ones() -> None:
+    answer = CliRunner().invoke(command, ["kils"])
+    assert answer.exit_code == 2
+    assert all(name in answer.output for name in EXPERIMENTS)
+
+
+def test_every_experiment_is_listed_with_what_it_does() -> None:
+    answer = CliRunner().invoke(command, ["--list"])
+    assert [line.split(maxsplit=1) for line in answer.output.splitlines()] == [
+        [name, experiment.summary] for name, experiment in EXPERIMENTS.items()
+    ]

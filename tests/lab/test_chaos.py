@@ -45,11 +45,8 @@ def shards_of(traffic: Traffic) -> tuple[dict[str, list[int]], Counter[str], int
 
 
 @pytest.mark.parametrize("faults", [False, True])
-def test_the_truth_of_the_traffic_is_what_an_undisturbed_core_makes_of_it(
-    faults: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stream.lab.chaos.traffic.time.time", lambda: NOW)
-    traffic = Traffic(keys=48, per_hour=240, seed=5, faults=faults)
+def test_the_truth_of_the_traffic_is_what_an_undisturbed_core_makes_of_it(faults: bool) -> None:
+    traffic = Traffic(keys=48, per_hour=240, seed=5, faults=faults, clock=lambda: NOW)
     sums, refused, opened = shards_of(traffic)
     assert sums == traffic.truth.sums
     assert refused == traffic.truth.dead_letters

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,13 +53,24 @@ class Traffic:
 
     Each hour has some `per_hour` calls of all keys; from the sixth day on one key after the other is drained for some
     hours. With faults, the order within the allowed lateness is mixed (`lateness` in seconds), and there are repeated,
-    late, future and broken records; what must come of each is certain by its making.
+    late, future and broken records; what must come of each is certain by its making. `clock`: the present, in epoch
+    seconds, as the records' timestamps will have it.
     """
 
-    def __init__(self, *, keys: int, per_hour: int, seed: int, faults: bool = False, lateness: float = 600.0) -> None:
+    def __init__(
+        self,
+        *,
+        keys: int,
+        per_hour: int,
+        seed: int,
+        faults: bool = False,
+        lateness: float = 600.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.truth = Truth()
         self._keys, self._per_hour, self._faults, self._lateness = keys, per_hour, faults, lateness
         self._random = random.Random(seed)
+        self._clock = clock
         self._name = f"{seed:x}"
         self._hour = 0
         self._number = 0
@@ -118,7 +130,7 @@ class Traffic:
             self._arrive(arrives, (at, key_id, self._value(at - LATE_SECONDS, key_id, 7, 7)))
         elif dice < 0.026:  # a clock that is ahead
             self.truth.dead_letters["future"] += 1
-            self._arrive(arrives, (at, key_id, self._value(time.time() + FUTURE_SECONDS, key_id, 7, 7)))
+            self._arrive(arrives, (at, key_id, self._value(self._clock() + FUTURE_SECONDS, key_id, 7, 7)))
         elif dice < 0.03:
             reason = self._random.choice(sorted(POISON))
             self.truth.dead_letters[reason] += 1

@@ -97,7 +97,8 @@ class Node:
         code = self._child.returncode if self._child else None
         if code is None:
             return None
-        return f"the embedded Kafka ended with {how(code)}; its last lines:\n{server.last_lines(self.log)}"
+        said = server.last_lines(self.log)
+        return f"the embedded Kafka at {self.bootstrap} ended with {how(code)}; its last lines:\n{said}"
 
     # ------------------------------------------------------------------ for the cluster
 

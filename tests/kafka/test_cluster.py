@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from stream.broker import KAFKA_VERSIONS, EmbeddedCluster, EmbeddedKafka
+from stream.broker import EmbeddedCluster
 from stream.settings import Settings
 from stream.worker.cluster import cluster
 

@@ -403,3 +403,10 @@ def test_the_commands_help_shows_an_example() -> None:
     answer = CliRunner().invoke(command, ["--help"])
     assert answer.exit_code == 0
     assert "overdraw broker --data ./kafka-data" in answer.output
+    assert "overdraw broker --nodes 3 --kafka 3.9.2" in answer.output
+
+
+def test_the_command_refuses_a_release_that_it_does_not_know() -> None:
+    answer = CliRunner().invoke(command, ["--kafka", "2.8.0"])
+    assert answer.exit_code == 2
+    assert "'4.1.1', '3.9.2'" in answer.output

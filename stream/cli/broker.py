@@ -9,11 +9,13 @@ from types import FrameType
 
 import click
 
-from stream.broker import KAFKA_VERSION, BrokerError, EmbeddedKafka
+from stream.broker import KAFKA_VERSION, KAFKA_VERSIONS, BrokerError, EmbeddedCluster, EmbeddedKafka
 from stream.cli.common import Unreachable, settings_from, settings_options
 from stream.embedded.server import is_free
 
 DEFAULT_PORT = 9092
+MOST_NODES = 9
+"""Each takes some 250 MB of memory."""
 LOOK_SECONDS = 0.3
 
 
@@ -24,13 +26,32 @@ LOOK_SECONDS = 0.3
 \b
   overdraw broker --data ./kafka-data
   overdraw broker --port 0 --json
+  overdraw broker --nodes 3 --kafka {KAFKA_VERSIONS[-1]}
 
-Prints `ready HOST:PORT` when it serves, on loopback only. The first start downloads 45 MB.""",
+Prints `ready HOST:PORT` (with several nodes `ready HOST:PORT,HOST:PORT,…`) when it serves, on loopback only. The first
+start of a release downloads 45 MB. Several nodes are one cluster: each is a broker and a controller, topics have up to
+three copies. Of three nodes one may be killed: the others go on.""",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help=f"Port on 127.0.0.1; 0: any free one. Default: {DEFAULT_PORT}, or any free one where that is taken.",
+    help=f"Port on 127.0.0.1, of further nodes the next ones; 0: any free one. Default: {DEFAULT_PORT}, or any free "
+    "one where that is taken.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, MOST_NODES),
+    default=1,
+    show_default=True,
+    help="How many brokers the cluster has.",
+)
+@click.option(
+    "--kafka",
+    "version",
+    type=click.Choice(KAFKA_VERSIONS),
+    default=KAFKA_VERSION,
+    show_default=True,
+    help="Release of Apache Kafka.",
 )
 @click.option(
     "--data",
@@ -40,13 +61,28 @@ Prints `ready HOST:PORT` when it serves, on loopback only. The first start downl
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the line `ready HOST:PORT`.")
 @settings_options
 def command(
-    port: int | None, data: str | None, as_json: bool, assignments: tuple[str, ...], config: str | None
+    port: int | None,
+    nodes: int,
+    version: str,
+    data: str | None,
+    as_json: bool,
+    assignments: tuple[str, ...],
+    config: str | None,
 ) -> None:
     """Boot, say so, wait for a signal or the broker's end, stop."""
     settings = settings_from(assignments, config)
     stopped, serving = threading.Event(), threading.Event()
-    chosen = port if port is not None else DEFAULT_PORT if is_free(DEFAULT_PORT) else 0
-    kafka = EmbeddedKafka(data, chosen, settings.data_dir, tell=lambda text: click.echo(text, err=True))
+    if port is None:
+        port = DEFAULT_PORT if all(is_free(DEFAULT_PORT + place) for place in range(nodes)) else 0
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    kafka = (
+        EmbeddedKafka(data, port, settings.data_dir, tell=tell, version=version)
+        if nodes == 1
+        else EmbeddedCluster(nodes, data, port, settings.data_dir, tell=tell, version=version)
+    )
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
@@ -57,11 +93,8 @@ def command(
     try:
         with kafka:
             serving.set()
-            _announce(kafka, as_json, temporary=data is None, default_port=chosen == DEFAULT_PORT)
-            while not stopped.wait(LOOK_SECONDS):
-                death = kafka.death()
-                if death:
-                    raise Unreachable(death)
+            _announce(kafka, as_json, temporary=data is None, default_port=port == DEFAULT_PORT)
+            _mind(kafka, stopped)
     except KeyboardInterrupt:
         click.echo("stopped before it was ready", err=True)
     except BrokerError as error:
@@ -71,14 +104,28 @@ def command(
             signal.signal(number, handler)
 
 
-def _announce(kafka: EmbeddedKafka, as_json: bool, *, temporary: bool, default_port: bool) -> None:
+def _mind(kafka: EmbeddedKafka | EmbeddedCluster, stopped: threading.Event) -> None:
+    """Wait to be stopped; raises Unreachable once too few nodes are left to serve."""
+    lost: set[int] = set()
+    while not stopped.wait(LOOK_SECONDS):
+        death = kafka.death()
+        if death:
+            raise Unreachable(death)
+        for node in kafka.nodes:
+            if node.pid is None and node.number not in lost:
+                lost.add(node.number)
+                click.echo(f"node {node.number} at {node.bootstrap} has ended; the others go on", err=True)
+
+
+def _announce(kafka: EmbeddedKafka | EmbeddedCluster, as_json: bool, *, temporary: bool, default_port: bool) -> None:
     if as_json:
-        facts = {"ready": kafka.bootstrap, "pid": kafka.pid, "data": str(kafka.data_dir), "kafka": KAFKA_VERSION}
-        click.echo(json.dumps(facts))
+        pids = [node.pid for node in kafka.nodes]
+        facts = {"ready": kafka.bootstrap, "pids": pids, "data": str(kafka.data_dir), "kafka": kafka.version}
+        click.echo(json.dumps({"pid": pids[0], **facts} if len(pids) == 1 else facts))
     else:
         click.echo(f"ready {kafka.bootstrap}")
     click.get_text_stream("stdout").flush()
-    if not default_port:
+    if not default_port or len(kafka.nodes) > 1:
         click.echo(f"use it with: export OVERDRAW_BROKER={kafka.bootstrap}", err=True)
     if temporary:
         click.echo("its topics are in a temporary folder and go at the end; keep them with --data DIR", err=True)

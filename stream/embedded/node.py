@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,12 +94,33 @@ class Node:
             if self._child:
                 self._child.kill()
 
+    def fill_disk(self, room: int = 0) -> None:
+        """Let the running broker find its disk full, for failure experiments; `start` gives it room again.
+
+        room: bytes up to which each of its files may still grow; with 0 it can also no longer say why it ends
+
+        It is a limit of the process on the length of a file (RLIMIT_FSIZE), for which neither root nor a file system
+        of its own is needed. A write beyond it fails in the kernel with EFBIG, where a full disk says ENOSPC: to Kafka
+        both are an IOException on its log folder, and as on a full tmpfs it takes the folder out of service and ends
+        with code 1, within a second as it writes its metadata twice in one. Not simulated: a mapped index page that
+        finds no block (SIGBUS), and a start on a disk that is still full. Linux only; raises BrokerError elsewhere, or
+        if it does not run.
+        """
+        if sys.platform != "linux":
+            raise BrokerError("a full disk can only be simulated on Linux")
+        pid = self.pid
+        if pid is None:
+            raise BrokerError("the embedded Kafka does not run: start() it first")
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, most))
+
     def death(self) -> str | None:
         """None while it runs; else one text on how it ended, with the last lines that it said."""
         code = self._child.returncode if self._child else None
         if code is None:
             return None
-        return f"the embedded Kafka ended with {how(code)}; its last lines:\n{server.last_lines(self.log)}"
+        said = server.last_lines(self.log)
+        return f"the embedded Kafka at {self.bootstrap} ended with {how(code)}; its last lines:\n{said}"
 
     # ------------------------------------------------------------------ for the cluster
 

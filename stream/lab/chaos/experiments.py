@@ -7,12 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from stream.broker import EmbeddedCluster
 from stream.lab.chaos.fleet import until
 from stream.lab.chaos.topics import is_replicated
 from stream.lab.chaos.world import World
 
 REPLICATION_SECONDS = 60.0
+FULL_DISK_SECONDS = 30.0
 SETTLED_SECONDS = 3.0
 """Undisturbed work before the first disturbance and after the last one."""
 
@@ -119,6 +119,20 @@ async def _without_broker(world: World, end: Callable[[], None], seconds: float)
     world.back.append(await world.all_at_work())
 
 
+async def full_disk(world: World) -> None:
+    """The only broker finds its disk full, dies of it, and is started again when there is room."""
+    node = world.kafka.nodes[0]
+    node.fill_disk()
+
+    async def dead() -> bool:
+        return node.pid is None
+
+    await until(dead, FULL_DISK_SECONDS, "the broker ends on its full disk")
+    await asyncio.sleep(min(10.0, world.scale.outage_seconds))
+    await asyncio.to_thread(node.start)
+    world.back.append(await world.all_at_work())
+
+
 async def bad_gateway(world: World) -> None:
     """The gateway repeats, mixes and delays its records and sends broken ones, while workers are killed."""
     for _ in range(max(2, world.scale.kills // 4)):
@@ -134,8 +148,6 @@ async def bad_gateway(world: World) -> None:
 
 async def leader_killed(world: World) -> None:
     """One of three brokers after the other is killed with -9: leaders and coordinators move, the rest goes on."""
-    if not isinstance(world.kafka, EmbeddedCluster):
-        raise TypeError("this needs a cluster")
     for number in range(max(1, world.scale.kills // 7)):
         node = world.kafka.nodes[number % len(world.kafka.nodes)]
         begun = time.monotonic()
@@ -155,6 +167,7 @@ EXPERIMENTS = {
     "broker-killed": Experiment("kill -9 of the broker", broker_killed),
     "broker-restarted": Experiment("restart of the broker by SIGTERM", broker_restarted),
     "broker-gone": Experiment("the broker is away for a minute", broker_gone),
+    "full-disk": Experiment("the broker's disk is full, and has room again", full_disk),
     "leader-killed": Experiment("kill -9 of one of three brokers", leader_killed, brokers=3),
     "compaction": Experiment("kill -9 while the state topic is compacted every second", kills, state=COMPACTED_AT_ONCE),
     "bad-gateway": Experiment(

@@ -33,9 +33,6 @@ class Keyring:
     def __len__(self) -> int:
         return len(self.held) + len(self.packed)
 
-    def __contains__(self, key_id: str) -> bool:
-        return key_id in self.held or key_id in self.packed
-
     def wake(self, key_id: str) -> KeyState | None:
         """Unpack a packed key; None if there is none."""
         packed = self.packed.pop(key_id)

@@ -140,12 +140,12 @@ class Shard(Holding):
 
         Their keys stay packed: nothing of them changes.
         """
-        keyring, place = self._keys, self._windows.place
+        held, packed, place = self._keys.held, self._keys.packed, self._windows.place
         for number, (position, time, call) in enumerate(arrivals):
             if position > self.applied:
                 return arrivals[number:]
             key_id = call.key_id
-            if key_id in keyring or self._refusal(position, key_id) is None:
+            if key_id in held or key_id in packed or self._refusal(position, key_id) is None:
                 place(time, hash((key_id, call.event_id)), position)
         return ()
 

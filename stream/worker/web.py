@@ -174,7 +174,13 @@ class Web:
             "outage": self._monitor.outage.active,
             "assigned": None if self._shards.assigned is None else sorted(self._shards.assigned),
             "recovering": [
-                {"partition": partition, "share": round(state.share, 3), "records": state.records, "bytes": state.bytes}
+                {
+                    "partition": partition,
+                    "share": round(state.share, 3),
+                    "offsets": state.end - state.begin,
+                    "records": state.records,
+                    "bytes": state.bytes,
+                }
                 for partition, state in sorted(self._shards.reading.items())
             ],
             "partitions": [

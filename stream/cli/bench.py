@@ -21,23 +21,31 @@ LEAST_EVENTS = 1_000
 @click.command()
 @click.option("--events", type=int, help="Events of each kind through Kafka; 400,000, or with --quick 60,000.")
 @click.option("--quick", is_flag=True, help="A tenth of the time, one turn: for a first look, too rough for a verdict.")
+@click.option("--recovery-keys", type=int, help="Also recover the states of so many keys, beside 100,000: 1.5 kB each.")
 @click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 @settings_options
 def command(
-    events: int | None, quick: bool, check: bool, as_json: bool, assignments: tuple[str, ...], config: str | None
+    events: int | None,
+    quick: bool,
+    recovery_keys: int | None,
+    check: bool,
+    as_json: bool,
+    assignments: tuple[str, ...],
+    config: str | None,
 ) -> None:
     """Measure throughput and memory, as ratios to a raw consumer loop in the same run.
 
     An embedded Kafka is filled with simulated traffic of two sizes of event. Then in turns a bare aiokafka loop that
     only decodes, and a real worker that does everything, read the same topic from its beginning, and both are charged
-    with their process's CPU time. After them come `replay`, and the core by itself. Takes some five minutes; it needs
-    the extras `dev` and `embedded`.
+    with their process's CPU time. After them come the recovery of many keys from the state topic, `replay`, and the
+    core by itself. Takes some five minutes; it needs the extras `dev` and `embedded`.
 
     \b
     Example:
       overdraw bench
       overdraw bench --quick
+      overdraw bench --recovery-keys 1000000
       overdraw bench --check --json > bench.json
     """
     from stream.lab.bench_table import missed
@@ -48,6 +56,7 @@ def command(
         raise BadInput(f"the bench needs {' and '.join(lacking)}: pip install 'overdraw[dev,embedded]'")
     from stream.broker import BrokerError
     from stream.lab.bench import DEFAULT_EVENTS, MOST_EVENTS, QUICK_EVENTS, Bench, Plan
+    from stream.lab.bench_recovery import KEYS, MOST_KEYS
     from stream.lab.bench_runs import BenchError
     from stream.lab.produce import ProduceError
     from stream.lab.workers import WorkerDied
@@ -56,7 +65,10 @@ def command(
         events = QUICK_EVENTS if quick else DEFAULT_EVENTS
     if not LEAST_EVENTS <= events <= MOST_EVENTS:
         raise BadInput(f"--events {events}: choose between {LEAST_EVENTS:,} and {MOST_EVENTS:,}")
-    plan = Plan(events, repeats=1) if quick else Plan(events)
+    if recovery_keys is not None and not KEYS <= recovery_keys <= MOST_KEYS:
+        raise BadInput(f"--recovery-keys {recovery_keys}: choose between {KEYS:,} and {MOST_KEYS:,}")
+    recovered = tuple(sorted({KEYS, recovery_keys or KEYS}))
+    plan = Plan(events, repeats=1, recovered=recovered) if quick else Plan(events, recovered=recovered)
     bench = Bench(settings, plan, lambda line: click.echo(f"… {line}", err=True))
     try:
         report = run_stoppable(bench.run())

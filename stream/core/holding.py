@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
@@ -11,7 +11,7 @@ from stream.core.calibration import Priors
 from stream.core.keyring import Keyring
 from stream.core.reporting import last_alert
 from stream.core.rules import Rules
-from stream.core.state import MODEL, SHARD_KEY, SUMS, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
+from stream.core.state import SHARD_KEY, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
 from stream.core.step import Step
 from stream.core.view import KeyView
 from stream.core.windows import Windows
@@ -48,6 +48,8 @@ class Holding:
         self._skips: list[tuple[int, int]] = []
         self._activity = Activity()
         self._totals = Step()
+        self._packed: bytes | None = None
+        """The shard's record while it is being taken up."""
 
     # ------------------------------------------------------------------ what it is asked
 
@@ -104,28 +106,25 @@ class Holding:
         records.append((SHARD_KEY, pack_shard(self._record())))
         return records
 
-    def _take_up(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take up the state topic's records of this partition; see `Shard.load`."""
-        held: dict[bytes, dict[str, bytes]] = {SUMS: {}, MODEL: {}}
-        shard: ShardRecord | None = None
+    def take_up(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Take up the next records of this partition of the state topic: the last of each name holds.
+
+        Nothing is looked at before `Shard.taken_up`, so that reading can go on piece by piece.
+        """
         for name, value in records:
             if name == SHARD_KEY:
-                shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
-            elif name[:1] in held:
-                try:
-                    key_id = name[1:].decode()
-                except UnicodeDecodeError as error:
-                    raise StateError(f"the name of a key's record is damaged: {error}") from error
-                if value is None:
-                    held[name[:1]].pop(key_id, None)
-                else:
-                    held[name[:1]][key_id] = value
-        if shard is None:
-            if held[SUMS]:
+                self._packed = value
+        self._keys.packed.take(records)
+
+    def _settle(self) -> None:
+        """Unpack what `take_up` was given: the shard's record, and the keys that cannot wait."""
+        packed, self._packed = self._packed, None
+        if packed is None:
+            if len(self._keys):
                 raise StateError("there are keys but no shard record: the state topic is damaged")
             return
-        self._restore(shard)
-        self._keys.load(held[SUMS], held[MODEL])
+        self._restore(unpack_shard(packed, self.settings.state_digest))
+        self._keys.settle()
 
     def _record(self) -> ShardRecord:
         windows, totals = self._windows, self._totals

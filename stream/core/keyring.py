@@ -1,53 +1,54 @@
-"""The keys of a shard: packed until they are seen, and which of them are touched, alarmed or not yet written."""
+"""The keys of a shard: packed until they are due, and which of them are touched, alarmed or not yet written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState, Skips
+from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
-from stream.core.state import MODEL, SUMS, is_awake, pack_model, pack_sums, unpack_model, unpack_sums
+from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
-
-Packed = tuple[bytes, bytes | None]
-"""A key's sums and its model, as they lie in the state topic."""
 
 
 class Keyring:
     """All keys of one shard.
 
-    `touched` holds the keys with an open bucket, by bucket; `alarmed` the keys with an open incident; `dirty` those
-    whose sums or model have changed since `changes`.
+    `held` has those that are awake: seen since the shard was loaded, or with something to close; `packed` the others.
+    Of those awake, `touched` holds the keys with an open bucket, by bucket; `alarmed` the keys with an open incident;
+    `dirty` those whose sums or model have changed since `changes`.
     """
 
-    __slots__ = ("alarmed", "dirty", "held", "rules", "touched")
+    __slots__ = ("alarmed", "dirty", "held", "packed", "rules", "touched")
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.held: dict[str, KeyState | Packed] = {}
+        self.held: dict[str, KeyState] = {}
+        self.packed = PackedKeys()
         self.touched: dict[int, set[KeyState]] = {}
         self.alarmed: set[KeyState] = set()
         self.dirty: set[KeyState] = set()
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self.held) + len(self.packed)
 
-    def __contains__(self, key_id: str) -> bool:
-        return key_id in self.held
-
-    def __getitem__(self, key_id: str) -> KeyState:
-        """The key's state, unpacked if need be; raises KeyError if it was never seen."""
-        held = self.held[key_id]
-        if isinstance(held, KeyState):
-            return held
-        key = self.held[key_id] = _unpacked(key_id, held, self.rules)
+    def wake(self, key_id: str) -> KeyState | None:
+        """Unpack a packed key; None if there is none."""
+        packed = self.packed.pop(key_id)
+        if packed is None:
+            return None
+        key = self.held[key_id] = _unpacked(key_id, packed, self.rules)
         for index in key.open:
             self.touched.setdefault(index, set()).add(key)
         if key.incident is not None:
             self.alarmed.add(key)
         return key
+
+    def wake_due(self, limit: int) -> None:
+        """Unpack the keys that have an open bucket up to and including `limit`."""
+        for key_id in self.packed.due(limit):
+            self.wake(key_id)
 
     def open_bucket(self, key: KeyState, index: int, sealed: int, skips: Skips) -> OpenBucket:
         """Open a bucket of a key; see `KeyState.open_bucket`."""
@@ -86,31 +87,33 @@ class Keyring:
         self.dirty.clear()
         return records
 
-    def load(self, sums: Mapping[str, bytes], models: Mapping[str, bytes]) -> None:
-        """Take up packed keys; what is open or alarmed is unpacked, for it has to close without being seen again."""
-        for key_id, packed in sums.items():
-            model = models.get(key_id)
-            self.held[key_id] = (packed, model)
-            if is_awake(packed, model):
-                self[key_id]
+    def settle(self) -> None:
+        """Look through the packed keys once all are there, and unpack those with an open incident.
+
+        They are closed in every bucket, seen or not. Raises StateError on a newer version or on damage.
+        """
+        for key_id in self.packed.settle():
+            self.wake(key_id)
 
     def view(self, key_id: str, sealed: int) -> KeyView | None:
         """What is known of a key, which stays packed if it was; None if it was never seen.
 
         A key that was not used in the last closed bucket, the one before `sealed`, has no rate.
         """
-        held = self.held.get(key_id)
-        if held is None:
-            return None
-        return _view(held if isinstance(held, KeyState) else _unpacked(key_id, held, self.rules), sealed)
+        key = self.held.get(key_id)
+        if key is None:
+            packed = self.packed.get(key_id)
+            if packed is None:
+                return None
+            key = _unpacked(key_id, packed, self.rules)
+        return _view(key, sealed)
 
     def top(self, count: int, sealed: int) -> list[KeyView]:
-        """The `count` keys with the highest rate in the last closed bucket, and all with an open incident."""
-        awake: Iterable[KeyState] = (
-            key
-            for key in self.held.values()
-            if isinstance(key, KeyState) and (key.next_bucket >= sealed or key.incident is not None)
-        )
+        """The `count` keys with the highest rate in the last closed bucket, and all with an open incident.
+
+        After a recovery a key is among them once it is awake: seen again, or closed.
+        """
+        awake = (key for key in self.held.values() if key.next_bucket >= sealed or key.incident is not None)
         order = sorted(awake, key=lambda key: (key.incident is None, -key.last_tokens))
         return [_view(key, sealed) for key in order[: max(count, len(self.alarmed))]]
 

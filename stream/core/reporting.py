@@ -99,6 +99,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
     incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
+    key.stale = True  # the incident lies with the model: unwritten, it would open a second time after a crash
     shown = msgspec.structs.replace(incident, excess=max(0.0, tokens - expected))
     return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, bucket.plan[THRESHOLD]))
 

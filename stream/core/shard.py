@@ -36,26 +36,21 @@ class Shard(Holding):
         Positions not above `applied` are a re-reading after a restart: only their ids are remembered.
         """
         step = Step()
-        applied = self.applied
+        if arrivals and arrivals[0][0] <= self.applied:
+            arrivals = self._remember(arrivals)
         keyring, windows = self._keys, self._windows
         held, place, see = keyring.held, windows.place, windows.see
         total_calls = total_input = total_output = 0
         for position, time, call in arrivals:
             key_id = call.key_id
-            key = held.get(key_id)
-            if type(key) is not KeyState:
-                if key is None:
-                    reject = self._refusal(position, key_id)
-                    if reject is not None:
-                        if position > applied:
-                            step.rejects.append(reject)
-                        continue
-                    key = KeyState(key_id, self.rules)
-                else:
-                    key = keyring[key_id]
+            key = held.get(key_id) or keyring.wake(key_id)
+            if key is None:
+                reject = self._refusal(position, key_id)
+                if reject is not None:
+                    step.rejects.append(reject)
+                    continue
+                key = KeyState(key_id, self.rules)
             index = place(time, hash((key_id, call.event_id)), position)
-            if position <= applied:
-                continue
             if index < 0:
                 self._refuse(index, position, key, call, step)
                 continue
@@ -125,15 +120,34 @@ class Shard(Holding):
             self._frozen = self._changed = True
 
     def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> Step:
-        """Take up the state topic's records of this partition; returns what an announced idle step did.
+        """Take up all of the state topic's records of this partition at once; see `taken_up`."""
+        self.take_up(list(records))
+        return self.taken_up()
 
-        Keys stay packed until they are seen again. Raises StateError on a newer version, on damage, or when the
-        settings have changed in a way that makes states incomparable.
+    def taken_up(self) -> Step:
+        """All records have been given to `take_up`; returns what an announced idle step did.
+
+        Keys stay packed until they are seen again or have something to close. Raises StateError on a newer version,
+        on damage, or when the settings have changed in a way that makes states incomparable.
         """
-        self._take_up(records)
+        self._settle()
         return self.advance() if self._idle is not None else Step()
 
     # ------------------------------------------------------------------ one call
+
+    def _remember(self, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Remember the ids of calls that were applied before a restart; returns the calls behind them.
+
+        Their keys stay packed: nothing of them changes.
+        """
+        held, packed, place = self._keys.held, self._keys.packed, self._windows.place
+        for number, (position, time, call) in enumerate(arrivals):
+            if position > self.applied:
+                return arrivals[number:]
+            key_id = call.key_id
+            if key_id in held or key_id in packed or self._refusal(position, key_id) is None:
+                place(time, hash((key_id, call.event_id)), position)
+        return ()
 
     def _refusal(self, position: int, key_id: str) -> Reject | None:
         """Why a key that was never seen here cannot be taken, if so."""
@@ -214,6 +228,7 @@ class Shard(Holding):
         windows = self._windows
         first = windows.first_open
         limit = windows.close()
+        self._keys.wake_due(limit)
         self._learn_activity(first, limit)
         quality = self._quality(step)
         keys = len(self._keys) * self.settings.partitions

@@ -21,6 +21,7 @@ from stream.core.key import KeyState
 from stream.core.view import KeyView
 
 VERSION = 1
+_CURRENT = bytes([VERSION])
 SHARD_KEY = b"\x00shard"
 SUMS, MODEL = b"o", b"k"
 
@@ -28,6 +29,9 @@ _SUMS = struct.Struct("<B4QddI")
 _BUCKET = struct.Struct("<iQQQQI?5f")
 _MODEL = struct.Struct("<BiiIIIdddddddddH")
 _ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
+_INDEX = struct.Struct("<i")
+_INCIDENT_LENGTH = slice(_MODEL.size - 2, _MODEL.size)
+_NO_INCIDENT = struct.pack("<H", len(msgspec.msgpack.encode(None)))
 _WINDOWS = ("observed", "expected", "calls", "mean", "variance")
 _PLAN = struct.Struct("<i5f")
 _COUNT = struct.Struct("<H")
@@ -68,6 +72,12 @@ def _check(version: int, what: str) -> None:
             f"{what} was written by a newer Overdraw (state version {version}, this one reads {VERSION}): "
             "run the newer version; the state topic was left as it is"
         )
+
+
+def check_version(data: bytes, what: str) -> None:
+    """Raise StateError unless a key's sums or model are of a version that is read here."""
+    if data[:1] != _CURRENT:
+        _check(data[0] if data else 0, what)
 
 
 def pack_shard(record: ShardRecord) -> bytes:
@@ -118,7 +128,7 @@ def pack_sums(key: KeyState) -> bytes:
 
 def unpack_sums(data: bytes, key: KeyState) -> None:
     """Take up what `pack_sums` gave."""
-    _check(data[0] if data else 0, "a key's sums")
+    check_version(data, "a key's sums")
     try:
         _, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
             _SUMS.unpack_from(data)
@@ -158,7 +168,7 @@ def pack_model(key: KeyState) -> bytes:
 def unpack_model(data: bytes, key: KeyState) -> None:
     """Take up what `pack_model` gave."""
     try:
-        _check(data[0] if data else 0, "a key's model")
+        check_version(data, "a key's model")
         _unpack_model(memoryview(data), key)
     except StateError:
         raise
@@ -213,7 +223,7 @@ def _incident(data: memoryview | bytes, length: int) -> Incident | None:
 def _incident_kinds(data: bytes) -> list[str]:
     """Kinds of the open incidents in a key's model, without unpacking the rest."""
     try:
-        _check(data[0] if data else 0, "a key's model")
+        check_version(data, "a key's model")
         incident = _incident(data, _MODEL.unpack_from(data)[-1])
     except StateError:
         raise
@@ -222,13 +232,26 @@ def _incident_kinds(data: bytes) -> list[str]:
     return [] if incident is None else [incident.kind]
 
 
-def is_awake(sums: bytes, model: bytes | None) -> bool:
-    """True if a packed key has an open bucket or an open incident, so that it has to be closed without being seen."""
-    _check(sums[0] if sums else 0, "a key's sums")
+def has_open_bucket(sums: bytes) -> bool:
+    """True if packed sums hold open buckets: they follow a head of fixed size."""
+    return len(sums) != _SUMS.size
+
+
+def open_buckets(sums: bytes) -> list[int]:
+    """Indices of the open buckets of packed sums, without unpacking the rest; raises StateError on damage."""
     try:
-        return bool(_SUMS.unpack_from(sums)[-1]) or (model is not None and bool(_incident_kinds(model)))
+        count: int = _SUMS.unpack_from(sums)[-1]
+        if len(sums) != _SUMS.size + count * _BUCKET.size:
+            raise StateError("a key's sums are damaged: their length is wrong")
+        return [_INDEX.unpack_from(sums, place)[0] for place in range(_SUMS.size, len(sums), _BUCKET.size)]
     except struct.error as error:
         raise StateError(f"a key's sums are damaged: {error}") from error
+
+
+def has_incident(model: bytes) -> bool:
+    """True if a packed model holds an open incident; raises StateError on damage of that part."""
+    # most have none, which is one byte: the look at its length is all that they cost
+    return model[_INCIDENT_LENGTH] != _NO_INCIDENT and bool(_incident_kinds(model))
 
 
 def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView]:
@@ -249,7 +272,7 @@ def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView
             incidents[key_id] = _incident_kinds(value) if value is not None else []
     for key_id in sorted(sums):
         packed = sums[key_id]
-        _check(packed[0] if packed else 0, "a key's sums")
+        check_version(packed, "a key's sums")
         try:
             _, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(packed)
         except struct.error as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stream.broker import EmbeddedKafka
+from stream.lab import bench_recovery
 from stream.lab import bench_runs as runs
 from stream.lab.bench_core import Installation, core_rows, learn
 from stream.lab.bench_table import Row, number, replay_rows, worker_rows
@@ -38,6 +39,8 @@ class Plan:
     keys: int = KEYS
     history_days: float = HISTORY_DAYS
     repeats: int = REPEATS
+    recovered: tuple[int, ...] = (bench_recovery.KEYS,)
+    """Numbers of keys whose states are recovered."""
 
     @property
     def replayed(self) -> tuple[int, int]:
@@ -73,7 +76,7 @@ class Bench:
         traffic = await asyncio.to_thread(Traffic.make, plan.replayed[1], plan.keys, plan.history_days)
         installation = await asyncio.to_thread(learn, traffic, settings)
         dense = await asyncio.to_thread(lambda: density(traffic.calls(plan.events)))
-        self._tell("the core: closing buckets, packing and loading states")
+        self._tell("the core: closing buckets and packing states")
         core = await asyncio.to_thread(core_rows, traffic, installation, settings)
         rows = await self._through_kafka(traffic, installation) + await self._replays(traffic) + core
         return Report(self._words(dense, installation), rows)
@@ -95,6 +98,9 @@ class Bench:
             settings = self._settings.model_copy(update={"broker": kafka.bootstrap})
             for kind in KINDS:
                 rows += await self._raw_and_worker(runs.of_kind(settings, kind), kind, traffic, installation)
+            for keys in self._plan.recovered:
+                self._tell(f"recovery of {keys:,} keys: writing their states to Kafka, and reading them")
+                rows += await bench_recovery.recovery_rows(settings, installation, keys)
         finally:
             await asyncio.to_thread(kafka.close)
         return rows

@@ -1,18 +1,16 @@
-"""The core by itself: what closing a bucket takes, what a key's packed state weighs, how quickly states are loaded."""
+"""The core by itself: what closing a bucket takes, and what a key's packed state weighs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from statistics import median
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
-from stream.core.state import MODEL, SHARD_KEY, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
+from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.events import Arrival
 from stream.lab.bench_table import MOST_CLOSE_MICROSECONDS, MOST_KEY_BYTES, Row
 from stream.lab.bench_traffic import Traffic
@@ -20,7 +18,6 @@ from stream.lab.simulate import BUCKET_SECONDS
 from stream.partition import partition_of
 from stream.settings import Settings
 
-LOADED_KEYS = 20_000
 CLOSED_BUCKETS = 20_000
 READINGS = 10_000
 
@@ -55,7 +52,7 @@ def learn(traffic: Traffic, settings: Settings) -> Installation:
 
 
 def core_rows(traffic: Traffic, installation: Installation, settings: Settings) -> list[Row]:
-    """Close, size and load."""
+    """Close and size."""
     rules = Rules(settings)
     keys = _unpacked(installation, rules)
     spent = sorted(_close(traffic, keys))
@@ -71,7 +68,6 @@ def core_rows(traffic: Traffic, installation: Installation, settings: Settings) 
             "packed key state, largest", max(sizes), "bytes", bar=MOST_KEY_BYTES, at_most=True,
             note=f"mean {sum(sizes) / len(sizes):,.0f}, with an open bucket",
         ),
-        _load(installation, settings),
     ]  # fmt: skip
 
 
@@ -130,22 +126,3 @@ def _overhead() -> float:
         begin = clock()
         readings.append(clock() - begin)
     return median(readings)
-
-
-def _load(installation: Installation, settings: Settings) -> Row:
-    """Keys per CPU-second through `Shard.load`, on copies of the fullest shard's keys."""
-    records = max(installation.states.values(), key=len)
-    own = [record for record in records if record[0] == SHARD_KEY]
-    keys = [record for record in records if record[0] != SHARD_KEY]
-    count = sum(name[:1] == SUMS for name, _ in keys)
-    copies: Sequence[tuple[bytes, bytes]] = list(
-        islice(
-            ((name + b"-%d" % copy, value) for copy in range(1 + LOADED_KEYS // count) for name, value in keys),
-            LOADED_KEYS * len(keys) // count,
-        )
-    )
-    shard = Shard(0, settings, partition_of=lambda _: 0)
-    begin = time.process_time()
-    shard.load([*own, *copies])
-    seconds = time.process_time() - begin
-    return Row("recovery", len(shard) / seconds, "keys/CPU·s", note=f"Shard.load of {len(shard):,} keys")

@@ -58,10 +58,10 @@ async def fill(settings: Settings, values: Iterable[Sequence[Timed]]) -> None:
             await producer.send(window)
 
 
-async def child(*arguments: str) -> dict[str, Any]:
-    """Run `bench_child`; its last line is the result."""
+async def child(*arguments: str, module: str = "stream.lab.bench_child") -> dict[str, Any]:
+    """Run a module that measures itself; its last line is the result."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "stream.lab.bench_child", *arguments, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

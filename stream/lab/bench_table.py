@@ -15,6 +15,8 @@ MOST_GROWTH = 1.10
 """Peak memory of `replay` for four times as many events: more than allocator's luck is growth."""
 MOST_CLOSE_MICROSECONDS = 40.0
 MOST_KEY_BYTES = 1500.0
+MOST_RECOVERY_SECONDS = ((100_000, 5.0), (1_000_000, 15.0))
+"""Keys, and the CPU seconds in which one worker process may know them again."""
 
 Verdict = Literal["ok", "short", ""]
 
@@ -74,6 +76,16 @@ def number(value: float) -> str:
     if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def most_recovery_seconds(keys: int) -> float:
+    """CPU seconds for a recovery of so many keys: between the two bars in proportion.
+
+    >>> most_recovery_seconds(1000), most_recovery_seconds(550_000), most_recovery_seconds(1_000_000)
+    (5.0, 10.0, 15.0)
+    """
+    (few, least), (many, most) = MOST_RECOVERY_SECONDS
+    return max(least, least + (most - least) * (keys - few) / (many - few))
 
 
 def missed(rows: Sequence[Row]) -> list[Row]:

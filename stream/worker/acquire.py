@@ -9,16 +9,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from stream.alerts import Alert
+from stream.core.shard import Shard
 from stream.core.state import StateError
+from stream.core.step import Step
 from stream.worker.feed import lost
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
 from stream.worker.outbox import as_found
-from stream.worker.recovery import FEED_KEY, OWNER_KEY, StateLog
+from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
 MOST_PATIENCE_SECONDS = 5.0
+PROGRESS_SECONDS = 3.0
+"""Between two lines of the log about one recovery."""
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,8 @@ class Acquirer:
     ) -> None:
         self.suspicious = False
         """A shard was lost to a failure: from now on look for a younger process of our name before fencing."""
+        self.reading: dict[int, StateLog] = {}
+        """How far the recoveries that are under way have read."""
         self._tools = tools
         self._owner = owner
         self._spawn = spawn
@@ -113,9 +119,10 @@ class Acquirer:
         try:
             await journal.open()
             check()
-            state = await tools.read(tools.settings, partition)
+            core = tools.core(partition)
+            state = await self._read(partition, core)
             check()
-            shard = await self._load(partition, journal, state)
+            shard = await self._load(partition, core, journal, state)
             check()
             if self._held(partition) or partition not in tools.group.assignment():
                 self._spawn(journal.close(fast=True))
@@ -132,7 +139,10 @@ class Acquirer:
         """Whether another process was started under our name after this one: then this one is the ghost."""
         if not self._owner.instance:
             return False
-        packed = (await self._tools.read(self._tools.settings, partition, stable=True)).worker.get(OWNER_KEY)
+        only_worker = StateLog(lambda _: None)
+        packed = (await self._tools.read(self._tools.settings, partition, only_worker, stable=True)).worker.get(
+            OWNER_KEY
+        )
         if packed is None:
             return False
         other = Owner.unpack(packed)
@@ -142,11 +152,29 @@ class Acquirer:
         self._tools.die(EXIT_TWIN, text)
         return True
 
-    async def _load(self, partition: int, journal: Journal, state: StateLog) -> LiveShard:
+    async def _read(self, partition: int, core: Shard) -> StateLog:
+        """Read a shard's state into its core, saying now and then how far it is."""
+        begun = told = time.monotonic()
+
+        def take_up(records: list[Pair]) -> None:
+            nonlocal told
+            core.take_up(records)
+            now = time.monotonic()
+            if now - told > PROGRESS_SECONDS:
+                told = now
+                log.info("partition %d: recovering: %s, %d keys, %.0f s", partition, state, len(core), now - begun)
+
+        state = self.reading[partition] = StateLog(take_up)
+        try:
+            return await self._tools.read(self._tools.settings, partition, state)
+        finally:
+            if self.reading.get(partition) is state:
+                del self.reading[partition]
+
+    async def _load(self, partition: int, core: Shard, journal: Journal, state: StateLog) -> LiveShard:
         settings, now = self._tools.settings, self._tools.clock()
-        core = self._tools.core(partition)
-        # in a thread: a million keys take seconds, in which the other shards go on
-        step = await asyncio.to_thread(core.load, list(state.states.items()))
+        # in a thread: to look through a million keys takes half a second, in which the other shards go on
+        step, alerts = await asyncio.to_thread(_taken_up, core)
         if core.applied >= state.source_end:
             raise StateError(
                 f"the state has applied offset {core.applied} of {settings.source_topic}, which ends at "
@@ -165,10 +193,10 @@ class Acquirer:
             watch=self._tools.observer.aged,
         )
         shard.owe(step)
-        shard.weigh(state.states.items())
+        shard.weigh(state.sample)
         # an old incident of a shard that is up to date is live: it just has not ended
         behind = now - core.newest > settings.backlog_seconds
-        for alert in core.open_alerts():
+        for alert in alerts:
             shown = as_found(alert, now, settings.backlog_seconds) if behind else alert
             shard.open[alert.fingerprint] = shown
         if shard.feed.open is not None:
@@ -176,6 +204,11 @@ class Acquirer:
         if core.applied >= 0:
             mind_gap(self._tools, shard, state.source_start - core.applied - 1)
         return shard
+
+
+def _taken_up(core: Shard) -> tuple[Step, list[Alert]]:
+    step = core.taken_up()
+    return step, list(core.open_alerts())
 
 
 def mind_gap(tools: Tools, shard: LiveShard, offsets: int) -> None:

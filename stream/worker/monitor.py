@@ -62,11 +62,15 @@ class Monitor:
             return [f"the broker has not answered for {now - self._answered:.0f} s"]
         if assigned is None:
             return ["no partitions are assigned yet, the group rebalances"]
-        reasons = [f"partition {p} is being recovered" for p in sorted(assigned) if self._shards.ready(p) is None]
+        reasons = [self._recovering(p) for p in sorted(assigned) if self._shards.ready(p) is None]
         for partition, since in sorted(self._stuck_since.items()):
             if now - since > STUCK_SECONDS:
                 reasons.append(_stuck(partition, now - since))
         return reasons
+
+    def _recovering(self, partition: int) -> str:
+        state = self._shards.reading.get(partition)
+        return f"partition {partition} is being recovered" + (f": {state}" if state is not None and state.end else "")
 
     # ------------------------------------------------------------------ looking
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from stream.worker.acquire import Acquirer, mind_gap
@@ -58,6 +58,11 @@ class Shards:
         """The shard that may apply records of a partition now."""
         shard = self.live.get(partition)
         return shard if shard is not None and shard.live else None
+
+    @property
+    def reading(self) -> Mapping[int, StateLog]:
+        """How far the recoveries that are under way have read, by partition."""
+        return self._acquirer.reading
 
     # ------------------------------------------------------------------ tasks
 
@@ -121,8 +126,9 @@ class Shards:
         self._tools.observer.recovered(shard, state, seconds)
         self._tools.group.resume(shard.partition)
         log.info(
-            "partition %d: live at offset %d with %d keys, after %.0f ms (%d records read, epoch %d)",
-            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.read, shard.journal.epoch,
+            "partition %d: live at offset %d with %d keys, after %.0f ms (%d records, %.1f MB read, epoch %d)",
+            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.records, state.bytes / 1e6,
+            shard.journal.epoch,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ reading on

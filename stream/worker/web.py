@@ -173,6 +173,16 @@ class Web:
             "reasons": reasons,
             "outage": self._monitor.outage.active,
             "assigned": None if self._shards.assigned is None else sorted(self._shards.assigned),
+            "recovering": [
+                {
+                    "partition": partition,
+                    "share": round(state.share, 3),
+                    "offsets": state.end - state.begin,
+                    "records": state.records,
+                    "bytes": state.bytes,
+                }
+                for partition, state in sorted(self._shards.reading.items())
+            ],
             "partitions": [
                 {
                     "partition": shard.partition,

@@ -76,6 +76,8 @@ class FakeKafka:
         self.fail_next: list[Exception] = []
         self.transactions = 0
         self.hang = False
+        self.slice_records = 3
+        """The state log is read so many records at a time."""
 
     def feed(self, values: Sequence[bytes | None], partition: int = 0, timestamp: float = T0) -> list[Record]:
         log = self.source[partition]
@@ -88,10 +90,17 @@ class FakeKafka:
         log = self.source[partition]
         return log[-1].offset + 1 if log else self.source_start[partition]
 
-    async def read(self, settings: Settings, partition: int, *, stable: bool = False) -> StateLog:
-        log = StateLog(source_start=self.source_start[partition], source_end=self.end(partition))
-        for key, value in self.state[partition]:
-            log.take(key, value)
+    async def read(
+        self, settings: Settings, partition: int, log: StateLog | None = None, *, stable: bool = False
+    ) -> StateLog:
+        log = StateLog() if log is None else log
+        log.source_start, log.source_end = self.source_start[partition], self.end(partition)
+        records = self.state[partition]
+        log.end = len(records)
+        while log.reached < log.end:
+            log.take(records[log.reached : log.reached + self.slice_records])
+            log.reached = min(log.end, log.reached + self.slice_records)
+            await asyncio.sleep(0)
         return log
 
 

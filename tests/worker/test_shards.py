@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
 from stream.core.state import SHARD_KEY
 from stream.worker.live import Owner
-from stream.worker.recovery import FEED_KEY, OWNER_KEY
+from stream.worker.recovery import FEED_KEY, OWNER_KEY, StateLog
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN
 from tests.worker.fakes import T0, Bench, call, records, until
 
@@ -18,9 +18,9 @@ async def test_a_shard_is_fenced_before_its_state_is_read_and_sought_before_it_i
     steps: list[str] = []
     real_open, real_read = bench.kafka.epochs, bench.kafka.read
 
-    async def read(settings: object, partition: int, *, stable: bool = False) -> object:
+    async def read(settings: object, partition: int, log: StateLog, *, stable: bool = False) -> object:
         steps.append(f"read after {real_open[partition]} fences")
-        return await real_read(bench.settings, partition)
+        return await real_read(bench.settings, partition, log)
 
     object.__setattr__(bench.tools, "read", read)
     await bench.assign(0)

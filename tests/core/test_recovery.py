@@ -1,0 +1,206 @@
+"""Taking a shard up from its state: in pieces, without unpacking who can wait, and going on as if nothing had been."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from core_streams import HOUR, START, Run, calls, log_of, new_shard, whole
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.core import keyring
+from stream.core.state import MODEL, SHARD_KEY, SUMS, StateError
+from stream.events import Call
+
+seeds = st.integers(0, 10_000)
+
+
+def awake(shard) -> set[str]:
+    return set(shard._keys.held)
+
+
+def opened(shard) -> set[str]:
+    return {key.key_id for touched in shard._keys.touched.values() for key in touched}
+
+
+def packed(shard):
+    """The state topic's records of a shard that has never written any."""
+    return shard.changes()
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A shard of 40 keys in the middle of a bucket that most of them have used, and its log."""
+    log = log_of(calls(11, days=5, keys=40))
+    shard = new_shard()
+    shard.observe(log, len(log) - 1)
+    return shard, dict(packed(shard)), log
+
+
+def test_loading_unpacks_only_keys_with_an_open_incident(many):
+    shard, records, _ = many
+    loaded = new_shard()
+    loaded.load(records.items())
+    alarmed = {alert.entity.id for alert in shard.open_alerts()}
+    assert alarmed
+    assert len(opened(shard) - alarmed) > 10, "others have an open bucket, and can wait for its close"
+    assert awake(loaded) == alarmed
+    assert len(loaded) == len(shard)
+    assert [a.alert_id for a in loaded.open_alerts()] == [a.alert_id for a in shard.open_alerts()]
+
+
+def test_looking_at_a_key_leaves_it_packed(many):
+    shard, records, _ = many
+    loaded = new_shard()
+    loaded.load(records.items())
+    before = awake(loaded)
+    for k in range(40):
+        assert loaded.key(f"key-{k}") == shard.key(f"key-{k}")
+    assert loaded.key("nobody") is None
+    assert awake(loaded) == before
+
+
+def test_reading_ids_again_wakes_nobody_and_still_finds_the_duplicates(many):
+    _, records, log = many
+    loaded = new_shard()
+    loaded.load(records.items())
+    before = awake(loaded)
+    again = [arrival for arrival in log if arrival[0] >= loaded.read_from]
+    assert again
+    loaded.observe(again, log[-1][0])
+    assert awake(loaded) == before
+    calls_before = {key_id: loaded.key(key_id).calls for key_id in opened(many[0])}
+    repeated = [(log[-1][0] + 1 + i, time, call) for i, (_, time, call) in enumerate(again)]
+    step = loaded.observe(repeated, repeated[-1][0])
+    assert (step.accepted, step.duplicates + step.late) == (0, len(repeated))
+    assert {key_id: loaded.key(key_id).calls for key_id in calls_before} == calls_before
+
+
+def test_a_chunk_that_is_half_known_is_remembered_and_applied(many):
+    shard, records, log = many
+    loaded = new_shard()
+    loaded.load(records.items())
+    new = (log[-1][0] + 1, shard.newest, Call(event_id="new", time=shard.newest, key_id="key-1"))
+    step = loaded.observe([*[a for a in log if a[0] >= loaded.read_from], new], new[0])
+    assert (step.accepted, step.duplicates) == (1, 0)
+    assert loaded.key("key-1").calls == shard.key("key-1").calls + 1
+
+
+def test_a_key_that_is_never_seen_again_closes_with_its_bucket(many):
+    """By an idle step: nobody is seen, everybody is closed, and the bytes are those of a shard that never stopped."""
+    _, records, log = many
+    undisturbed, loaded = new_shard(), new_shard()
+    undisturbed.observe(log, len(log) - 1)
+    packed(undisturbed)
+    loaded.load(records.items())
+    steps = []
+    for shard in (undisturbed, loaded):
+        shard.announce(shard.newest + 3 * HOUR)
+        shard.changes()
+        steps.append(shard.advance())
+    assert steps[0].buckets_closed > 10
+    assert steps[1] == steps[0]
+    mine, theirs = dict(loaded.changes()), dict(undisturbed.changes())
+    assert mine.keys() == theirs.keys()
+    assert {n: v for n, v in mine.items() if n != SHARD_KEY} == {n: v for n, v in theirs.items() if n != SHARD_KEY}
+    assert loaded.expected_calls(HOUR) == undisturbed.expected_calls(HOUR) > 0
+
+
+@given(seed=seeds)
+@settings(max_examples=8, deadline=None)
+def test_a_crash_after_every_single_record_changes_nothing(seed):
+    log = log_of(calls(seed, days=5, keys=5))
+    undisturbed = whole(log)
+    run = Run()
+    for position in range(60 * 5, len(log)):
+        run.observe(log, position)
+        run.flush()
+        run.crash()
+    run.flush()
+    assert run.alerts == undisturbed.alerts
+    assert run.state == undisturbed.state
+
+
+def test_an_incident_that_opened_inside_its_bucket_is_written_with_the_next_flush():
+    log = log_of(calls(27, days=5, keys=5))
+    shard, state, early = new_shard(), {}, 0
+    for position, _, _ in log:
+        step = shard.observe(log[position : position + 1], position)
+        inside = [a for a in step.alerts if a.status == "opened" and a.detected_at < a.started_at + HOUR]
+        changes = dict(shard.changes())
+        state.update(changes)
+        for alert in inside:
+            early += 1
+            assert MODEL + alert.entity.id.encode() in changes
+            heir = new_shard()
+            heir.load(state.items())
+            assert alert.alert_id in {a.alert_id for a in heir.open_alerts()}
+    assert early
+
+
+@given(seed=seeds, cuts=st.lists(st.integers(0, 400), max_size=12))
+def test_any_pieces_of_the_log_make_the_same_shard(seed, cuts):
+    """The log as it is before compaction: older writes, deletions and all."""
+    rng = random.Random(seed)
+    run, written = Run(), []
+    log = log_of(calls(seed, days=4))
+    for upto in (len(log) // 3, 2 * len(log) // 3, len(log) - 1):
+        run.observe(log, upto)
+        written += run.shard.changes()
+    gone = rng.choice([name for name, _ in written if name[:1] == SUMS])
+    written += [(gone, None), (MODEL + gone[1:], None)]
+    latest = {name: value for name, value in written if value is not None and name[1:] != gone[1:]}
+    at_once, in_pieces = new_shard(), new_shard()
+    at_once.load(latest.items())
+    places = sorted({min(cut, len(written)) for cut in cuts} | {0, len(written)})
+    for begin, end in pairwise(places):
+        in_pieces.take_up(written[begin:end])
+    in_pieces.taken_up()
+    assert len(in_pieces) == len(at_once) == len({name for name, _ in written if name[:1] == SUMS}) - 1
+    assert in_pieces.key(gone[1:].decode()) is None
+    for name in latest:
+        assert in_pieces.key(name[1:].decode("utf-8")) == at_once.key(name[1:].decode("utf-8"))
+    step, other = (
+        shard.observe([(len(log), START + 30 * 24 * HOUR, Call(event_id="x", time=0.0, key_id="key-9"))], len(log))
+        for shard in (in_pieces, at_once)
+    )
+    assert step == other
+
+
+def test_a_key_is_unpacked_only_once(many, monkeypatch):
+    _, records, log = many
+    unpacked = []
+    real = keyring._unpacked
+    monkeypatch.setattr(keyring, "_unpacked", lambda key_id, *rest: unpacked.append(key_id) or real(key_id, *rest))
+    loaded = new_shard()
+    loaded.load(records.items())
+    time = loaded.newest
+    for i in range(3):
+        at = log[-1][0] + 1 + i
+        loaded.observe([(at, time, Call(event_id=f"again-{i}", time=time, key_id="key-2"))], at)
+    loaded.announce(time + 5 * HOUR)
+    loaded.advance()
+    assert unpacked.count("key-2") == 1
+    assert len(unpacked) == len(set(unpacked))
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "why"),
+    [
+        (SUMS, lambda value: value + b"\0", "one byte too many for its open buckets"),
+        (SUMS, lambda value: value[:-1], "one byte too few"),
+        (SUMS, lambda value: b"", "nothing of it"),
+        (MODEL, lambda value: value[:60], "its head is cut"),
+        (MODEL, lambda value: b"\0" + value[1:], "a version that never was"),
+    ],
+)
+def test_damage_shows_before_the_shard_is_live(many, kind, damage, why):
+    _, records, _ = many
+    name = next(name for name in records if name[:1] == kind)
+    bad = {**records, name: damage(records[name])}
+    loaded = new_shard()
+    loaded.take_up(list(bad.items()))
+    with pytest.raises(StateError, match="damaged"):
+        loaded.taken_up()

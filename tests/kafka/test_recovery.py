@@ -1,0 +1,190 @@
+"""Recovery on a real broker: only what is committed, all of it, however the log is compacted meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from stream.settings import Settings
+from stream.worker import recovery
+from stream.worker.journal import Journal
+from stream.worker.recovery import OWNER_KEY, StateLog, read_state
+from stream.worker.topics import create_topics
+
+COMPACTED_AT_ONCE = {
+    "cleanup.policy": "compact",
+    "segment.ms": "100",
+    "min.cleanable.dirty.ratio": "0.01",
+    "min.compaction.lag.ms": "0",
+    "max.compaction.lag.ms": "1",
+    "delete.retention.ms": "100",
+    "file.delete.delay.ms": "0",
+}
+"""Segments are closed, compacted and deleted while they are being read; markers vanish soon after."""
+COMPACTION_SECONDS = 40.0
+READS_OF_HOLES = 10
+
+Begin = Callable[[], Awaitable[Journal]]
+
+
+@pytest.fixture
+async def begin(settings: Settings) -> Any:
+    """Opens journals of partition 0, each of which fences the one before; all are closed in the end."""
+    journals: list[Journal] = []
+
+    async def open_one() -> Journal:
+        journals.append(Journal(settings, 0))
+        await journals[-1].open()
+        return journals[-1]
+
+    yield open_one
+    for journal in journals:
+        await journal.close()
+
+
+async def write(journal: Journal, settings: Settings, **values: bytes | None) -> None:
+    await journal.write({settings.state_topic: [(name.encode(), value, ()) for name, value in values.items()]})
+
+
+async def leave_open(journal: Journal, settings: Settings, **values: bytes) -> None:
+    """Write what is on the broker and never committed, as an owner does that is killed in mid-transaction."""
+    producer = journal._producer
+    await producer.begin_transaction()
+    for name, value in values.items():
+        await producer.send_and_wait(settings.state_topic, value, key=name.encode(), partition=0)
+
+
+def kept(log: StateLog) -> dict[bytes, bytes]:
+    return {key: value for key, value in log.states.items() if value is not None}
+
+
+async def test_the_last_committed_write_of_each_key_is_read_and_nothing_else(settings: Settings, begin: Begin) -> None:
+    await create_topics(settings)
+    first = await begin()
+    await write(first, settings, oa=b"1", ob=b"2", oc=b"3")
+    await first.write({settings.state_topic: [(OWNER_KEY, b"first", ())]})
+    await write(first, settings, oa=b"4", ob=None)
+    await leave_open(first, settings, oa=b"never", od=b"never")
+    second = await begin()
+    await write(second, settings, oc=b"5", oe=b"")
+    log = await read_state(settings, 0)
+    assert kept(log) == {b"oa": b"4", b"oc": b"5", b"oe": b""}
+    assert log.worker == {OWNER_KEY: b"first"}
+    assert (log.begin, log.reached) == (0, log.end)
+    assert log.records == 8
+    assert log.bytes == len("oa1 ob2 oc3 oa4 ob oc5 oe".replace(" ", "")) + len(OWNER_KEY) + len("first")
+    assert (log.source_start, log.source_end) == (0, 0)
+
+
+async def test_a_log_that_ends_in_what_was_never_committed_is_read_to_its_end(settings: Settings, begin: Begin) -> None:
+    await create_topics(settings)
+    first = await begin()
+    await write(first, settings, oa=b"1")
+    await leave_open(first, settings, oa=b"never")
+    stable = await read_state(settings, 0, stable=True)
+    assert kept(stable) == {b"oa": b"1"}, "a look without a fence ends before the open transaction"
+    await begin()
+    log = await read_state(settings, 0)
+    assert kept(log) == {b"oa": b"1"}
+    assert log.end > stable.end, "the fence has aborted it, and its marker is behind it"
+    assert log.reached == log.end
+
+
+async def test_a_partition_without_a_record_is_read_at_once(settings: Settings) -> None:
+    await create_topics(settings)
+    log = await read_state(settings, 1)
+    assert (kept(log), log.worker, log.records, log.end) == ({}, {}, 0, 0)
+
+
+async def test_a_log_that_never_comes_to_its_end_is_given_up_with_the_place(
+    settings: Settings, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a fence an open transaction hides what is behind it until it times out."""
+    await create_topics(settings)
+    await leave_open(await begin(), settings, oa=b"never")
+    monkeypatch.setattr(recovery, "STALL_SECONDS", 0.5)
+    with pytest.raises(TimeoutError, match="at offset 0 of 1"):
+        await read_state(settings, 0)
+
+
+async def test_others_have_their_turn_between_any_two_slices(
+    settings: Settings, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create_topics(settings)
+    journal = await begin()
+    await write(journal, settings, **{f"o{number}": b"x" * 100 for number in range(2000)})
+    monkeypatch.setattr(recovery, "SLICE_RECORDS", 50)
+    turns: list[str] = []
+
+    async def other() -> None:
+        while True:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    log = await read_state(settings, 0, StateLog(lambda records: turns.append(f"{len(records)} records")))
+    beside.cancel()
+    slices = [place for place, turn in enumerate(turns) if turn == "50 records"]
+    assert len(slices) == 2000 / 50
+    assert all("other" in turns[a:b] for a, b in pairwise(slices))
+    assert (log.states, log.records) == ({}, 2000)
+
+
+async def test_a_log_that_is_compacted_while_it_is_read_gives_the_last_write_of_every_key(
+    settings: Settings, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads take many fetches, and the segments under them are replaced: positions jump over holes, nothing is lost."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(settings.state_topic, 2, 1, topic_configs=COMPACTED_AT_ONCE)])
+    finally:
+        await admin.close()
+    await create_topics(settings)
+    monkeypatch.setattr(recovery, "FETCH_BYTES", 16 << 10)
+    rnd = random.Random(7)
+    journal = await begin()
+    history: dict[bytes, list[bytes]] = defaultdict(list)
+    committed: dict[bytes, int] = {}
+    stop = asyncio.Event()
+
+    async def write_on() -> None:
+        number = 0
+        while not stop.is_set():
+            batch = {b"o%d" % name: b"%d" % number + b"." * 300 for name in rnd.sample(range(400), 60)}
+            for name, value in batch.items():
+                history[name].append(value)
+            await journal.write({settings.state_topic: [(name, value, ()) for name, value in batch.items()]})
+            committed.update({name: len(history[name]) - 1 for name in batch})
+            number += 1
+            await asyncio.sleep(0.02)
+
+    async def read_again_and_again() -> None:
+        """Until often enough most offsets turned out to be holes."""
+        compacted = 0
+        while compacted < READS_OF_HOLES:
+            least = dict(committed)
+            log = await read_state(settings, 0, stable=True)
+            found = kept(log)
+            for name, place in least.items():
+                assert found.get(name) in history[name][place:]
+            compacted += log.records < 0.5 * (log.end - log.begin)
+
+    writing = asyncio.create_task(write_on())
+    try:
+        await asyncio.wait_for(read_again_and_again(), COMPACTION_SECONDS)
+    finally:
+        stop.set()
+        await writing
+    await begin()
+    for _ in range(READS_OF_HOLES):
+        log = await read_state(settings, 0)
+        assert kept(log) == {name: values[-1] for name, values in history.items()}
+        assert log.reached >= log.end

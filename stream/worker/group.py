@@ -92,9 +92,9 @@ class FaustGroup:
         """See `Group`. aiokafka sends no LeaveGroup for a static member."""
         from aiokafka.protocol.group import LeaveGroupRequest
 
+        if self._app._consumer is None or self._consumer._thread._consumer is None:
+            return  # stopped before Faust's consumer was there
         thread = self._consumer._thread
-        if thread._consumer is None:
-            return
         coordinator = thread._consumer._coordinator
         if coordinator.generation < 0 or not coordinator.member_id:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from aiokafka.errors import ProducerFenced
 from stream.core.shard import Shard
 from stream.settings import Settings, load_settings
 from stream.worker.agents import Intake
+from stream.worker.ending import Exit
 from stream.worker.recovery import StateLog
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
@@ -61,6 +63,19 @@ class Event:
 
     def ack(self) -> None:
         self.acked = True
+
+
+class Kept(Exit):
+    """Writes down how the process would have ended."""
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        super().__init__(clock)
+        self.codes: list[int] = []
+
+    def at_once(self, code: int, words: Any = None) -> None:
+        if words is not None:
+            words()
+        self.codes.append(code)
 
 
 class FakeKafka:

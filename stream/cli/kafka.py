@@ -103,4 +103,6 @@ def run_faust(settings: Settings, ending: Exit, arguments: Sequence[str]) -> Non
 
     from stream.worker.app import build_app
 
-    cli.main(args=list(arguments), app=build_app(settings, ending=ending), prog_name="overdraw faust", standalone_mode=False)
+    cli.main(
+        args=list(arguments), app=build_app(settings, ending=ending), prog_name="overdraw faust", standalone_mode=False
+    )

@@ -39,6 +39,8 @@ class Acquirer:
     ) -> None:
         self.suspicious = False
         """A shard was lost to a failure: from now on look for a younger process of our name before fencing."""
+        self.reading: set[int] = set()
+        """Partitions whose state is being read: what takes longest, and may."""
         self._tools = tools
         self._owner = owner
         self._spawn = spawn
@@ -113,16 +115,19 @@ class Acquirer:
         try:
             await journal.open()
             check()
+            self.reading.add(partition)
             state = await tools.read(tools.settings, partition)
             check()
             shard = await self._load(partition, journal, state)
             check()
+            self.reading.discard(partition)
             if self._held(partition) or partition not in tools.group.assignment():
                 self._spawn(journal.close(fast=True))
                 return False
             await tools.group.seek(partition, shard.sequencer.next)
             check()
         except BaseException:
+            self.reading.discard(partition)
             self._spawn(journal.close(fast=True))
             raise
         self._deliver(shard, state, time.monotonic() - begun)

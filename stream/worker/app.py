@@ -92,7 +92,9 @@ class Detector:
         """Start what runs beside the agent."""
         calm_the_collector()
         await self.web.start()
-        self._tasks = [asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run, self._beat)]
+        self._tasks = [
+            asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run, self._beat)
+        ]
 
     async def _guard(self, work: Callable[[], Any]) -> None:
         """The flushes and the watchdog must not end unseen."""

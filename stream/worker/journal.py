@@ -59,7 +59,7 @@ class Journal:
         )
         # producer.start() in two steps: a cancel in the middle of bootstrap() would leak its connection
         self._boot = asyncio.create_task(self._producer.client.bootstrap())
-        await asyncio.shield(self._boot)
+        await asyncio.wait_for(asyncio.shield(self._boot), OPEN_TIMEOUT_SECONDS)
         await asyncio.wait_for(self._producer._sender.start(), OPEN_TIMEOUT_SECONDS)
 
     @property

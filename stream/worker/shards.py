@@ -61,6 +61,11 @@ class Shards:
         shard = self.live.get(partition)
         return shard if shard is not None and shard.live else None
 
+    @property
+    def reading(self) -> set[int]:
+        """Partitions whose state is being read right now."""
+        return self._acquirer.reading
+
     # ------------------------------------------------------------------ tasks
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -214,9 +214,7 @@ def test_the_first_process_of_a_container_ends_by_a_signal() -> None:
         f"{code}from stream.worker import ending\nend = ending.Exit()\nend.hear()\nprint('ready', flush=True)\n"
         "import time\nwhile True: time.sleep(100)"
     )
-    outside = subprocess.Popen(
-        ["unshare", "-fp", "--kill-child", sys.executable, "-c", text], stdout=subprocess.PIPE
-    )
+    outside = subprocess.Popen(["unshare", "-fp", "--kill-child", sys.executable, "-c", text], stdout=subprocess.PIPE)
     assert outside.stdout is not None
     try:
         assert outside.stdout.readline() == b"ready\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from stream.worker.live import LiveShard
+from stream.worker.logs import likewise
 from stream.worker.shards import Shards
 from stream.worker.tools import line_of
 from stream.worker.transport import Chunk
@@ -38,6 +39,8 @@ class Intake:
     def __init__(self, shards: Shards, clock: Callable[[], float] = time.time) -> None:
         self._shards = shards
         self._clock = clock
+        self._shown: set[str] = set()
+        """Failures whose traceback is in the log: the same record fails again after every takeover."""
 
     async def take(self, event: Any) -> None:
         """Apply one chunk. Nothing escapes but a cancel: Faust would restart the agent and go on behind the failure."""
@@ -48,10 +51,13 @@ class Intake:
         try:
             await self._apply(shard, event.value)
         except Exception as error:
+            why = line_of(error)
             log.error(
-                "partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error
-            )
-            self._shards.drop(shard, line_of(error))
+                "partition %d: a record could not be applied: %s", shard.partition, why,
+                exc_info=error if why not in self._shown else None, extra=likewise(shard.partition, why),
+            )  # fmt: skip
+            self._shown.add(why)
+            self._shards.drop(shard, why)
         if not shard.live:
             event.ack()
             return

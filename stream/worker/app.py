@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from stream.core.shard import Shard
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker import logs
 from stream.worker.agents import Intake, add_agent
 from stream.worker.ending import Exit
 from stream.worker.group import FaustGroup
@@ -108,6 +109,7 @@ class Detector:
         """Show that the loop turns; see `Exit`."""
         while True:
             self.ending.beat()
+            logs.LIKEWISE.tell()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def stop(self) -> None:

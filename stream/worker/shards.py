@@ -17,6 +17,7 @@ from typing import Any
 
 from stream.worker.acquire import Acquirer, mind_gap
 from stream.worker.live import LiveShard, Owner
+from stream.worker.logs import likewise
 from stream.worker.recovery import StateLog
 from stream.worker.tools import Tools, line_of, name_of
 
@@ -130,32 +131,48 @@ class Shards:
         log.info(
             "partition %d: live at offset %d with %d keys, after %.0f ms (%d records read, epoch %d)",
             shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.read, shard.journal.epoch,
+            extra={"seldom": shard.partition},
         )  # fmt: skip
 
     # ------------------------------------------------------------------ reading on
 
     def rewind(self, shard: LiveShard) -> None:
         """The sequencer asked for one seek back."""
-        log.info("partition %d: seek back to %d", shard.partition, shard.sequencer.next)
+        log.info(
+            "partition %d: seek back to %d", shard.partition, shard.sequencer.next,
+            extra=likewise(shard.partition, "seek back"),
+        )  # fmt: skip
         self.spawn(self._seek(shard))
 
     async def _seek(self, shard: LiveShard) -> None:
         try:
             await self._tools.group.seek(shard.partition, shard.sequencer.next)
         except Exception as error:  # the sequencer asks again for what this seek did not reach
-            log.warning("partition %d: no seek to %d: %s", shard.partition, shard.sequencer.next, name_of(error))
+            why = name_of(error)
+            log.warning(
+                "partition %d: no seek to %d: %s", shard.partition, shard.sequencer.next, why,
+                extra=likewise(shard.partition, f"no seek: {why}"),
+            )  # fmt: skip
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
         self._tools.observer.holed(offsets)
-        log.info("partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets)
+        # a source that is written in transactions has such a hole at the end of each
+        log.info(
+            "partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets,
+            extra=likewise(shard.partition, "accepted holes that hold no records"),
+        )  # fmt: skip
         self.spawn(self._look_for_gap(shard, shard.sequencer.next, offsets))
 
     async def _look_for_gap(self, shard: LiveShard, upto: int, offsets: int) -> None:
         try:
             start = await self._tools.group.start(shard.partition)
         except Exception as error:
-            log.warning("partition %d: the source's first offset is not known: %s", shard.partition, line_of(error))
+            why = line_of(error)
+            log.warning(
+                "partition %d: the source's first offset is not known: %s", shard.partition, why,
+                extra=likewise(shard.partition, why),
+            )  # fmt: skip
             return
         mind_gap(self._tools, shard, min(offsets, start - (upto - offsets)))
 
@@ -226,7 +243,7 @@ class Shards:
             log.debug("partition %d: not paused: %s", shard.partition, name_of(error))
         log.warning(
             "partition %d: dropped with %d records not yet written, they are read again: %s",
-            shard.partition, shard.unflushed, why,
+            shard.partition, shard.unflushed, why, extra=likewise(shard.partition, f"dropped: {why}"),
         )  # fmt: skip
         self.spawn(shard.journal.close())
         if again and not self.stopping:

@@ -22,6 +22,8 @@ from tests.kafka.conftest import CACHE
 from tests.kafka.workers import Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
 
 LIMIT_SECONDS = 10.0
+MOST_LINES = 40
+"""What an outage of less than a minute may add to the log, however many partitions there are."""
 Start = Callable[..., Worker]
 
 
@@ -169,3 +171,82 @@ async def test_a_worker_whose_agent_crashes_ends_in_time(settings: Settings, sta
     code, seconds = await asyncio.to_thread(worker.end)
     assert seconds < LIMIT_SECONDS, worker.said()
     assert code in (0, 1)
+
+
+QUICK = "import stream.worker.monitor as m\nm.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 3.0\n"
+DEAF = """
+from stream.worker.agents import Intake
+async def take(self, event): await __import__("asyncio").Event().wait()
+Intake.take = take
+"""
+ENDED = """
+from stream.worker import agents
+def add_agent(app, topic, intake):
+    async def detect(stream):
+        async for event in stream.noack().events():
+            print("the stream ends", flush=True)
+            return
+    app.agent(topic, name="detect")(detect)
+agents.add_agent = add_agent
+"""
+DEAD_THREAD = """
+import threading
+from stream.worker.transport import BatchThread
+real = BatchThread._fetch_records
+async def fetch(self, consumer, active, timeout=None, max_records=None):
+    drained = await real(self, consumer, active, timeout=timeout, max_records=max_records)
+    if any(drained.values()):
+        print("the thread hangs", flush=True)
+        threading.Event().wait()
+    return drained
+BatchThread._fetch_records = fetch
+"""
+
+
+@pytest.mark.parametrize("sabotage", [DEAF, ENDED, CRASHING, DEAD_THREAD], ids=["deaf", "ended", "crashing", "thread"])
+async def test_a_worker_that_does_nothing_ends_by_itself_to_be_started_again(
+    sabotage: str, settings: Settings, start: Start
+) -> None:
+    await create_topics(settings)
+    worker = await asyncio.to_thread(start(before=QUICK + sabotage).wait_ready)
+    await feed(settings, traffic()[:50])
+    code = await asyncio.to_thread(worker.process.wait, 60)
+    assert code in ((1, 75) if sabotage == CRASHING else (75,)), worker.said()
+    healthy = await asyncio.to_thread(start().wait_ready)
+    await applied_to_the_end(settings, [healthy])
+    assert dumped(settings) == sums(traffic()[:50])
+
+
+async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
+    fragile: tuple[EmbeddedKafka, Settings], start: Start
+) -> None:
+    broker, settings = fragile
+    settings = settings.model_copy(update={"partitions": 24})
+    quick = f"{QUICK}m.BROKER_SILENT_SECONDS = 5.0\n"
+    worker = await under_way(settings, start, before=quick)
+    events = traffic(seed=5)
+    feeding = asyncio.create_task(feed(settings, events[:3000], per_second=1500))
+    await asyncio.sleep(1.0)
+    said = len(worker.said().splitlines())
+    broker.kill()
+    await asyncio.to_thread(
+        eventually,
+        lambda: "the broker has not answered" in str(worker.get("/readyz")),
+        40,
+        "the worker is not ready",
+    )
+    await asyncio.sleep(20)  # longer than the watchdog's patience, so that this shows that it does not strike
+    assert worker.process.poll() is None, worker.said()
+    lines = worker.said().splitlines()[said:]
+    assert len(lines) <= MOST_LINES, "\n".join(lines)
+    assert sum("the broker does not answer" in line for line in lines) == 1
+    await asyncio.to_thread(broker.start)
+    await feeding
+    await asyncio.to_thread(worker.wait_ready)
+    await feed(settings, events[3000:])
+    await applied_to_the_end(settings, [worker])
+    assert dumped(settings) == sums(traffic()[:2000] + events)
+    text = worker.said()
+    assert text.count("the broker answers again") == 1
+    assert "Traceback" not in text
+    assert len(text.splitlines()) - said <= 2 * MOST_LINES

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from stream.worker.app import build_app
-from stream.worker.logs import NoFencing, Plain, Seldom
+from stream.worker.logs import GATHER_SECONDS, REPEAT_SECONDS, Likewise, NoFencing, Plain, Seldom, likewise
 from tests.worker.fakes import Kept, make_settings, until
 
 
@@ -34,6 +34,40 @@ def test_a_library_that_repeats_itself_is_heard_once_in_a_while() -> None:
     assert all(seldom.filter(record("stream.worker", "ours")) for _ in range(3))
     now[0] = 31.0
     assert seldom.filter(record("aiokafka", "no broker"))
+
+
+def test_our_own_line_that_repeats_itself_is_heard_once_in_a_while_for_each_thing_that_it_is_about() -> None:
+    seldom = Seldom(lambda: 0.0)
+
+    def live(partition: int) -> logging.LogRecord:
+        marked = record("stream.worker.shards", "live")
+        marked.seldom = partition
+        return marked
+
+    assert [seldom.filter(live(partition)) for partition in (0, 1, 0, 1)] == [True, True, False, False]
+
+
+def test_what_befalls_many_partitions_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    gather = Likewise(lambda: now[0])
+
+    def dropped(partition: int, why: str = "no broker") -> bool:
+        marked = record("stream.worker.shards", "partition %d: dropped: %s")
+        marked.__dict__.update(likewise(partition, why))
+        return gather.filter(marked)
+
+    assert [dropped(partition) for partition in range(24)] == [True] + [False] * 23
+    assert dropped(3, "fenced"), "another reason is another line"
+    assert gather.filter(record("stream.worker.shards", "another"))
+    gather.tell()
+    assert caplog.messages == []
+    now[0] = GATHER_SECONDS
+    gather.tell()
+    gather.tell()
+    assert caplog.messages == ["likewise partitions " + ", ".join(map(str, range(1, 24))) + ": no broker"]
+    assert not dropped(7)
+    now[0] = REPEAT_SECONDS
+    assert dropped(7)
 
 
 def test_what_a_fenced_producer_says_by_itself_is_left_out() -> None:

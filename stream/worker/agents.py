@@ -16,9 +16,6 @@ from stream.worker.transport import Chunk
 
 SLICE_RECORDS = 500
 """Some 5 ms of work; between slices flushes, heartbeats and HTTP have their turn."""
-MAX_UNFLUSHED = 200_000
-"""Records of a shard that may wait for their transaction; beyond it the intake waits for the journal."""
-WAIT_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +45,10 @@ class Intake:
         if shard is None:  # not taken over yet, or dropped: it is read again
             event.ack()
             return
+        if shard.held:  # fetched before the partition was paused: it is read again as well
+            self._shards.hold(shard)
+            event.ack()
+            return
         try:
             await self._apply(shard, event.value)
         except Exception as error:
@@ -62,8 +63,6 @@ class Intake:
             event.ack()
             return
         shard.acknowledge_later(event)
-        while shard.live and shard.unflushed > MAX_UNFLUSHED:  # noqa: ASYNC110 - a flush, a drop or a revocation ends it
-            await asyncio.sleep(WAIT_SECONDS)
 
     async def _apply(self, shard: LiveShard, chunk: Chunk) -> None:
         take = shard.sequencer.take(chunk.begin, chunk[0].offset, chunk[-1].offset, time.monotonic())
@@ -78,7 +77,12 @@ class Intake:
                 if not shard.live:
                     return
                 shard.apply(records, self._clock())
+            if shard.is_pressing:
+                self._shards.flush_soon(shard)
             await asyncio.sleep(0)
+            if shard.is_full:
+                self._shards.hold(shard)
+                return
 
 
 def slices(records: Sequence[Any], start: int, size: int = SLICE_RECORDS) -> Iterator[Sequence[Any]]:

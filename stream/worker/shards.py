@@ -118,6 +118,7 @@ class Shards:
         await self._seek(shard)
         if shard.broken or assignment != self._assignments or self.stopping:
             return
+        shard.held = False
         shard.owner_due = True  # so that there is a flush at once, which shows whether the epoch is still ours
         shard.live = True
         self._tools.group.resume(shard.partition)
@@ -176,7 +177,31 @@ class Shards:
             return
         mind_gap(self._tools, shard, min(offsets, start - (upto - offsets)))
 
+    def hold(self, shard: LiveShard) -> None:
+        """Too much waits for its transaction: read no more of this partition until some of it is written.
+
+        The others go on. What was fetched already is passed over and read again, which costs less than to keep it.
+        """
+        shard.held = True
+        self._tools.group.pause(shard.partition)
+        self.flush_soon(shard)
+        log.info(
+            "partition %d: reads no more until some of %d records are written", shard.partition, shard.unflushed,
+            extra={"seldom": shard.partition},
+        )  # fmt: skip
+
+    async def _release(self, shard: LiveShard) -> None:
+        await self._seek(shard)
+        if shard.live:
+            shard.held = False
+            self._tools.group.resume(shard.partition)
+
     # ------------------------------------------------------------------ writing
+
+    def flush_soon(self, shard: LiveShard) -> None:
+        """Flush now, without waiting for it; harmless while a flush is under way."""
+        if not shard.flushing.locked():
+            self.spawn(self.flush(shard))
 
     async def flush(self, shard: LiveShard) -> bool:
         """Write what a shard owes in one transaction; False if the shard was or is dropped."""
@@ -202,6 +227,8 @@ class Shards:
             await shard.journal.write(flush.records)
             self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
         shard.written(flush)
+        if shard.held and shard.live and not shard.is_full:
+            self.spawn(self._release(shard))
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
         """Move an idle shard's watermark: persisted first, effective then. True if it has moved."""
@@ -223,8 +250,8 @@ class Shards:
             due = max(due + pace, time.monotonic() + 0.01)
             await asyncio.sleep(due - time.monotonic())
             for shard in list(self.live.values()):
-                if shard.live and not shard.flushing.locked():
-                    self.spawn(self.flush(shard))
+                if shard.live:
+                    self.flush_soon(shard)
 
     # ------------------------------------------------------------------ giving up
 

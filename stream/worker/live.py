@@ -34,6 +34,8 @@ MAX_OWED_BYTES = 32 << 20
 """Dead letters and alerts that may wait; beyond it no more records are read either."""
 ALERT_BYTES = 4096
 """An alert in JSON, some more than usual."""
+LARGE_BYTES = 16 << 20
+"""Of a flush: at the close of a bucket every key of a shard is written, 180 MB for 125,000 of them."""
 MAX_LETTERS = 100
 """Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
 WEIGHED_RECORDS = 1000
@@ -188,6 +190,11 @@ class LiveShard:
     def is_pressing(self) -> bool:
         """Whether what is pending should be written at once."""
         return self._pending.size >= FLUSH_BYTES
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the next flush is so large that it should be the only one: packed, it is in memory twice."""
+        return self.core.unwritten * sum(self._mean_bytes.values()) > LARGE_BYTES
 
     @property
     def is_full(self) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from stream.worker.acquire import Acquirer, mind_gap
@@ -41,6 +42,8 @@ class Shards:
         self._tools = tools
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assignments = 0
+        self._large = asyncio.Lock()
+        """Held by the one large flush at a time."""
         self._acquirer = Acquirer(
             tools, self.owner, spawn=self.spawn, held=self.live.__contains__, deliver=self._go_live
         )
@@ -209,7 +212,8 @@ class Shards:
             if shard.broken:
                 return False
             try:
-                await self._write(shard)
+                async with self._large if shard.is_large else nullcontext():
+                    await self._write(shard)
             except asyncio.CancelledError:
                 self.drop(shard, "the flush was broken off", again=False)
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,33 @@ async def test_an_array_of_garbage_counts_whole_and_has_a_bounded_number_of_lett
     assert Counter(letter["offset"] for letter in letters) == {0: live.MAX_LETTERS, 1: 1, 2: 3}
     assert [letter["further"] for letter in letters if letter["further"]] == [5000 - live.MAX_LETTERS]
     assert bench.observer.counts["dead"] == 5004
+
+
+async def test_of_several_large_flushes_one_is_packed_and_written_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(partitions=3)
+    await bench.assign(0, 1, 2)
+    for partition in (0, 1, 2):
+        await bench.take(bench.kafka.feed([call(f"{partition}-{i}", T0, f"k{i}") for i in range(20)], partition))
+        await bench.flush(partition)  # so that the size of a key's record is known
+        await bench.take(bench.kafka.feed([call(f"{partition}+{i}", T0, f"k{i}") for i in range(20)], partition))
+    under_way, most = 0, 0
+
+    def watched(real: Any) -> Any:
+        async def write(batches: object) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.01)
+            await real(batches)
+            under_way -= 1
+
+        return write
+
+    for shard in bench.shards.live.values():
+        monkeypatch.setattr(shard.journal, "write", watched(shard.journal.write))
+    monkeypatch.setattr(live, "LARGE_BYTES", 1000)
+    assert await asyncio.gather(*(bench.flush(partition) for partition in (0, 1, 2))) == [True] * 3
+    assert most == 1
 
 
 STEPS = st.lists(

@@ -51,6 +51,7 @@ class Monitor:
         self._clock = clock
         self._answered = self._looked = clock()
         self._silent_since: float | None = None
+        self._complained = False
         self._unassigned = 0.0
         """Seconds without an assignment since all was well, while a broker answered."""
         self._best: dict[int, tuple[int, int]] = {}
@@ -109,7 +110,8 @@ class Monitor:
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = self._answered
-            if self._shards.assigned is not None:
+            self._complained = self._shards.assigned is not None  # before, nobody has expected an answer
+            if self._complained:
                 log.warning("the broker does not answer (%s): this worker waits, and goes on when it does", why)
         if now - self._silent_since < ASK_ANEW_SECONDS:
             return {}
@@ -120,7 +122,7 @@ class Monitor:
             return {}
 
     def _say_answered(self, now: float) -> None:
-        if self._silent_since is not None and self._shards.assigned is not None:
+        if self._silent_since is not None and self._complained:
             log.warning("the broker answers again, after %.0f s", now - self._silent_since)
         self._silent_since = None
 

@@ -223,6 +223,18 @@ async def test_a_broker_that_is_away_for_hours_makes_unready_but_never_stuck(
     ]
 
 
+async def test_a_consumer_that_is_not_there_yet_is_no_broker_that_was_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Watched()
+    bench.group.silent = True
+    await bench.look(3)
+    bench.group.silent = False
+    await bench.assign(0)
+    await bench.look()
+    assert "broker" not in caplog.text
+
+
 async def test_a_short_failure_keeps_the_worker_ready() -> None:
     bench = Watched()
     await bench.assign(0)

@@ -25,7 +25,10 @@ def command(arguments: tuple[str, ...], assignments: tuple[str, ...], config: st
     """Pass everything on; a worker's topics are checked first."""
     settings = settings_from(assignments, config)
     from stream.cli.kafka import prepare, run_faust
+    from stream.worker.ending import Exit
 
+    ending = Exit()
     if "worker" in arguments:
+        ending.hear()
         prepare(settings, create=False)
-    run_faust(settings, list(arguments))
+    run_faust(settings, ending, list(arguments))

@@ -15,6 +15,7 @@ from stream.cli.common import BadInput, Unreachable
 
 if TYPE_CHECKING:
     from stream.settings import Settings
+    from stream.worker.ending import Exit
     from stream.worker.topics import Problem
 
 
@@ -96,10 +97,12 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def run_faust(settings: Settings, arguments: Sequence[str]) -> None:
-    """Run Faust's command line on our app; ends the process."""
+def run_faust(settings: Settings, ending: Exit, arguments: Sequence[str]) -> None:
+    """Run Faust's command line on our app, which ends by `ending`; ends the process."""
     from faust.cli.faust import cli
 
     from stream.worker.app import build_app
 
-    cli.main(args=list(arguments), app=build_app(settings), prog_name="overdraw faust", standalone_mode=False)
+    cli.main(
+        args=list(arguments), app=build_app(settings, ending=ending), prog_name="overdraw faust", standalone_mode=False
+    )

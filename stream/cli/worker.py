@@ -27,8 +27,12 @@ def command(
     create_topics: bool, faust_options: tuple[str, ...], assignments: tuple[str, ...], config: str | None
 ) -> None:
     """Check, then run."""
+    from stream.worker.ending import Exit
+
+    ending = Exit()
+    ending.hear()  # before anything that takes long, such as a broker that does not answer
     settings = settings_from(assignments, config)
     from stream.cli.kafka import prepare, run_faust
 
     prepare(settings, create=create_topics)
-    run_faust(settings, ["--quiet", "worker", "--without-web", *faust_options])
+    run_faust(settings, ending, ["--quiet", "worker", "--without-web", *faust_options])

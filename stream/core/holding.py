@@ -57,6 +57,11 @@ class Holding:
         return len(self._keys)
 
     @property
+    def unwritten(self) -> int:
+        """Keys that have changed since the last `changes`."""
+        return len(self._keys.dirty)
+
+    @property
     def newest(self) -> float:
         """Largest event time, -inf before the first."""
         return self._windows.newest

@@ -15,6 +15,7 @@ from stream.core.step import Step
 from stream.worker.feed import lost
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
+from stream.worker.logs import likewise
 from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
@@ -105,7 +106,10 @@ class Acquirer:
                 self._tools.die(EXIT_BAD_STATE, f"partition {partition} of {topic}: {error}")
                 return
             except Exception as error:
-                log.warning("partition %d: not taken over (will try again): %s", partition, line_of(error))
+                why = line_of(error)
+                log.warning(
+                    "partition %d: not taken over (will try again): %s", partition, why, extra=likewise(partition, why)
+                )
             delay = min(1.0 + failures, MOST_PATIENCE_SECONDS)
             failures += 1
 

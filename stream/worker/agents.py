@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from stream.worker.live import LiveShard
+from stream.worker.logs import likewise
 from stream.worker.shards import Shards
 from stream.worker.tools import line_of
 from stream.worker.transport import Chunk
 
 SLICE_RECORDS = 500
 """Some 5 ms of work; between slices flushes, heartbeats and HTTP have their turn."""
-MAX_UNFLUSHED = 200_000
-"""Records of a shard that may wait for their transaction; beyond it the intake waits for the journal."""
-WAIT_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,8 @@ class Intake:
     def __init__(self, shards: Shards, clock: Callable[[], float] = time.time) -> None:
         self._shards = shards
         self._clock = clock
+        self._shown: set[str] = set()
+        """Failures whose traceback is in the log: the same record fails again after every takeover."""
 
     async def take(self, event: Any) -> None:
         """Apply one chunk. Nothing escapes but a cancel: Faust would restart the agent and go on behind the failure."""
@@ -45,19 +45,24 @@ class Intake:
         if shard is None:  # not taken over yet, or dropped: it is read again
             event.ack()
             return
+        if shard.held:  # fetched before the partition was paused: it is read again as well
+            self._shards.hold(shard)
+            event.ack()
+            return
         try:
             await self._apply(shard, event.value)
         except Exception as error:
+            why = line_of(error)
             log.error(
-                "partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error
-            )
-            self._shards.drop(shard, line_of(error))
+                "partition %d: a record could not be applied: %s", shard.partition, why,
+                exc_info=error if why not in self._shown else None, extra=likewise(shard.partition, why),
+            )  # fmt: skip
+            self._shown.add(why)
+            self._shards.drop(shard, why)
         if not shard.live:
             event.ack()
             return
         shard.acknowledge_later(event)
-        while shard.live and shard.unflushed > MAX_UNFLUSHED:  # noqa: ASYNC110 - a flush, a drop or a revocation ends it
-            await asyncio.sleep(WAIT_SECONDS)
 
     async def _apply(self, shard: LiveShard, chunk: Chunk) -> None:
         take = shard.sequencer.take(chunk.begin, chunk[0].offset, chunk[-1].offset, time.monotonic())
@@ -72,7 +77,12 @@ class Intake:
                 if not shard.live:
                     return
                 shard.apply(records, self._clock())
+            if shard.is_pressing:
+                self._shards.flush_soon(shard)
             await asyncio.sleep(0)
+            if shard.is_full:
+                self._shards.hold(shard)
+                return
 
 
 def slices(records: Sequence[Any], start: int, size: int = SLICE_RECORDS) -> Iterator[Sequence[Any]]:

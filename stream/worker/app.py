@@ -15,12 +15,14 @@ from prometheus_client import CollectorRegistry
 from stream.core.shard import Shard
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker import logs
 from stream.worker.agents import Intake, add_agent
+from stream.worker.ending import Exit
 from stream.worker.group import FaustGroup
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
-from stream.worker.process import Exit, calm_the_collector, worker_class
+from stream.worker.process import calm_the_collector, worker_class
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
@@ -31,6 +33,7 @@ REQUEST_SECONDS = 40.0
 HEARTBEAT_SECONDS = 2.0
 BUFFERED_CHUNKS = 16
 FETCH_BYTES = 1 << 20
+BEAT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,15 @@ class Detector:
         self.registry.register(LiveCollector(self.shards, self.monitor))
         self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
         self._tasks: list[asyncio.Task[None]] = []
+        self._stop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start what runs beside the agent."""
         calm_the_collector()
         await self.web.start()
-        self._tasks = [asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run)]
+        self._tasks = [
+            asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run, self._beat)
+        ]
 
     async def _guard(self, work: Callable[[], Any]) -> None:
         """The flushes and the watchdog must not end unseen."""
@@ -99,9 +105,21 @@ class Detector:
             log.critical("%s failed", work.__qualname__, exc_info=error)
             self.ending.at_once(1)
 
+    async def _beat(self) -> None:
+        """Show that the loop turns; see `Exit`."""
+        while True:
+            self.ending.beat()
+            logs.LIKEWISE.tell()
+            await asyncio.sleep(BEAT_SECONDS)
+
     async def stop(self) -> None:
-        """Flush, close and leave, within the limit that `Exit` sets."""
+        """Flush, close and leave, within the limit that `Exit` sets; whoever calls again waits for the same stop."""
         self.ending.arm()
+        if self._stop is None:
+            self._stop = asyncio.create_task(self._close())
+        await asyncio.shield(self._stop)
+
+    async def _close(self) -> None:
         written = await self.shards.stop()
         for task in self._tasks:
             task.cancel()

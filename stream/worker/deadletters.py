@@ -93,11 +93,12 @@ def _harmless(content: Any) -> Any:
     return content
 
 
-def dead_letter(reject: Reject, record: Any, topic: str) -> Record:
+def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0) -> Record:
     """The dead letter's record of a reject; `record` is the Kafka record it came from.
 
     `element` is the position within an array; `timestamp` is Kafka's own, not the event's; `size` and `sha256` are of
-    the whole value as it stands on the source topic, where it can be looked up by partition and offset.
+    the whole value as it stands on the source topic, where it can be looked up by partition and offset; `further`
+    counts elements of the same array that were refused as well and have no letter of their own.
     """
     value: bytes = record.value or b""
     stamped = record.timestamp is not None and record.timestamp >= 0
@@ -113,6 +114,7 @@ def dead_letter(reject: Reject, record: Any, topic: str) -> Record:
         "size": len(value),
         "sha256": sha256(value).hexdigest(),
         "record": known_fields(part),
+        "further": further,
     }
     headers = (("reason", reject.reason.encode()), ("content-type", b"application/json"))
     return None, json.dumps(letter).encode(), headers

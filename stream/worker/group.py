@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from stream.settings import Settings
+
 CALL_TIMEOUT_SECONDS = 5.0
 LEAVE_TIMEOUT_SECONDS = 2.0
 OFFSETS_TIMEOUT_SECONDS = 10.0
+SEEK_TIMEOUT_SECONDS = 45.0
+"""Longer than a request to a broker may take, so that it strikes only where the consumer's thread is dead."""
 
 
 class Group(Protocol):
@@ -73,7 +77,7 @@ class FaustGroup:
 
     async def seek(self, partition: int, offset: int) -> None:
         """See `Group`."""
-        await self._consumer.seek_wait({self._tp(partition): offset})
+        await asyncio.wait_for(self._consumer.seek_wait({self._tp(partition): offset}), SEEK_TIMEOUT_SECONDS)
 
     async def is_member(self, partition: int) -> bool:
         """See `Group`."""
@@ -92,9 +96,9 @@ class FaustGroup:
         """See `Group`. aiokafka sends no LeaveGroup for a static member."""
         from aiokafka.protocol.group import LeaveGroupRequest
 
+        if self._app._consumer is None or self._consumer._thread._consumer is None:
+            return  # stopped before Faust's consumer was there
         thread = self._consumer._thread
-        if thread._consumer is None:
-            return
         coordinator = thread._consumer._coordinator
         if coordinator.generation < 0 or not coordinator.member_id:
             return
@@ -129,3 +133,18 @@ class FaustGroup:
     def position_behind(self, partition: int, offset: int) -> int:
         """See `Group`."""
         return int(self._consumer.position_behind(partition, offset))
+
+
+async def ask_ends(settings: Settings) -> dict[int, int]:
+    """The end offset of every partition of the source, by a connection of its own; raises if no broker tells them."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=settings.broker, enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(OFFSETS_TIMEOUT_SECONDS):
+            await consumer.start()
+            partitions = [TopicPartition(settings.source_topic, p) for p in range(settings.partitions)]
+            found = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return {tp.partition: offset for tp, offset in found.items()}

@@ -10,13 +10,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stream.settings import Settings
 
-TRANSACTION_TIMEOUT_SECONDS = 10.0
-"""After this the broker aborts a transaction by itself: a dead owner hides what others wrote behind it no longer."""
+TRANSACTION_TIMEOUT_SECONDS = 60.0
+"""After this the broker aborts a transaction by itself. Kafka's own default, so every cluster allows it; who takes a
+shard over does not wait for it, and nobody else writes to the shard's partitions."""
+WRITE_SECONDS = 50.0
+"""A whole transaction: less than the broker allows, and than the watchdog's 60 s without progress."""
+STALL_SECONDS = 10.0
+"""Without an acknowledged batch for so long the broker is gone. A shard's states cannot be split over transactions, and
+at the close of a bucket they may be hundreds of megabytes: as long as these go on being taken, all is well."""
 OPEN_TIMEOUT_SECONDS = 30.0
 ABORT_TIMEOUT_SECONDS = 1.5
 STOP_TIMEOUT_SECONDS = 2.0
@@ -59,7 +65,7 @@ class Journal:
         )
         # producer.start() in two steps: a cancel in the middle of bootstrap() would leak its connection
         self._boot = asyncio.create_task(self._producer.client.bootstrap())
-        await asyncio.shield(self._boot)
+        await asyncio.wait_for(asyncio.shield(self._boot), OPEN_TIMEOUT_SECONDS)
         await asyncio.wait_for(self._producer._sender.start(), OPEN_TIMEOUT_SECONDS)
 
     @property
@@ -73,7 +79,7 @@ class Journal:
         All go to the partition of the same number: an open transaction of a dead owner hides what others committed
         behind it, so every shard has its own.
         """
-        await asyncio.wait_for(self._write(records), TRANSACTION_TIMEOUT_SECONDS)
+        await asyncio.wait_for(self._write(records), WRITE_SECONDS)
 
     async def _write(self, records: Mapping[str, Sequence[Record]]) -> None:
         producer = self._producer
@@ -82,31 +88,36 @@ class Journal:
         failure: BaseException | None = None
         try:
             for topic, batch in records.items():
-                acknowledgements += [
-                    await producer.send_batch(built, topic, partition=self.partition)
-                    for built in self._batches(topic, batch)
-                ]
+                for built in self._batches(topic, batch):
+                    # returns once the partition's batch before it has been sent
+                    sending = producer.send_batch(built, topic, partition=self.partition)
+                    acknowledgements.append(await asyncio.wait_for(sending, STALL_SECONDS))
         except Exception as error:
             failure = error
         # all of them are awaited, else asyncio reports futures whose error nobody fetched
-        for result in await asyncio.gather(*acknowledgements, return_exceptions=True):
+        everything = asyncio.gather(*acknowledgements, return_exceptions=True)
+        for result in await asyncio.wait_for(everything, STALL_SECONDS):
             if isinstance(result, BaseException):
                 failure = failure or result
         if failure is not None:
             raise failure
-        await producer.commit_transaction()
+        await asyncio.wait_for(producer.commit_transaction(), STALL_SECONDS)
 
-    def _batches(self, topic: str, records: Sequence[Record]) -> list[Any]:
-        batches: list[Any] = []  # an empty batch is never sent: it hangs
+    def _batches(self, topic: str, records: Sequence[Record]) -> Iterator[Any]:
+        """Records as batches, each built when it is wanted."""
+        batch: Any = None  # an empty batch is never sent: it hangs
         now = int(time.time() * 1000)
         for key, value, headers in records:
             row: dict[str, Any] = {"key": key, "value": value, "timestamp": now, "headers": list(headers)}
-            if batches and batches[-1].append(**row) is not None:
+            if batch is not None and batch.append(**row) is not None:
                 continue
-            batches.append(self._producer.create_batch())
-            if batches[-1].append(**row) is None:
+            if batch is not None:
+                yield batch
+            batch = self._producer.create_batch()
+            if batch.append(**row) is None:
                 raise JournalError(f"a record of {len(value or b'')} bytes for {topic} fits into no batch")
-        return batches
+        if batch is not None:
+            yield batch
 
     async def close(self, *, fast: bool = False) -> None:
         """Abort what is open and disconnect, within some 5 s and without a word; `fast`: no abort."""

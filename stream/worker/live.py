@@ -6,7 +6,8 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from stream.alerts import Alert
@@ -25,8 +26,22 @@ from stream.worker.sequencer import Sequencer
 
 FUTURE_SECONDS = 300.0
 """An event's time may be this far ahead of its record's Kafka timestamp (CONTRACT §9)."""
+MAX_UNFLUSHED = 200_000
+"""Records of a shard that may wait for their transaction; beyond it no more are read of its partition."""
+FLUSH_BYTES = 4 << 20
+"""Dead letters and alerts that are written at once and not at the usual pace: a flood of garbage makes 20 MB/s."""
+MAX_OWED_BYTES = 32 << 20
+"""Dead letters and alerts that may wait; beyond it no more records are read either."""
+ALERT_BYTES = 4096
+"""An alert in JSON, some more than usual."""
+LARGE_BYTES = 16 << 20
+"""Of a flush: at the close of a bucket every key of a shard is written, 180 MB for 125,000 of them."""
+MAX_LETTERS = 100
+"""Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
 WEIGHED_RECORDS = 1000
 WEIGHT = 0.01
+
+_position = attrgetter("position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ class Flush:
     acknowledge: list[Any]
     applied: int
     count: int
+    size: int
 
 
 @dataclass(slots=True)
@@ -71,6 +87,8 @@ class Pending:
     letters: list[Record] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the dead letters and, estimated, of the alerts."""
 
 
 class LiveShard:
@@ -102,11 +120,14 @@ class LiveShard:
         self.live = False
         self.broken = False
         self.frozen = False
+        self.held = False
+        """No more is read of the partition until a flush has made room; see `Shards.hold`."""
         self.turn = asyncio.Lock()
         self.flushing = asyncio.Lock()
         self.committed = core.applied
         self.applied_records = 0
         self.unflushed = 0
+        self.owed_bytes = 0
         self.open: dict[str, Alert] = {}
         self.owner_due = True
         self.recovery_seconds = 0.0
@@ -115,6 +136,7 @@ class LiveShard:
         self._settings = settings
         self._owner = owner
         self._pending = Pending()
+        self._in_flight = 0
         self._watch = watch
 
     def owe(self, step: Step) -> None:
@@ -142,16 +164,42 @@ class LiveShard:
             self.applied_records += len(records)
             self.frozen = False
         step.rejects = []
+        self._owe_bytes(len(step.alerts) * ALERT_BYTES)
         self._pending.step.add(step)
         self.sequencer.applied(upto)
         self.unflushed += len(records)
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
         by_offset = {record.offset: record for record in records}
-        for reject in rejects:
-            letter = dead_letter(reject, by_offset[reject.position], self._settings.source_topic)
-            self._pending.letters.append(letter)
-            self._pending.reasons.append(reject.reason)
+        topic, pending = self._settings.source_topic, self._pending
+        for position, several in groupby(sorted(rejects, key=_position), key=_position):
+            group = list(several)
+            told = group[:MAX_LETTERS]
+            for reject in told:
+                further = len(group) - len(told) if reject is told[-1] else 0
+                letter = dead_letter(reject, by_offset[position], topic, further=further)
+                pending.letters.append(letter)
+                self._owe_bytes(len(letter[1] or b""))
+            pending.reasons += [reject.reason for reject in group]
+
+    def _owe_bytes(self, size: int) -> None:
+        self._pending.size += size
+        self.owed_bytes += size
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether what is pending should be written at once."""
+        return self._pending.size >= FLUSH_BYTES
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the next flush is so large that it should be the only one: packed, it is in memory twice."""
+        return self.core.unwritten * sum(self._mean_bytes.values()) > LARGE_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too much waits for its transaction to apply more."""
+        return self.unflushed > MAX_UNFLUSHED or self.owed_bytes > MAX_OWED_BYTES
 
     def _judge_lateness(self, step: Step, now: float) -> None:
         found = self.late.add(step.accepted + step.duplicates + step.late, step.late, now)
@@ -185,8 +233,10 @@ class LiveShard:
             reasons=pending.reasons,
             acknowledge=pending.events,
             applied=self.core.applied,
-            count=self.unflushed,
+            count=self.unflushed - self._in_flight,
+            size=pending.size,
         )
+        self._in_flight += flush.count
         if self.owner_due:
             self.owner_due = False
             states.insert(0, (OWNER_KEY, self._owner.pack(), ()))
@@ -204,6 +254,8 @@ class LiveShard:
         """A flush is committed: only now its events may be acknowledged."""
         self.committed = flush.applied
         self.unflushed -= flush.count
+        self._in_flight -= flush.count
+        self.owed_bytes -= flush.size
         for event in flush.acknowledge:
             event.ack()
         for alert in flush.alerts:

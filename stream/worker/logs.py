@@ -6,12 +6,15 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from stream.alerts import escaped
 from stream.settings import Settings
 
 REPEAT_SECONDS = 30.0
 """A library that says the same thing again and again, as in a broker's absence, is heard once in this time."""
+GATHER_SECONDS = 1.0
+"""What befalls one partition befalls the others within this time, such as a broker's end."""
 MAX_LINE = 2000
 LIBRARIES = ("aiokafka", "faust", "mode", "aiohttp", "asyncio", "kafka")
 
@@ -44,24 +47,80 @@ class Plain(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Lets a library say the same thing (logger and template) once in a while only."""
+    """Lets a library say the same thing (logger and template) once in a while only.
+
+    And us, what is marked by `extra={"seldom": about}`: once for each thing that it is about.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[object, ...], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to let it pass."""
-        if not (is_library(record.name) or getattr(record, "seldom", False)):
+        if not (is_library(record.name) or hasattr(record, "seldom")):
             return True
-        key, now = (record.name, str(record.msg)[:80]), self._clock()
+        key, now = (record.name, str(record.msg)[:80], getattr(record, "seldom", None)), self._clock()
         if now - self._said.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
         if len(self._said) > 1000:
             self._said.clear()
         self._said[key] = now
         return True
+
+
+def likewise(partition: int, reason: str) -> dict[str, object]:
+    """`extra` of a log line on one partition that may befall all of them at once; see `Likewise`."""
+    return {"partition": partition, "reason": reason}
+
+
+@dataclass(slots=True)
+class _Said:
+    level: int
+    reason: str
+    at: float
+    others: set[int] = field(default_factory=set)
+    told: bool = False
+
+
+class Likewise(logging.Filter):
+    """Lets through the first of several lines that differ by their partition only; `tell` names the others in one."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str, str], _Said] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let it pass."""
+        partition = getattr(record, "partition", None)
+        if partition is None:
+            return True
+        now, reason = self._clock(), record.reason  # type: ignore[attr-defined]
+        self._said = {key: said for key, said in self._said.items() if now - said.at < REPEAT_SECONDS or not said.told}
+        key = (record.name, str(record.msg), reason)
+        said = self._said.get(key)
+        if said is None:
+            self._said[key] = _Said(record.levelno, reason, now)
+            return True
+        if not said.told:
+            said.others.add(partition)
+        return False
+
+    def tell(self) -> None:
+        """Say whom the same befell; to be called once in a while."""
+        now = self._clock()
+        for (name, _, _), said in list(self._said.items()):
+            if said.told or now - said.at < GATHER_SECONDS:
+                continue
+            said.told = True
+            if said.others:
+                others = ", ".join(map(str, sorted(said.others)))
+                logging.getLogger(name).log(said.level, "likewise partitions %s: %s", others, said.reason)
+
+
+LIKEWISE = Likewise()
 
 
 class NoFencing(logging.Filter):
@@ -93,6 +152,7 @@ def set_up(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Plain())
     handler.addFilter(Seldom())
+    handler.addFilter(LIKEWISE)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = getattr(logging, settings.log_level.upper())

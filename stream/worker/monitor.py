@@ -15,20 +15,32 @@ from stream.worker.shards import Shards
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
 LOOK_SECONDS = 1.0
+MOST_SECONDS = 15.0
+"""What one look may count for: a look takes 10 s at most, and a process that was suspended has not been stuck."""
 STUCK_SECONDS = 60.0
 """Lag and no progress for this long: not ready; `LAST_CHANCE_SECONDS` later the process ends, to be started again."""
 LAST_CHANCE_SECONDS = 10.0
 UNASSIGNED_SECONDS = 120.0
 """A rebalance takes a session timeout (30 s) and a rebalance timeout (30 s) at most; then something is wrong."""
+STEP_SECONDS = 2.0
+"""What an idle step may take before the watchdog looks on without it; a transaction takes milliseconds."""
 BROKER_SILENT_SECONDS = 30.0
+ASK_ANEW_SECONDS = 15.0
+"""Without an answer to the consumer for this long a fresh connection asks: is it the broker, or is it us?"""
 RECOVERING_SECONDS = 600.0
-"""For a shard that is being taken over: ten million keys are read in two minutes."""
+"""For a shard whose state is being read: ten million keys are read in two minutes."""
 
 log = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Looks at the whole worker; `clock` is monotonic, in seconds."""
+    """Looks at the whole worker; `clock` is monotonic, in seconds.
+
+    The watchdog's time passes only while a broker answers: a worker whose broker is away for hours is not ready, stays,
+    and goes on by itself. What it has counted is never forgotten but by progress, so that a broker that comes and goes
+    does not hide a worker that is stuck. And if the broker answers a fresh connection but not the consumer, it is the
+    consumer that is dead: then time passes as well.
+    """
 
     def __init__(self, tools: Tools, shards: Shards, clock: Callable[[], float] = time.monotonic) -> None:
         self.ends: dict[int, int] = {}
@@ -37,10 +49,14 @@ class Monitor:
         self._tools = tools
         self._shards = shards
         self._clock = clock
-        self._answered = clock()
-        self._unassigned_since: float | None = clock()
+        self._answered = self._looked = clock()
+        self._silent_since: float | None = None
+        self._complained = False
+        self._unassigned = 0.0
+        """Seconds without an assignment since all was well, while a broker answered."""
         self._best: dict[int, tuple[int, int]] = {}
-        self._stuck_since: dict[int, float] = {}
+        self._stuck: dict[int, float] = {}
+        """Seconds without progress, by partition, while a broker answered."""
         self._applied: dict[LiveShard, int] = {}
 
     # ------------------------------------------------------------------ what others ask
@@ -63,9 +79,7 @@ class Monitor:
         if assigned is None:
             return ["no partitions are assigned yet, the group rebalances"]
         reasons = [self._recovering(p) for p in sorted(assigned) if self._shards.ready(p) is None]
-        for partition, since in sorted(self._stuck_since.items()):
-            if now - since > STUCK_SECONDS:
-                reasons.append(_stuck(partition, now - since))
+        reasons += [_stuck(p, seconds) for p, seconds in sorted(self._stuck.items()) if seconds > STUCK_SECONDS]
         return reasons
 
     def _recovering(self, partition: int) -> str:
@@ -78,20 +92,47 @@ class Monitor:
         """Look for ever."""
         while not self._shards.stopping:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                ends = await self._tools.group.ends()
-            except Exception as error:
-                # nothing is known now: neither silence nor a lack of progress may be concluded from it
-                log.warning("the end of the source is not known: %s", line_of(error))
-                self._forget()
-                continue
-            if ends:
-                self._answered = self._clock()
-                await self.look(ends)
+            await self.look_once()
+
+    async def look_once(self) -> None:
+        """Ask for the end offsets and draw conclusions, or none where nobody tells them."""
+        ends = await self._ends()
+        if ends:
+            await self.look(ends)
+        else:
+            self._forget()
+
+    async def _ends(self) -> dict[int, int]:
+        """The source's end offsets; none if no broker tells them."""
+        try:
+            if ends := await self._tools.group.ends():
+                self._say_answered(self._clock())
+                return ends
+            why = "the consumer is not there yet"
+        except Exception as error:
+            why = line_of(error)
+        now = self._clock()
+        if self._silent_since is None:
+            self._silent_since = self._answered
+            self._complained = self._shards.assigned is not None  # before, nobody has expected an answer
+            if self._complained:
+                log.warning("the broker does not answer (%s): this worker waits, and goes on when it does", why)
+        if now - self._silent_since < ASK_ANEW_SECONDS:
+            return {}
+        try:
+            return await self._tools.ends(self._tools.settings)
+        except Exception as error:
+            log.debug("the broker does not answer a fresh connection either: %s", line_of(error))
+            return {}
+
+    def _say_answered(self, now: float) -> None:
+        if self._silent_since is not None and self._complained:
+            log.warning("the broker answers again, after %.0f s", now - self._silent_since)
+        self._silent_since = None
 
     def _forget(self) -> None:
-        self._stuck_since.clear()
-        self._unassigned_since = None
+        """Nothing is known now: neither silence nor a lack of progress may be concluded from it."""
+        self._looked = self._clock()
         self.outage.disturb()
         for shard in self._shards.live.values():
             shard.idle.disturb()
@@ -99,36 +140,44 @@ class Monitor:
     async def look(self, ends: dict[int, int]) -> None:
         """Draw conclusions from fresh end offsets."""
         self.ends = ends
-        now = self._clock()
-        self._watch(now)
+        now = self._answered = self._clock()
+        passed, self._looked = min(now - self._looked, MOST_SECONDS), now
+        self._watch(passed)
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
-        for shard in live:
-            await self._mind(shard, now)
+        targets = [(shard, self._idle_step(shard, now)) for shard in live]
+        steps = {self._shards.spawn(self._step(shard, target)) for shard, target in targets if target is not None}
+        if steps:  # a step waits for a flush: the watchdog must not wait for what it watches
+            await asyncio.wait(steps, timeout=STEP_SECONDS)
 
     # ------------------------------------------------------------------ the watchdog
 
-    def _watch(self, now: float) -> None:
-        """End the process if it is stuck."""
+    def _watch(self, passed: float) -> None:
+        """End the process if it is stuck; `passed`: seconds since the last look."""
         assigned = self._shards.assigned
         if assigned is None:
-            self._unassigned_since = now if self._unassigned_since is None else self._unassigned_since
-            if now - self._unassigned_since > UNASSIGNED_SECONDS:
+            self._unassigned += passed
+            if self._unassigned > UNASSIGNED_SECONDS:
                 self._tools.die(EXIT_STUCK, f"no assignment by the group for {UNASSIGNED_SECONDS:.0f} s")
             return
-        self._unassigned_since = None
         for partition in set(self._best) - assigned:
             del self._best[partition]
-        self._stuck_since = {p: since for p, since in self._stuck_since.items() if p in assigned}
+        self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}
         for partition in sorted(assigned):
             shard = self._shards.live.get(partition)
             if self._has_progress(partition, shard):
-                self._stuck_since.pop(partition, None)
+                self._stuck.pop(partition, None)
                 continue
-            since = self._stuck_since.setdefault(partition, now)
-            patience = RECOVERING_SECONDS if shard is None else STUCK_SECONDS + LAST_CHANCE_SECONDS
-            if now - since > patience:
-                self._tools.die(EXIT_STUCK, f"{_stuck(partition, now - since)}: this process ends, to be started again")
+            seconds = self._stuck[partition] = self._stuck.get(partition, -passed) + passed
+            if seconds > self._patience(partition, shard):
+                self._tools.die(EXIT_STUCK, f"{_stuck(partition, seconds)}: this process ends, to be started again")
+        if not self._stuck:
+            self._unassigned = 0.0
+
+    def _patience(self, partition: int, shard: LiveShard | None) -> float:
+        if shard is not None:
+            return STUCK_SECONDS + LAST_CHANCE_SECONDS
+        return RECOVERING_SECONDS if partition in self._shards.reading else UNASSIGNED_SECONDS
 
     def _has_progress(self, partition: int, shard: LiveShard | None) -> bool:
         """Whether more was written than ever, or read again than ever; a shard that fails in circles has none."""
@@ -176,16 +225,20 @@ class Monitor:
             seconds = self.outage.silent_seconds
             live[0].find("silence", silence(seconds, expected(seconds)))
 
-    async def _mind(self, shard: LiveShard, now: float) -> None:
-        """Let an idle shard's watermark move on; a gap is over once the shard has caught up."""
+    def _idle_step(self, shard: LiveShard, now: float) -> float | None:
+        """The watermark that an idle shard moves on to, if it is time; a gap is over once the shard has caught up."""
         at_end = self._at_end(shard)
         if at_end:
             shard.find("gap", None)
         if shard.frozen or self.outage.active:
             shard.idle.disturb()
-            return
-        target = shard.idle.step(at_end=at_end, watermark=shard.core.watermark, now=now)
-        if target is not None and not await self._shards.step_idle(shard, target):
+            return None
+        if shard.turn.locked():
+            return None
+        return shard.idle.step(at_end=at_end, watermark=shard.core.watermark, now=now)
+
+    async def _step(self, shard: LiveShard, target: float) -> None:
+        if not await self._shards.step_idle(shard, target):
             shard.frozen = shard.live  # frozen before a restart: only a record moves it on
 
 

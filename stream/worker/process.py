@@ -1,76 +1,22 @@
-"""The process around the app: signals, and an end that always comes."""
+"""The process around the app: Faust's worker with our signals and logs, and a calm garbage collector."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
-import os
 import signal
-import sys
-import threading
-import time
 from typing import Any
 
 import faust
 
 from stream.settings import Settings
 from stream.worker import logs
+from stream.worker.ending import Exit
 
-STOP_SECONDS = 9.0
-"""From SIGTERM to the end at most; a supervisor's usual patience is 10 s and more."""
-FAUST_STOP_SECONDS = 1.5
-"""For what Faust still does once our shards are closed; alone it takes more than 6 s."""
 COLLECTOR_THRESHOLDS = (100_000, 50, 100)
-ECHO_SECONDS = 0.5
-"""Some supervisors signal the process and then its group: that is one wish, not two."""
 
 log = logging.getLogger(__name__)
-
-
-class Exit:
-    """Ends the process, whatever hangs. `clean` is set once everything of ours is written and closed."""
-
-    def __init__(self) -> None:
-        self.clean = False
-        self.asked = False
-        self.asked_at = 0.0
-        self._armed = False
-
-    def at_once(self, code: int) -> None:
-        """End now."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):  # the reader has gone
-                continue
-        os._exit(code)
-
-    def within(self, seconds: float) -> None:
-        """End after this time at the latest: with 0 if it was asked for and all is closed by then."""
-        timer = threading.Timer(seconds, self._late)
-        timer.daemon = True
-        timer.start()
-
-    def arm(self) -> None:
-        """Set the hard limit, once."""
-        if not self._armed:
-            self._armed = True
-            self.within(STOP_SECONDS)
-
-    def _late(self) -> None:
-        if not self.clean:
-            log.error("the stop took too long and is broken off: what was not written is read again at the next start")
-        self.at_once(0 if self.clean and self.asked else 1)
-
-    def closed(self) -> None:
-        """Everything of ours is closed: Faust has a moment left."""
-        self.clean = True
-        self.within(FAUST_STOP_SECONDS)
-
-    def die(self, code: int, message: str) -> None:
-        """Say why, and end now."""
-        log.critical("%s", message)
-        self.at_once(code)
 
 
 def calm_the_collector() -> None:
@@ -84,9 +30,14 @@ def calm_the_collector() -> None:
 
 
 def worker_class(settings: Settings, ending: Exit) -> type[Any]:
-    """Faust's worker with plain logs, a first signal that stops and a second one that ends."""
+    """Faust's worker with plain logs and with `ending`'s signals.
+
+    A signal stops our own parts, and then the process ends: Faust's way down may wait for whatever has crashed.
+    """
 
     class Worker(faust.Worker):
+        _ours: asyncio.Task[None] | None = None
+
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self.spinner = None
@@ -94,22 +45,23 @@ def worker_class(settings: Settings, ending: Exit) -> type[Any]:
         def _setup_logging(self) -> None:
             logs.set_up(settings)
 
-        def _on_sigint(self) -> None:
-            self._stop_or_end(signal.SIGINT)
+        def install_signal_handlers(self) -> None:
+            """Not asyncio's: they are deaf while the loop is blocked."""
+            loop = self.loop
+            ending.stop_with(lambda number: loop.call_soon_threadsafe(self.asked_to_stop, number))
 
-        def _on_sigterm(self) -> None:
-            self._stop_or_end(signal.SIGTERM)
-
-        def _stop_or_end(self, number: signal.Signals) -> None:
-            if ending.asked and time.monotonic() - ending.asked_at < ECHO_SECONDS:
-                return
-            if ending.asked:
-                log.warning("a second %s: ending at once", number.name)
-                ending.at_once(128 + number)
-            ending.asked, ending.asked_at = True, time.monotonic()
-            ending.arm()
+        def asked_to_stop(self, number: signal.Signals) -> None:
+            """On the loop: stop what is ours, then end."""
             log.info("%s: stopping", number.name)
-            self._schedule_shutdown(number)
+            self._ours = self.loop.create_task(self._stop_and_end())
+
+        async def _stop_and_end(self) -> None:
+            try:
+                await self.app.detector.stop()
+            except Exception as error:
+                log.error("the stop failed: what was not written is read again at the next start", exc_info=error)
+                ending.at_once(1)
+            ending.at_once(0)
 
         def stop_and_shutdown(self) -> None:
             ending.arm()

@@ -13,14 +13,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from stream.worker.acquire import Acquirer, mind_gap
 from stream.worker.live import LiveShard, Owner
+from stream.worker.logs import likewise
 from stream.worker.recovery import StateLog
 from stream.worker.tools import Tools, line_of, name_of
 
 LAST_FLUSH_SECONDS = 3.0
+CLOSE_SECONDS = 5.0
+"""For all shards together at a stop; with leaving the group that is 7 s of the 9 that a stop may take."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class Shards:
         self._tools = tools
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assignments = 0
+        self._large = asyncio.Lock()
+        """Held by the one large flush at a time."""
         self._acquirer = Acquirer(
             tools, self.owner, spawn=self.spawn, held=self.live.__contains__, deliver=self._go_live
         )
@@ -115,6 +121,7 @@ class Shards:
         await self._seek(shard)
         if shard.broken or assignment != self._assignments or self.stopping:
             return
+        shard.held = False
         shard.owner_due = True  # so that there is a flush at once, which shows whether the epoch is still ours
         shard.live = True
         self._tools.group.resume(shard.partition)
@@ -128,37 +135,76 @@ class Shards:
         log.info(
             "partition %d: live at offset %d with %d keys, after %.0f ms (%d records, %.1f MB read, epoch %d)",
             shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.records, state.bytes / 1e6,
-            shard.journal.epoch,
+            shard.journal.epoch, extra={"seldom": shard.partition},
         )  # fmt: skip
 
     # ------------------------------------------------------------------ reading on
 
     def rewind(self, shard: LiveShard) -> None:
         """The sequencer asked for one seek back."""
-        log.info("partition %d: seek back to %d", shard.partition, shard.sequencer.next)
+        log.info(
+            "partition %d: seek back to %d", shard.partition, shard.sequencer.next,
+            extra=likewise(shard.partition, "seek back"),
+        )  # fmt: skip
         self.spawn(self._seek(shard))
 
     async def _seek(self, shard: LiveShard) -> None:
         try:
             await self._tools.group.seek(shard.partition, shard.sequencer.next)
         except Exception as error:  # the sequencer asks again for what this seek did not reach
-            log.warning("partition %d: no seek to %d: %s", shard.partition, shard.sequencer.next, name_of(error))
+            why = name_of(error)
+            log.warning(
+                "partition %d: no seek to %d: %s", shard.partition, shard.sequencer.next, why,
+                extra=likewise(shard.partition, f"no seek: {why}"),
+            )  # fmt: skip
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
         self._tools.observer.holed(offsets)
-        log.info("partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets)
+        # a source that is written in transactions has such a hole at the end of each
+        log.info(
+            "partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets,
+            extra=likewise(shard.partition, "accepted holes that hold no records"),
+        )  # fmt: skip
         self.spawn(self._look_for_gap(shard, shard.sequencer.next, offsets))
 
     async def _look_for_gap(self, shard: LiveShard, upto: int, offsets: int) -> None:
         try:
             start = await self._tools.group.start(shard.partition)
         except Exception as error:
-            log.warning("partition %d: the source's first offset is not known: %s", shard.partition, line_of(error))
+            why = line_of(error)
+            log.warning(
+                "partition %d: the source's first offset is not known: %s", shard.partition, why,
+                extra=likewise(shard.partition, why),
+            )  # fmt: skip
             return
         mind_gap(self._tools, shard, min(offsets, start - (upto - offsets)))
 
+    def hold(self, shard: LiveShard) -> None:
+        """Too much waits for its transaction: read no more of this partition until some of it is written.
+
+        The others go on. What was fetched already is passed over and read again, which costs less than to keep it.
+        """
+        shard.held = True
+        self._tools.group.pause(shard.partition)
+        self.flush_soon(shard)
+        log.info(
+            "partition %d: reads no more until some of %d records are written", shard.partition, shard.unflushed,
+            extra={"seldom": shard.partition},
+        )  # fmt: skip
+
+    async def _release(self, shard: LiveShard) -> None:
+        await self._seek(shard)
+        if shard.live:
+            shard.held = False
+            self._tools.group.resume(shard.partition)
+
     # ------------------------------------------------------------------ writing
+
+    def flush_soon(self, shard: LiveShard) -> None:
+        """Flush now, without waiting for it; harmless while a flush is under way."""
+        if not shard.flushing.locked():
+            self.spawn(self.flush(shard))
 
     async def flush(self, shard: LiveShard) -> bool:
         """Write what a shard owes in one transaction; False if the shard was or is dropped."""
@@ -166,7 +212,8 @@ class Shards:
             if shard.broken:
                 return False
             try:
-                await self._write(shard)
+                async with self._large if shard.is_large else nullcontext():
+                    await self._write(shard)
             except asyncio.CancelledError:
                 self.drop(shard, "the flush was broken off", again=False)
                 raise
@@ -184,6 +231,8 @@ class Shards:
             await shard.journal.write(flush.records)
             self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
         shard.written(flush)
+        if shard.held and shard.live and not shard.is_full:
+            self.spawn(self._release(shard))
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
         """Move an idle shard's watermark: persisted first, effective then. True if it has moved."""
@@ -205,8 +254,8 @@ class Shards:
             due = max(due + pace, time.monotonic() + 0.01)
             await asyncio.sleep(due - time.monotonic())
             for shard in list(self.live.values()):
-                if shard.live and not shard.flushing.locked():
-                    self.spawn(self.flush(shard))
+                if shard.live:
+                    self.flush_soon(shard)
 
     # ------------------------------------------------------------------ giving up
 
@@ -225,14 +274,14 @@ class Shards:
             log.debug("partition %d: not paused: %s", shard.partition, name_of(error))
         log.warning(
             "partition %d: dropped with %d records not yet written, they are read again: %s",
-            shard.partition, shard.unflushed, why,
+            shard.partition, shard.unflushed, why, extra=likewise(shard.partition, f"dropped: {why}"),
         )  # fmt: skip
         self.spawn(shard.journal.close())
         if again and not self.stopping:
             self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
 
     async def stop(self) -> bool:
-        """Flush and close everything, within some 8 s, and leave the group; True if all that was applied is written."""
+        """Flush and close everything, within some 7 s, and leave the group; True if all that was applied is written."""
         self.stopping = True
         self._acquirer.cancel()
 
@@ -242,7 +291,10 @@ class Shards:
             await shard.journal.close()
             return written
 
-        written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
+        ends = [asyncio.ensure_future(end(shard)) for shard in list(self.live.values())]
+        if ends:  # each is bounded, but of a broker that hangs each of its steps takes all of its time
+            await asyncio.wait(ends, timeout=CLOSE_SECONDS)
+        written = [task.done() and not task.cancelled() and not task.exception() and task.result() for task in ends]
         self.live.clear()
         try:
             await self._tools.group.leave()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stream.core.shard import Shard
 from stream.settings import Settings
-from stream.worker.group import Group
+from stream.worker.group import Group, ask_ends
 from stream.worker.journal import Journal
 from stream.worker.recovery import StateLog, read_state
 
@@ -59,6 +59,7 @@ class Tools:
     heartbeat_seconds: float = 2.0
     journal: Callable[[Settings, int], Journal] = Journal
     read: Callable[..., Awaitable[StateLog]] = read_state
+    ends: Callable[[Settings], Awaitable[dict[int, int]]] = ask_ends
     clock: Callable[[], float] = time.time
 
 

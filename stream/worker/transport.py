@@ -16,6 +16,8 @@ from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream.worker.logs import likewise
+
 CHUNK_RECORDS = 5000
 """Records of one chunk at most: 20 ms of work, so that no partition waits long for its turn."""
 IDLE_POLL_SECONDS = 0.02
@@ -134,7 +136,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             wanted = {driver.ensure_aiokafka_TP(tp): driver.OffsetAndMetadata(o, "") for tp, o in known.items()}
             await asyncio.wait_for(self._ensure_consumer().commit(wanted), self.app.conf.broker_request_timeout)
         except Exception as error:
-            log.info("the group's offsets were not committed (for display only): %s", type(error).__name__)
+            why = type(error).__name__
+            log.info("the group's offsets were not committed (for display only): %s", why, extra={"seldom": why})
             return False
         return True
 
@@ -206,7 +209,11 @@ class BatchConsumer(driver.Consumer):
             try:
                 await self.seek_wait({tp: offset})
             except Exception as error:  # the sequencer asks again for what this seek did not reach
-                log.warning("partition %d: no seek to %d: %s", tp.partition, offset, type(error).__name__)
+                why = type(error).__name__
+                log.warning(
+                    "partition %d: no seek to %d: %s", tp.partition, offset, why,
+                    extra=likewise(tp.partition, f"no seek: {why}"),
+                )  # fmt: skip
 
     def position_behind(self, partition: int, offset: int) -> int:
         """See `BatchThread.position_behind`."""

@@ -59,15 +59,17 @@ def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: str = 
 
 
 class Worker:
-    """`overdraw worker` as a process; give it back with `end`."""
+    """`overdraw worker` as a process; give it back with `end`. `before` is Python that runs in it first: sabotage."""
 
-    def __init__(self, settings: Settings, folder: Path, instance: str = "worker-0", *arguments: str) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, instance: str = "worker-0", *arguments: str, before: str = ""
+    ) -> None:
         self.settings = settings
         self.instance = instance
         self.log = folder / f"{instance}-{time.monotonic_ns()}.log"
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stream", "worker", *arguments],
+                [sys.executable, "-c", f"{before}\nfrom stream.__main__ import main\nmain()", "worker", *arguments],
                 env=environment(settings, OVERDRAW_INSTANCE_ID=instance, OVERDRAW_WEB_PORT="0"),
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from aiokafka.errors import ProducerFenced
 from stream.core.shard import Shard
 from stream.settings import Settings, load_settings
 from stream.worker.agents import Intake
+from stream.worker.ending import Exit
+from stream.worker.monitor import Monitor
 from stream.worker.recovery import StateLog
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
@@ -61,6 +64,19 @@ class Event:
 
     def ack(self) -> None:
         self.acked = True
+
+
+class Kept(Exit):
+    """Writes down how the process would have ended."""
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        super().__init__(clock)
+        self.codes: list[int] = []
+
+    def at_once(self, code: int, words: Any = None) -> None:
+        if words is not None:
+            words()
+        self.codes.append(code)
 
 
 class FakeKafka:
@@ -148,6 +164,7 @@ class FakeGroup:
         self.paused: set[int] = set()
         self.behind: dict[int, int] = {}
         self.left = False
+        self.silent = False
 
     def assignment(self) -> set[int]:
         return set(self.mine)
@@ -173,6 +190,8 @@ class FakeGroup:
         self.left = True
 
     async def ends(self) -> dict[int, int]:
+        if self.silent:
+            raise TimeoutError
         return {p: self.kafka.end(p) for p in range(self.kafka.partitions)}
 
     async def start(self, partition: int) -> int:
@@ -263,6 +282,37 @@ class Bench:
     def calls(self, key_id: str = "k", partition: int = 0) -> int:
         view = self.shards.live[partition].core.key(key_id)
         return view.calls if view is not None else 0
+
+
+class Watched(Bench):
+    """A bench with a monitor, whose clock is moved by hand."""
+
+    def __init__(self, *args: Any, **changes: Any) -> None:
+        super().__init__(*args, **changes)
+        self.ticks = Clock(1000.0)
+        self.others_ends: dict[int, int] | None = None
+        """What a fresh connection to the broker would be told; None: nothing."""
+        object.__setattr__(self.tools, "ends", self._ask)
+        self.monitor = Monitor(self.tools, self.shards, self.ticks)
+
+    async def _ask(self, settings: Settings) -> dict[int, int]:
+        if self.others_ends is None:
+            raise ConnectionError("refused")
+        return self.others_ends
+
+    def pass_time(self, seconds: float) -> None:
+        self.ticks.now += seconds
+        self.clock.now += seconds
+
+    async def look(self, seconds: float = 1.0) -> None:
+        """One look after a second each, as the monitor does it by itself."""
+        while seconds > 0:
+            self.pass_time(min(seconds, 1.0))
+            seconds -= 1.0
+            await self.monitor.look_once()
+
+    def alerts(self) -> list[Any]:
+        return [json.loads(value) for _, value, _ in self.kafka.topics[self.settings.alert_topic]]
 
 
 async def until(condition: Any, seconds: float = 5.0) -> None:

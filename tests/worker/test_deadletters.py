@@ -31,6 +31,7 @@ def test_a_dead_letter_says_why_and_where_and_how_to_find_the_record() -> None:
         "size": len(value),
         "sha256": sha256(value).hexdigest(),
         "record": {"key_id": "k", "calls": "many"},
+        "further": 0,
     }
 
 

@@ -82,17 +82,6 @@ async def test_a_shard_that_is_revoked_amid_a_chunk_takes_no_more_of_it() -> Non
     assert bench.calls() == len(chunk)
 
 
-async def test_the_intake_waits_for_a_journal_that_does_not_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "MAX_UNFLUSHED", 10)
-    bench = Bench()
-    await bench.assign(0)
-    taking = asyncio.create_task(bench.take(bench.kafka.feed([call(f"e{i}", T0) for i in range(20)])))
-    await asyncio.sleep(0.03)
-    assert not taking.done()
-    await bench.flush()
-    await asyncio.wait_for(taking, 2)
-
-
 async def test_a_failure_of_the_core_drops_the_shard_and_never_escapes(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     await bench.assign(0)

@@ -2,27 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from typing import Any
 
 import pytest
 
-from stream.worker import process
 from stream.worker.app import build_app
-from stream.worker.logs import NoFencing, Plain, Seldom
-from stream.worker.process import Exit
-from tests.worker.fakes import make_settings, until
-
-
-class Kept(Exit):
-    """Writes down how the process would have ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.codes: list[int] = []
-
-    def at_once(self, code: int) -> None:
-        self.codes.append(code)
+from stream.worker.logs import GATHER_SECONDS, REPEAT_SECONDS, Likewise, NoFencing, Plain, Seldom, likewise
+from tests.worker.fakes import Kept, make_settings, until
 
 
 def record(name: str, text: str, error: BaseException | None = None) -> logging.LogRecord:
@@ -51,48 +36,45 @@ def test_a_library_that_repeats_itself_is_heard_once_in_a_while() -> None:
     assert seldom.filter(record("aiokafka", "no broker"))
 
 
+def test_our_own_line_that_repeats_itself_is_heard_once_in_a_while_for_each_thing_that_it_is_about() -> None:
+    seldom = Seldom(lambda: 0.0)
+
+    def live(partition: int) -> logging.LogRecord:
+        marked = record("stream.worker.shards", "live")
+        marked.seldom = partition
+        return marked
+
+    assert [seldom.filter(live(partition)) for partition in (0, 1, 0, 1)] == [True, True, False, False]
+
+
+def test_what_befalls_many_partitions_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    gather = Likewise(lambda: now[0])
+
+    def dropped(partition: int, why: str = "no broker") -> bool:
+        marked = record("stream.worker.shards", "partition %d: dropped: %s")
+        marked.__dict__.update(likewise(partition, why))
+        return gather.filter(marked)
+
+    assert [dropped(partition) for partition in range(24)] == [True] + [False] * 23
+    assert dropped(3, "fenced"), "another reason is another line"
+    assert gather.filter(record("stream.worker.shards", "another"))
+    gather.tell()
+    assert caplog.messages == []
+    now[0] = GATHER_SECONDS
+    gather.tell()
+    gather.tell()
+    assert caplog.messages == ["likewise partitions " + ", ".join(map(str, range(1, 24))) + ": no broker"]
+    assert not dropped(7)
+    now[0] = REPEAT_SECONDS
+    assert dropped(7)
+
+
 def test_what_a_fenced_producer_says_by_itself_is_left_out() -> None:
     from aiokafka.errors import ProducerFenced
 
     assert not NoFencing().filter(record("aiokafka.producer.sender", "oh", ProducerFenced()))
     assert NoFencing().filter(record("aiokafka.producer.sender", "oh", OSError()))
-
-
-def test_the_end_comes_even_if_everything_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "STOP_SECONDS", 0.02)
-    ending = Kept()
-    ending.arm()
-    ending.arm()
-    deadline = time.monotonic() + 5
-    while not ending.codes and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert ending.codes == [1]
-
-
-def test_a_stop_that_was_asked_for_and_is_clean_ends_with_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "FAUST_STOP_SECONDS", 0.02)
-    ending = Kept()
-    ending.asked = True
-    ending.closed()
-    deadline = time.monotonic() + 5
-    while not ending.codes and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert ending.codes == [0]
-
-
-async def test_the_first_signal_stops_and_a_second_one_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ending = Kept()
-    app = build_app(make_settings(), ending=ending)
-    worker = app.Worker(loop=asyncio.get_running_loop())
-    stops: list[Any] = []
-    monkeypatch.setattr(worker, "_schedule_shutdown", stops.append)
-    monkeypatch.setattr(ending, "arm", lambda: None)
-    worker._on_sigterm()
-    worker._on_sigterm()
-    assert (len(stops), ending.codes) == (1, []), "a supervisor's echo is no second wish"
-    ending.asked_at -= 1
-    worker._on_sigterm()
-    assert ending.codes == [128 + 15]
 
 
 async def test_the_app_is_set_up_as_the_journal_needs_it() -> None:

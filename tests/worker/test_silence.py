@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from stream.worker.idle import LEAST_QUIET_SECONDS, Idle, Outage, quiet_needed
-from stream.worker.monitor import BROKER_SILENT_SECONDS, LAST_CHANCE_SECONDS, STUCK_SECONDS, Monitor
-from stream.worker.tools import EXIT_STUCK
-from tests.worker.fakes import T0, Bench, Clock, call
+from tests.worker.fakes import T0, Watched, call
 
 
 def test_a_shard_is_idle_after_twice_the_lateness_but_never_at_once() -> None:
@@ -67,23 +64,6 @@ def test_an_outage_that_was_known_before_does_not_end_by_looking() -> None:
     assert outage.active
     assert outage.look({0: 6}, moved=False, expected=expect(0), now=1)
     assert not outage.active
-
-
-class Watched(Bench):
-    """A bench with a monitor, whose clock is moved by hand."""
-
-    def __init__(self, *args: Any, **changes: Any) -> None:
-        super().__init__(*args, **changes)
-        self.ticks = Clock(1000.0)
-        self.monitor = Monitor(self.tools, self.shards, self.ticks)
-
-    async def look(self, seconds: float = 1.0) -> None:
-        self.ticks.now += seconds
-        self.clock.now += seconds
-        await self.monitor.look(await self.group.ends())
-
-    def alerts(self) -> list[Any]:
-        return [json.loads(value) for _, value, _ in self.kafka.topics[self.settings.alert_topic]]
 
 
 async def busy(bench: Watched, buckets: int, partition: int = 0) -> None:
@@ -183,79 +163,3 @@ async def test_more_than_one_percent_of_late_records_raises_a_feed_alert_that_re
     await bench.take(bench.kafka.feed([call(f"b{i}", T0 + 602) for i in range(1000)], timestamp=T0 + 602))
     await bench.flush()
     assert [alert["status"] for alert in bench.alerts()] == ["opened", "resolved"]
-
-
-# ---------------------------------------------------------------------- the watchdog
-
-
-async def test_lag_without_progress_is_not_ready_and_then_ends_the_process() -> None:
-    bench = Watched()
-    await bench.assign(0)
-    bench.kafka.feed([call("a", T0)])
-    await bench.look()
-    await bench.look()
-    assert bench.monitor.unready() == []
-    await bench.look(STUCK_SECONDS + 1)
-    bench.monitor._answered = bench.ticks.now
-    assert "no progress" in bench.monitor.unready()[0]
-    assert bench.deaths == []
-    await bench.look(LAST_CHANCE_SECONDS)
-    assert [code for code, _ in bench.deaths] == [EXIT_STUCK]
-
-
-async def test_a_shard_that_works_off_a_backlog_is_not_stuck() -> None:
-    bench = Watched()
-    await bench.assign(0)
-    backlog = bench.kafka.feed([call(f"e{i}", T0) for i in range(100)])
-    for record in backlog[:20]:
-        await bench.take([record])
-        await bench.flush()
-        await bench.look(30)
-    assert bench.deaths == []
-
-
-async def test_a_shard_that_fails_in_circles_is_stuck_however_busy_it_is() -> None:
-    bench = Watched()
-    await bench.assign(0)
-    bench.kafka.feed([call(f"e{i}", T0) for i in range(10)])
-    for _ in range(20):
-        bench.kafka.fail_next.append(OSError("message too large"))
-        await bench.take(bench.kafka.source[0])
-        await bench.look(5)
-        await bench.flush()
-        await bench.look(5)
-        await bench.assign(0)
-    assert [code for code, _ in bench.deaths][:1] == [EXIT_STUCK]
-
-
-async def test_a_broker_that_is_away_makes_unready_but_never_stuck() -> None:
-    bench = Watched()
-    await bench.assign(0)
-    bench.kafka.feed([call("a", T0)])
-    await bench.look()
-    bench.ticks.now += STUCK_SECONDS
-    bench.monitor._forget()
-    assert bench.ticks.now - bench.monitor._answered > BROKER_SILENT_SECONDS
-    assert "broker has not answered" in bench.monitor.unready()[0]
-    await bench.look(20)
-    await bench.look(20)
-    assert bench.deaths == []
-
-
-async def test_ready_means_assigned_and_recovered() -> None:
-    bench = Watched(partitions=2)
-    assert "no partitions are assigned yet" in bench.monitor.unready()[0]
-    await bench.assign(0)
-    assert bench.monitor.unready() == []
-    bench.shards.assigned = {0, 1}
-    assert bench.monitor.unready() == ["partition 1 is being recovered"]
-    bench.shards.assigned = set()
-    assert bench.monitor.unready() == [], "a worker in reserve is ready"
-
-
-async def test_a_group_that_never_assigns_ends_the_process() -> None:
-    bench = Watched()
-    for _ in range(13):
-        await bench.look(10)
-    assert bench.deaths
-    assert bench.deaths[0][0] == EXIT_STUCK

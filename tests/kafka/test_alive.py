@@ -1,0 +1,252 @@
+"""A worker ends when it is told to, whatever hangs, and by itself when it is stuck: on a Kafka that is hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.broker import EmbeddedKafka
+from stream.settings import Settings
+from stream.worker.ending import STOP_SECONDS
+from stream.worker.topics import create_topics
+from tests.kafka.conftest import CACHE
+from tests.kafka.workers import Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
+
+LIMIT_SECONDS = 10.0
+MOST_LINES = 40
+"""What an outage of less than a minute may add to the log, however many partitions there are."""
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers, and ends those that still run."""
+    with ExitStack() as held:
+
+        def run(*arguments: str, settings: Settings = settings, before: str = "") -> Worker:
+            worker = Worker(settings, tmp_path, "worker-0", *arguments, before=before)
+            held.callback(worker.kill)
+            return worker
+
+        yield run
+
+
+@pytest.fixture
+def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
+    """A broker of this test's own, to be hurt, and settings on it."""
+    with EmbeddedKafka(cache_dir=CACHE) as broker:
+        yield broker, settings.model_copy(update={"broker": broker.bootstrap, "session_timeout_seconds": 6.0})
+
+
+async def under_way(settings: Settings, start: Start, count: int = 2000, **options: Any) -> Worker:
+    """A worker that has applied some traffic."""
+    await create_topics(settings)
+    worker = await asyncio.to_thread(start(settings=settings, **options).wait_ready)
+    await feed(settings, traffic()[:count])
+    await applied_to_the_end(settings, [worker])
+    return worker
+
+
+# ---------------------------------------------------------------------- told to end
+
+
+async def test_a_worker_whose_broker_was_killed_ends_in_time(
+    fragile: tuple[EmbeddedKafka, Settings], start: Start
+) -> None:
+    broker, settings = fragile
+    worker = await under_way(settings, start)
+    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
+    await asyncio.sleep(0.3)
+    broker.kill()
+    feeding.cancel()
+    code, seconds = await asyncio.to_thread(worker.end)
+    assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
+    assert "Traceback" not in worker.said()
+
+
+async def test_a_worker_whose_broker_hangs_ends_in_time(fragile: tuple[EmbeddedKafka, Settings], start: Start) -> None:
+    broker, settings = fragile
+    settings = settings.model_copy(update={"partitions": 24})
+    worker = await under_way(settings, start)
+    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
+    await asyncio.sleep(0.3)
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)  # its connections stay open, and nothing answers
+    try:
+        feeding.cancel()
+        code, seconds = await asyncio.to_thread(worker.end)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
+    assert "Traceback" not in worker.said()
+
+
+SLOW_STATE = """
+import asyncio, stream.worker.tools as tools
+real = tools.read_state
+async def slow(*arguments, **options):
+    print("reading", flush=True)
+    await asyncio.to_thread(__import__("time").sleep, 100)
+tools.Tools.__dataclass_fields__["read"].default = slow
+tools.Tools.__init__.__defaults__ = tuple(slow if d is real else d for d in tools.Tools.__init__.__defaults__)
+"""
+
+
+async def test_a_worker_ends_in_time_in_the_midst_of_a_recovery(settings: Settings, start: Start) -> None:
+    await create_topics(settings)
+    worker = start(before=SLOW_STATE)
+    await asyncio.to_thread(eventually, lambda: "reading" in worker.said(), 30, "a recovery")
+    assert not worker.is_ready()
+    code, seconds = await asyncio.to_thread(worker.end)
+    assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
+
+
+async def test_a_worker_ends_in_time_before_its_first_assignment(settings: Settings, start: Start) -> None:
+    await create_topics(settings)
+    never = "import faust\nasync def none(*_): await __import__('asyncio').sleep(1000)\n"
+    worker = start(before=f"{never}faust.App._on_partitions_assigned = none")
+    await asyncio.to_thread(eventually, lambda: worker.url, 30, "HTTP")
+    code, seconds = await asyncio.to_thread(worker.end)
+    assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
+
+
+def test_a_worker_that_waits_for_a_deaf_broker_ends_at_once(settings: Settings, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        worker = start(settings=settings.model_copy(update={"broker": f"127.0.0.1:{deaf.getsockname()[1]}"}))
+        connection, _ = deaf.accept()
+        with connection:
+            code, seconds = worker.end()
+    assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
+
+
+CRASHING = """
+from stream.worker.agents import Intake
+async def take(self, event): raise ZeroDivisionError("sabotage")
+Intake.take = take
+"""
+BLOCKED = """
+from stream.worker.agents import Intake
+async def take(self, event):
+    print("blocked", flush=True)
+    while True: pass
+Intake.take = take
+"""
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["one signal", "two signals"])
+async def test_a_worker_whose_loop_is_blocked_ends_in_time_and_at_once_by_a_second_signal(
+    settings: Settings, start: Start, again: bool
+) -> None:
+    await create_topics(settings)
+    worker = await asyncio.to_thread(start(before=BLOCKED).wait_ready)
+    await feed(settings, traffic()[:50])
+    await asyncio.to_thread(eventually, lambda: "blocked" in worker.said(), 30, "the loop blocked")
+    begun = time.monotonic()
+    worker.process.send_signal(signal.SIGTERM)
+    if again:
+        await asyncio.sleep(1.0)
+        worker.process.send_signal(signal.SIGTERM)
+    code = await asyncio.to_thread(worker.process.wait, 15)
+    assert code == (128 + 15 if again else 1)
+    assert time.monotonic() - begun < (STOP_SECONDS if again else LIMIT_SECONDS)
+
+
+# ---------------------------------------------------------------------- stuck
+
+
+async def test_a_worker_whose_agent_crashes_ends_in_time(settings: Settings, start: Start) -> None:
+    await create_topics(settings)
+    worker = await asyncio.to_thread(start(before=CRASHING).wait_ready)
+    await feed(settings, traffic()[:50])
+    await asyncio.to_thread(eventually, lambda: "sabotage" in worker.said(), 30, "the crash")
+    code, seconds = await asyncio.to_thread(worker.end)
+    assert seconds < LIMIT_SECONDS, worker.said()
+    assert code in (0, 1)
+
+
+QUICK = "import stream.worker.monitor as m\nm.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 3.0\n"
+DEAF = """
+from stream.worker.agents import Intake
+async def take(self, event): await __import__("asyncio").Event().wait()
+Intake.take = take
+"""
+ENDED = """
+from stream.worker import agents
+def add_agent(app, topic, intake):
+    async def detect(stream):
+        async for event in stream.noack().events():
+            print("the stream ends", flush=True)
+            return
+    app.agent(topic, name="detect")(detect)
+agents.add_agent = add_agent
+"""
+DEAD_THREAD = """
+import threading
+from stream.worker.transport import BatchThread
+real = BatchThread._fetch_records
+async def fetch(self, consumer, active, timeout=None, max_records=None):
+    drained = await real(self, consumer, active, timeout=timeout, max_records=max_records)
+    if any(drained.values()):
+        print("the thread hangs", flush=True)
+        threading.Event().wait()
+    return drained
+BatchThread._fetch_records = fetch
+"""
+
+
+@pytest.mark.parametrize("sabotage", [DEAF, ENDED, CRASHING, DEAD_THREAD], ids=["deaf", "ended", "crashing", "thread"])
+async def test_a_worker_that_does_nothing_ends_by_itself_to_be_started_again(
+    sabotage: str, settings: Settings, start: Start
+) -> None:
+    await create_topics(settings)
+    worker = await asyncio.to_thread(start(before=QUICK + sabotage).wait_ready)
+    await feed(settings, traffic()[:50])
+    code = await asyncio.to_thread(worker.process.wait, 60)
+    assert code in ((1, 75) if sabotage == CRASHING else (75,)), worker.said()
+    healthy = await asyncio.to_thread(start().wait_ready)
+    await applied_to_the_end(settings, [healthy])
+    assert dumped(settings) == sums(traffic()[:50])
+
+
+async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
+    fragile: tuple[EmbeddedKafka, Settings], start: Start
+) -> None:
+    broker, settings = fragile
+    settings = settings.model_copy(update={"partitions": 24})
+    quick = f"{QUICK}m.BROKER_SILENT_SECONDS = 5.0\n"
+    worker = await under_way(settings, start, before=quick)
+    events = traffic()[2000:]
+    feeding = asyncio.create_task(feed(settings, events[:2000], per_second=1000))
+    await asyncio.sleep(1.0)
+    said = len(worker.said().splitlines())
+    broker.kill()
+    await asyncio.to_thread(
+        eventually,
+        lambda: "the broker has not answered" in str(worker.get("/readyz")),
+        40,
+        "the worker is not ready",
+    )
+    await asyncio.sleep(20)  # longer than the watchdog's patience, so that this shows that it does not strike
+    assert worker.process.poll() is None, worker.said()
+    lines = worker.said().splitlines()[said:]
+    assert len(lines) <= MOST_LINES, "\n".join(lines)
+    assert sum("the broker does not answer" in line for line in lines) == 1
+    await asyncio.to_thread(broker.start)
+    await feeding
+    await asyncio.to_thread(worker.wait_ready)
+    await feed(settings, events[2000:])
+    await applied_to_the_end(settings, [worker])
+    assert dumped(settings) == sums(traffic())
+    text = worker.said()
+    assert text.count("the broker answers again") == 1
+    assert "Traceback" not in text
+    assert len(text.splitlines()) - said <= 2 * MOST_LINES

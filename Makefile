@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards bench chaos demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards bench bench-gate chaos demo ci clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
@@ -36,6 +36,9 @@ dashboards: setup  ## write the JSON of the Grafana dashboard from grafana/build
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 	@$(BIN)/overdraw bench
+
+bench-gate: setup  ## fail if the worker falls far behind a raw consumer loop: a ratio, with a wide margin
+	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.4
 
 chaos: setup  ## what breaks, and what is left: failure experiments on Kafka 4.1 and 3.9
 	@$(BIN)/overdraw chaos --kafka all

@@ -93,6 +93,16 @@ def missed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.verdict == "short"]
 
 
+def below(rows: Sequence[Row], margin: float) -> list[Row]:
+    """The rows whose ratio is short of its bar by more than a share of it; rows without a ratio depend on the machine.
+
+    >>> row = Row("worker", 20.0, "events/CPU·s", ratio=0.2, bar=0.35)
+    >>> [len(below([row], margin)) for margin in (0.0, 0.4, 0.5)]
+    [1, 1, 0]
+    """
+    return [row for row in rows if row.ratio is not None and row.bar is not None and row.ratio < row.bar * (1 - margin)]
+
+
 def spread(values: Sequence[float]) -> str:
     """Least and most of repeated runs, where there was more than one.
 

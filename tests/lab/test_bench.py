@@ -209,7 +209,9 @@ def test_a_hundred_thousand_keys_are_always_recovered(monkeypatch, options, size
     assert [plan.recovered for plan in plans] == [sizes]
 
 
-@pytest.mark.parametrize(("options", "code"), [([], 0), (["--check"], 1)])
+@pytest.mark.parametrize(
+    ("options", "code"), [([], 0), (["--check"], 1), (["--gate", "0.4"], 1), (["--gate", "0.5"], 0)]
+)
 def test_a_missed_bar_fails_only_when_it_is_to_be_checked(monkeypatch, options, code) -> None:
     async def run(self: Bench) -> Report:
         return Report("t", [Row("worker", 1.0, "events/CPU·s", 0.2, 0.35)])
@@ -219,6 +221,14 @@ def test_a_missed_bar_fails_only_when_it_is_to_be_checked(monkeypatch, options, 
     assert result.exit_code == code
     [row] = json.loads(result.stdout)["rows"]
     assert (row["verdict"], row["bound"]) == ("short", "at_least")
+
+
+def test_the_gate_judges_no_row_that_depends_on_the_machine(monkeypatch) -> None:
+    async def run(self: Bench) -> Report:
+        return Report("t", [Row("replay", 1.0, "events/CPU·s", bar=100_000.0)])
+
+    monkeypatch.setattr(Bench, "run", run)
+    assert CliRunner().invoke(command, ["--gate", "0.4"]).exit_code == 0
 
 
 def test_a_row_as_json_is_plain_data() -> None:

@@ -29,13 +29,16 @@ def no_broker(settings: Settings) -> Unreachable:
 @asynccontextmanager
 async def reachable(settings: Settings) -> AsyncIterator[None]:
     """Turn Kafka's failures within the block into one line and exit 3; raises Unreachable."""
-    from aiokafka.errors import KafkaConnectionError, KafkaError
+    from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 
     try:
         with quiet():
             yield
     except KafkaConnectionError as error:
         raise no_broker(settings) from error
+    except TopicAuthorizationFailedError as error:
+        text = f"{printable(error.args[0])}: we lack the right Read: grant it (kafka-acls --add --operation Read …)"
+        raise Unreachable(text) from error
     except (KafkaError, TimeoutError) as error:
         text = printable(f"{type(error).__name__}: {error}", 200)
         raise Unreachable(f"the broker at {settings.broker} refused: {text}") from error
@@ -58,18 +61,21 @@ async def partitions_of(settings: Settings, topic: str) -> int:
 
 
 def prepare(settings: Settings, *, create: bool) -> None:
-    """See that a worker can start: its HTTP server may be open to others, and its topics are as they must be.
+    """See that a worker can start: its HTTP server may be open to others, its topics and rights are as they must be.
 
     Raises SettingsError, Unreachable, or BadInput with every problem and its remedy.
     """
-    from stream.worker.topics import BrokerUnreachable, TopicError, check_topics, create_topics
+    from stream.worker.cluster import cluster
+    from stream.worker.rights import app_problems
+    from stream.worker.topics import BrokerUnreachable, TopicError, create_topics, topic_problems
     from stream.worker.web import check_web
 
     async def look() -> list[Problem]:
         made = await create_topics(settings) if create else []
         for name in made:
             click.echo(f"created topic {name} ({settings.partitions} partitions)", err=True)
-        return await check_topics(settings)
+        async with cluster(settings) as kafka:
+            return await topic_problems(kafka, settings) + await app_problems(kafka, settings)
 
     check_web(settings)
     with quiet():

@@ -18,6 +18,7 @@ from stream.worker.live import LiveShard, Owner
 from stream.worker.logs import likewise
 from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
+from stream.worker.rights import Refusals
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
@@ -46,6 +47,8 @@ class Acquirer:
         """A shard was lost to a failure: from now on look for a younger process of our name before fencing."""
         self.reading: dict[int, StateLog] = {}
         """How far the recoveries that are under way have read."""
+        self.refusals = Refusals(tools.settings, tools.missing_rights)
+        """What Kafka refuses for want of a right: nothing is taken over before it is granted."""
         self._tools = tools
         self._owner = owner
         self._spawn = spawn
@@ -89,6 +92,8 @@ class Acquirer:
             if delay:
                 await asyncio.sleep(delay)
             check()
+            await self.refusals.over()
+            check()
             if self._held(partition):
                 return
             try:
@@ -106,6 +111,7 @@ class Acquirer:
                 self._tools.die(EXIT_BAD_STATE, f"partition {partition} of {topic}: {error}")
                 return
             except Exception as error:
+                self.refusals.take(error)
                 why = line_of(error)
                 log.warning(
                     "partition %d: not taken over (will try again): %s", partition, why, extra=likewise(partition, why)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.transaction import AddOffsetsToTxnRequest
 
 from stream.settings import Settings
 from stream.worker.protocol import FeaturesRequest, TopicsRequest, release_of, rights_of
@@ -21,7 +22,9 @@ COORDINATOR_SECONDS = 15.0
 """A fresh cluster makes its internal topics when the first coordinator is asked for."""
 POLL_SECONDS = 0.1
 GROUP, TRANSACTION = 0, 1
-NO_RIGHT = (29, 30, 31, 53)
+NO_PRODUCER = -1
+NO_GROUP_RIGHT, NO_TRANSACTION_RIGHT = 30, 53
+NO_RIGHT = (29, NO_GROUP_RIGHT, 31, NO_TRANSACTION_RIGHT)
 """Kafka's error codes for a topic, a group, the cluster and a transactional id that we may not use."""
 
 Answer = TypeVar("Answer")
@@ -123,6 +126,20 @@ class Cluster:
                 if error.errno in NO_RIGHT or monotonic() > deadline:
                     return int(error.errno)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def denial(self, transactional_id: str, group: str) -> int:
+        """Kafka's error code if we may not write with this id, or not read for this group; 0 if we may do both.
+
+        Asks to take the group into the transaction of a producer that does not exist. That fails and changes nothing,
+        but first the broker looks at the rights, for which it has no question of their own.
+        """
+        try:
+            node = await self._ask(self._admin.find_coordinator(transactional_id, TRANSACTION))
+            request = AddOffsetsToTxnRequest(transactional_id, NO_PRODUCER, NO_PRODUCER, group)
+            answer = await self._ask(self._admin._send_request(request, node))
+        except errors.BrokerResponseError as error:
+            return int(error.errno) if error.errno in NO_RIGHT else 0
+        return int(answer.error_code) if answer.error_code in NO_RIGHT else 0
 
 
 @asynccontextmanager

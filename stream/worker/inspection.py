@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
+from stream.worker.rights import group_problem, transaction_problem, use_error
 from stream.worker.topics import plan, topic_problems
 from stream.worker.web import is_loopback
 
@@ -86,11 +87,10 @@ async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
         (GROUP, "consumer group", settings.app_id),
         (TRANSACTION, "transactional id", f"{settings.app_id}-0"),
     ):
-        error = await kafka.coordinator_error(kind, name)
+        error = await use_error(kafka, kind, settings)
         if error in NO_RIGHT:
-            right = "Read" if kind == GROUP else "Write and Describe"
-            remedy = f"grant {right} on {noun}s with the prefix {settings.app_id}"
-            findings.append(Finding("problem", noun, f"we may not use {name}", remedy))
+            problem = group_problem(settings) if kind == GROUP else transaction_problem(settings)
+            findings.append(Finding("problem", problem.subject, problem.text, problem.remedy))
         elif error:
             topic = "offsets.topic" if kind == GROUP else "transaction.state.log"
             remedy = f"check that {topic}.replication.factor is at most the number of brokers, and the broker's log"

@@ -20,7 +20,8 @@ from stream.worker.acquire import Acquirer, mind_gap
 from stream.worker.live import LiveShard, Owner
 from stream.worker.logs import likewise
 from stream.worker.recovery import StateLog
-from stream.worker.tools import Tools, line_of, name_of
+from stream.worker.rights import NO_GROUP, group_problem
+from stream.worker.tools import EXIT_STUCK, Tools, line_of, name_of
 
 LAST_FLUSH_SECONDS = 3.0
 CLOSE_SECONDS = 5.0
@@ -158,6 +159,14 @@ class Shards:
                 extra=likewise(shard.partition, f"no seek: {why}"),
             )  # fmt: skip
 
+    async def denied(self, error: Exception) -> None:
+        """The source may not be read any more: wait until it may. Without the group there is no way but a new start."""
+        if isinstance(error, NO_GROUP):  # aiokafka's coordination has ended with it
+            problem = group_problem(self._tools.settings)
+            self._tools.die(EXIT_STUCK, f"{problem}; this process ends, to be started again")
+        self._acquirer.refusals.take(error)
+        await self._acquirer.refusals.over()
+
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
         self._tools.observer.holed(offsets)
@@ -218,6 +227,8 @@ class Shards:
                 self.drop(shard, "the flush was broken off", again=False)
                 raise
             except Exception as error:
+                if self._acquirer.refusals.take(error) and not self.stopping:
+                    self.spawn(self._acquirer.refusals.over())  # names the right now, and not when it is tried again
                 self.drop(shard, line_of(error))
                 return False
             return True

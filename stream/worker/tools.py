@@ -12,6 +12,8 @@ from stream.settings import Settings
 from stream.worker.group import Group, ask_ends
 from stream.worker.journal import Journal
 from stream.worker.recovery import StateLog, read_state
+from stream.worker.rights import missing_rights
+from stream.worker.topics import Problem
 
 if TYPE_CHECKING:
     from stream.worker.live import Flush, LiveShard
@@ -61,6 +63,7 @@ class Tools:
     read: Callable[..., Awaitable[StateLog]] = read_state
     ends: Callable[[Settings], Awaitable[dict[int, int]]] = ask_ends
     clock: Callable[[], float] = time.time
+    missing_rights: Callable[[Settings], Awaitable[list[Problem]]] = missing_rights
 
 
 def name_of(error: BaseException) -> str:

@@ -119,7 +119,7 @@ def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
     if facts.error == MISSING:
         return [Problem("missing_topic", topic.name, "there is no such topic", "run `overdraw topics create`")]
     if facts.error == NO_TOPIC_RIGHT:
-        return [_no_right(topic, {"Describe"})]
+        return [_no_right(topic, topic.rights)]  # nothing of it is told, and Describe alone would not do
     if facts.error:
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
@@ -169,10 +169,10 @@ def _configuration_problems(topic: Topic, error: int, policy: str) -> list[Probl
 
 
 def _no_right(topic: Topic, missing: set[str] | frozenset[str]) -> Problem:
-    named = ", ".join(sorted(missing))
-    return Problem(
-        "no_rights", topic.name, f"we lack the right {named}", "grant it (kafka-acls --add --operation … --topic …)"
-    )
+    named = sorted(missing)
+    options = " ".join(f"--operation {name}" for name in named)
+    remedy = f"grant it (kafka-acls --add {options} --topic {topic.name})"
+    return Problem("no_rights", topic.name, f"we lack the right {', '.join(named)}", remedy)
 
 
 def _refusal(topic: Topic, error: int, words: str, settings: Settings) -> str:

@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from stream.worker.logs import likewise
+from stream.worker.rights import is_denial
 
 CHUNK_RECORDS = 5000
 """Records of one chunk at most: 20 ms of work, so that no partition waits long for its turn."""
@@ -56,6 +57,9 @@ class Positions(Protocol):
 
     def committed_offset(self, partition: int) -> int | None:
         """The group's offset to show for a live shard; None: nothing to show."""
+
+    async def denied(self, error: Exception) -> None:
+        """Kafka refused to be read for want of a right; returns when it may be tried again."""
 
 
 class BatchSchema(Schema):
@@ -160,7 +164,13 @@ class BatchConsumer(driver.Consumer):
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
-        fetched = await super()._getmany(active_partitions, timeout)
+        try:
+            fetched = await super()._getmany(active_partitions, timeout)
+        except Exception as error:
+            if not is_denial(error):
+                raise
+            await self.positions.denied(error)  # what else Faust does with it is to end in tracebacks
+            return {}
         return {tp: split(batch, batch.begin) for tp, batch in fetched.items()}
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature

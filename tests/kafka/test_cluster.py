@@ -96,11 +96,13 @@ async def test_three_brokers_go_on_without_one_and_it_catches_up(tmp_path: Path)
         await send(kafka.bootstrap, b"two of three")
         await until_in_step(kafka.nodes[1].bootstrap, {2, 3})
         await asyncio.to_thread(lost.start)
-        assert (lost.bootstrap, lost.death()) == (where, None)
+        assert (lost.bootstrap, lost.death(), kafka.death()) == (where, None, None)
         await until_in_step(where, {1, 2, 3})
         await asyncio.to_thread(kafka.nodes[2].stop)
         await send(kafka.bootstrap, b"the other two")
         cluster_id = kafka.cluster_id
+        kafka.kill()
+        assert kafka.death() is not None
     with EmbeddedCluster(data_dir=tmp_path / "data") as kafka:
         assert kafka.cluster_id == cluster_id
         assert await read(kafka.bootstrap) == [b"all three", b"two of three", b"the other two"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +18,18 @@ from stream.cli.topics import command
 from stream.settings import Settings, load_settings
 from stream.worker.cluster import GROUP, TRANSACTION, cluster
 from stream.worker.topics import STATE_SETTINGS, Problem, TopicError, check_topics, create_topics
+from tests.kafka.rights import (
+    CLUSTER,
+    CREATE,
+    DESCRIBE,
+    DESCRIBE_CONFIGS,
+    GUARDED,
+    READ,
+    THE_CLUSTER,
+    TOPIC,
+    WRITE,
+    deny,
+)
 
 
 @asynccontextmanager
@@ -118,38 +128,11 @@ def test_the_commands_create_check_and_exit_as_documented(settings: Settings) ->
 
 # -- rights
 
-TOPIC, CLUSTER = 2, 4
-ALL, READ, WRITE, CREATE, DESCRIBE, DESCRIBE_CONFIGS = 2, 3, 4, 5, 8, 10
-DENY, ALLOW = 2, 3
-
-
-def text(value: str) -> bytes:
-    return struct.pack(">h", len(value)) + value.encode()
-
-
-def deny(bootstrap: str, kind: int, name: str, operation: int) -> None:
-    """Everybody may do everything with this, but for one thing (CreateAcls, version 1: aiokafka has no call for it)."""
-    literal = 3
-    resource = struct.pack(">b", kind) + text(name) + struct.pack(">b", literal) + text("User:*") + text("*")
-    rules = resource + struct.pack(">bb", ALL, ALLOW) + resource + struct.pack(">bb", operation, DENY)
-    body = struct.pack(">hhih", 30, 1, 1, -1) + struct.pack(">i", 2) + rules
-    host, _, port = bootstrap.rpartition(":")
-    with socket.create_connection((host, int(port)), 10) as connection:
-        connection.sendall(struct.pack(">i", len(body)) + body)
-        answer = connection.makefile("rb")
-        (size,) = struct.unpack(">i", answer.read(4))
-        _, _, _, error = struct.unpack(">iiih", answer.read(size)[:14])
-    assert error == 0
-
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[EmbeddedKafka]:
     """A broker with an authorizer: everything is allowed until something is denied."""
-    properties = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(extra_properties=properties, cache_dir=load_settings().data_dir) as broker:
+    with EmbeddedKafka(extra_properties=GUARDED, cache_dir=load_settings().data_dir) as broker:
         yield broker
 
 
@@ -175,7 +158,7 @@ async def until_problems(settings: Settings) -> list[Problem]:
         ("alert_topic", WRITE, "Write"),
         ("state_topic", READ, "Read"),
         ("state_topic", DESCRIBE_CONFIGS, "DescribeConfigs"),
-        ("dead_letter_topic", DESCRIBE, "Describe"),
+        ("dead_letter_topic", DESCRIBE, "Describe, Write"),
     ],
 )
 async def test_a_right_that_is_missing_is_named(
@@ -193,7 +176,7 @@ async def test_a_right_that_is_missing_is_named(
 
 async def test_the_right_to_make_a_topic_is_named(guarded_settings: Settings, fresh_name: str) -> None:
     await create_topics(guarded_settings)
-    deny(guarded_settings.broker, CLUSTER, "kafka-cluster", CREATE)
+    deny(guarded_settings.broker, CLUSTER, THE_CLUSTER, CREATE)
     refused = ""
     async with asyncio.timeout(20):
         while not refused:

@@ -9,6 +9,7 @@ from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
 from stream.core.calibration import Priors
 from stream.core.keyring import Keyring
+from stream.core.origins import Origins
 from stream.core.reporting import last_alert
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SHARD_KEY, SUMS, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
@@ -48,6 +49,7 @@ class Holding:
         self._skips: list[tuple[int, int]] = []
         self._activity = Activity()
         self._totals = Step()
+        self._origins = Origins()
 
     # ------------------------------------------------------------------ what it is asked
 
@@ -147,6 +149,7 @@ class Holding:
             late_tokens=totals.late_tokens,
             calls_per_bucket=self._activity.mean.get(),
             active_buckets=self._activity.buckets,
+            origins=self._origins.pack(),
         )
 
     def _restore(self, record: ShardRecord) -> None:
@@ -160,6 +163,7 @@ class Holding:
         totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
+        self._origins = Origins(record.origins)
 
     def _quality(self, step: Step | None = None) -> DataQuality:
         """Shares of all records so far, those of the step under way included: chunks must not matter."""

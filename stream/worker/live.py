@@ -17,14 +17,15 @@ from stream.gateways.overdraw import parse
 from stream.settings import Settings
 from stream.worker.deadletters import dead_letter
 from stream.worker.feed import Feed, Finding, LateShare
-from stream.worker.idle import Idle, quiet_needed
-from stream.worker.journal import Journal, Record
+from stream.worker.idle import Hidden, Idle, quiet_needed
+from stream.worker.journal import Journal, Record, Target
+from stream.worker.keying import FUTURE_SECONDS, origins_of
 from stream.worker.outbox import alert_record, as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY
 from stream.worker.sequencer import Sequencer
 
-FUTURE_SECONDS = 300.0
-"""An event's time may be this far ahead of its record's Kafka timestamp (CONTRACT §9)."""
+HANGING_SECONDS = 60.0
+"""A producer's transaction ends by itself after 60 s, unless it asks for more (transaction.timeout.ms)."""
 WEIGHED_RECORDS = 1000
 WEIGHT = 0.01
 
@@ -54,7 +55,7 @@ class Owner:
 class Flush:
     """What one transaction writes, and what is told once it is committed."""
 
-    records: dict[str, list[Record]]
+    records: dict[Target, list[Record]]
     step: Step
     alerts: list[Alert]
     reasons: list[str]
@@ -97,6 +98,7 @@ class LiveShard:
         self.sequencer = Sequencer(next_offset)
         self.feed = Feed(partition, settings, last_feed)
         self.idle = Idle(settings.bucket_seconds, quiet_needed(settings.allowed_lateness_seconds))
+        self.hidden = Hidden(HANGING_SECONDS)
         self.findings: dict[str, Finding] = self.feed.still()
         self.late = LateShare(found="late" in self.findings)
         self.live = False
@@ -132,7 +134,7 @@ class LiveShard:
             ]
         )
         upto = records[-1].offset
-        step = self.core.observe(arrivals, upto)
+        step = self.core.observe(arrivals, upto, origins_of(records))
         if upto > known:
             if rejects or step.rejects:
                 self._refuse([r for r in rejects if r.position > known] + step.rejects, records)

@@ -8,9 +8,11 @@ import math
 import time
 from collections.abc import Callable
 
-from stream.worker.feed import silence
+from stream.worker.feed import hanging, silence
 from stream.worker.idle import Outage, quiet_needed
+from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live import LiveShard
+from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
@@ -30,9 +32,16 @@ log = logging.getLogger(__name__)
 class Monitor:
     """Looks at the whole worker; `clock` is monotonic, in seconds."""
 
-    def __init__(self, tools: Tools, shards: Shards, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        shards: Shards,
+        clock: Callable[[], float] = time.monotonic,
+        intakes: Intakes | None = None,
+    ) -> None:
         self.ends: dict[int, int] = {}
         """The end offset of every partition of the source, at the last look that succeeded."""
+        self.intake = IntakeWatch(tools, intakes, clock) if intakes is not None else None
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
         self._tools = tools
         self._shards = shards
@@ -48,10 +57,13 @@ class Monitor:
     def lag(self, partition: int) -> int | None:
         """Records that an own partition is behind its log's end; None while that is not known."""
         end, shard = self.ends.get(partition), self._shards.live.get(partition)
-        return None if end is None or shard is None else max(0, end - self._reached(shard))
+        return None if end is None or shard is None else max(0, end - self._reached(shard)) + self._hidden(shard)
 
     def _reached(self, shard: LiveShard) -> int:
         return self._tools.group.position_behind(shard.partition, shard.sequencer.next)
+
+    def _hidden(self, shard: LiveShard) -> int:
+        return self._tools.group.hidden(shard.partition)
 
     def unready(self) -> list[str]:
         """Why this worker is not ready; empty if it is."""
@@ -66,7 +78,7 @@ class Monitor:
         for partition, since in sorted(self._stuck_since.items()):
             if now - since > STUCK_SECONDS:
                 reasons.append(_stuck(partition, now - since))
-        return reasons
+        return reasons + (self.intake.reasons() if self.intake is not None else [])
 
     # ------------------------------------------------------------------ looking
 
@@ -95,10 +107,13 @@ class Monitor:
     async def look(self, ends: dict[int, int]) -> None:
         """Draw conclusions from fresh end offsets."""
         self.ends = ends
+        if self.intake is not None:
+            await self.intake.look()
         now = self._clock()
         self._watch(now)
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
+        self._say_what_is_missing(live, now)
         for shard in live:
             await self._mind(shard, now)
 
@@ -149,7 +164,7 @@ class Monitor:
                 shard.idle.disturb()
             if shard not in self._applied and shard.feed.says("silence"):
                 self.outage.active = True  # said by whoever owned the shard before: only records end it
-        moved = any(count != self._applied.get(shard, 0) for shard, count in applied.items())
+        moved = any(count != self._applied.get(shard, 0) or self._hidden(shard) for shard, count in applied.items())
         self._applied = applied
 
         def expected(seconds: float) -> float:
@@ -172,6 +187,20 @@ class Monitor:
             seconds = self.outage.silent_seconds
             live[0].find("silence", silence(seconds, expected(seconds)))
 
+    def _say_what_is_missing(self, live: list[LiveShard], now: float) -> None:
+        """Open transactions that hide records, by shard; what the intake has lost is said by the first shard."""
+        for shard in live:
+            offsets = self._hidden(shard)
+            seconds = shard.hidden.look(self.ends.get(shard.partition, 0), offsets, now)
+            if seconds and "open_transaction" not in shard.findings:
+                shard.find("open_transaction", hanging(offsets, seconds))
+                log.error("partition %d: %s", shard.partition, shard.findings["open_transaction"].text)
+            elif not offsets:
+                shard.find("open_transaction", None)
+        lost = self.intake.lost() if self.intake is not None else None
+        for number, shard in enumerate(live):
+            shard.find("intake_gap", lost if number == 0 else None)
+
     async def _mind(self, shard: LiveShard, now: float) -> None:
         """Let an idle shard's watermark move on; a gap is over once the shard has caught up."""
         at_end = self._at_end(shard)
@@ -180,6 +209,8 @@ class Monitor:
         if shard.frozen or self.outage.active:
             shard.idle.disturb()
             return
+        # what an open transaction hides is no silence: its records must not find their bucket closed
+        at_end = at_end and not self._hidden(shard)
         target = shard.idle.step(at_end=at_end, watermark=shard.core.watermark, now=now)
         if target is not None and not await self._shards.step_idle(shard, target):
             shard.frozen = shard.live  # frozen before a restart: only a record moves it on

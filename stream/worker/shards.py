@@ -1,8 +1,10 @@
-"""The shards of this worker: acquiring, flushing and giving them up. The order of the steps was paid for.
+"""The partitions of this worker: acquiring, flushing and giving them up. The order of the steps was paid for.
 
-- *Assigned*: every partition is acquired by a task of its own, for the callback sends no heartbeats. A shard that is
+Shards, and partitions of the intake, live alike:
+
+- *Assigned*: every partition is acquired by a task of its own, for the callback sends no heartbeats. One that is
   assigned again is kept: the epoch of its next transaction proves that nobody had it in between.
-- *Flush*: packed in one moment, written in one transaction. Any failure drops the shard: it comes back from the log.
+- *Flush*: packed in one moment, written in one transaction. Any failure drops it: it comes back from the log.
 - *Revoked*: one last, bounded flush.
 - *Dropped*: acquired again after two heartbeats, else a ghost would fence the rightful owner.
 """
@@ -13,39 +15,45 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, Generic
 
-from stream.worker.acquire import Acquirer, mind_gap
-from stream.worker.live import LiveShard, Owner
+from stream.worker.acquire import Acquirer, H, Role, SourceRole, mind_gap
+from stream.worker.live import Flush, LiveShard, Owner
 from stream.worker.recovery import StateLog
 from stream.worker.tools import Tools, line_of, name_of
 
 LAST_FLUSH_SECONDS = 3.0
+GAP_LOOK_SECONDS = 1.0
+"""Holes of one partition are looked at together, at most so often."""
 
 log = logging.getLogger(__name__)
 
 
-class Shards:
-    """Every shard of this worker, on one event loop."""
+class Partitions(Generic[H]):
+    """Every partition of one topic that this worker holds, on one event loop."""
 
-    def __init__(self, tools: Tools) -> None:
-        self.live: dict[int, LiveShard] = {}
+    def __init__(self, tools: Tools, role: Role[H]) -> None:
+        self.live: dict[int, H] = {}
         self.assigned: set[int] | None = None
         """Partitions of the last assignment; None before the first one and while the group rebalances."""
         self.stopping = False
         settings = tools.settings
         self.owner = Owner(settings.instance_id or "", int(tools.clock() * 1000))
+        self.noun = role.noun
+        self.group = role.group
         self._tools = tools
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assignments = 0
+        self._holes: dict[H, list[tuple[int, int]]] = {}
+        self._looked_at: dict[int, float] = {}
         self._acquirer = Acquirer(
-            tools, self.owner, spawn=self.spawn, held=self.live.__contains__, deliver=self._go_live
+            tools, self.owner, role, spawn=self.spawn, held=self.live.__contains__, deliver=self._go_live
         )
 
     # ------------------------------------------------------------------ what the transport asks (`Positions`)
 
     def next_offset(self, partition: int) -> int | None:
-        """Where a live shard reads on."""
+        """Where a live partition reads on."""
         shard = self.ready(partition)
         return shard.sequencer.next if shard is not None else None
 
@@ -54,8 +62,8 @@ class Shards:
         shard = self.ready(partition)
         return shard.committed + 1 if shard is not None and shard.committed >= 0 else None
 
-    def ready(self, partition: int) -> LiveShard | None:
-        """The shard that may apply records of a partition now."""
+    def ready(self, partition: int) -> H | None:
+        """What may apply records of a partition now."""
         shard = self.live.get(partition)
         return shard if shard is not None and shard.live else None
 
@@ -80,8 +88,8 @@ class Shards:
         mine = set(partitions)
         self.assigned = mine
         self._assignments += 1
-        self._tools.observer.rebalanced()
-        log.info("assigned partitions: %s", ", ".join(map(str, sorted(mine))) or "none")
+        self._rebalanced()
+        log.info("assigned %ss: %s", self.noun, ", ".join(map(str, sorted(mine))) or "none")
         for partition, shard in list(self.live.items()):
             if partition in mine:
                 self.spawn(self._keep(shard, self._assignments))
@@ -92,70 +100,92 @@ class Shards:
         for partition in sorted(mine - set(self.live)):
             self._acquirer.want_now(partition)
 
+    def _rebalanced(self) -> None:
+        """Tell of an assignment; once for all topics, so this is the shards' to do."""
+
     async def on_revoked(self) -> None:
-        """Within the group's barrier nobody else owns the shards yet: flush them for the last time, within 3 s."""
+        """Within the group's barrier nobody else owns the partitions yet: flush them for the last time, within 3 s."""
         self.assigned = None
         self._assignments += 1
         self._acquirer.cancel()
         await asyncio.gather(*(self._last_flush(shard, "revoked") for shard in list(self.live.values())))
 
-    async def _last_flush(self, shard: LiveShard, why: str) -> None:
+    async def _last_flush(self, shard: H, why: str) -> None:
         shard.live = False  # the intake passes over what still comes
         try:
             await asyncio.wait_for(self.flush(shard), LAST_FLUSH_SECONDS)
         except Exception as error:
             self.drop(shard, f"{why}, {line_of(error)}", again=False)
 
-    async def _keep(self, shard: LiveShard, assignment: int) -> None:
+    async def _keep(self, shard: H, assignment: int) -> None:
         await self._seek(shard)
         if shard.broken or assignment != self._assignments or self.stopping:
             return
         shard.owner_due = True  # so that there is a flush at once, which shows whether the epoch is still ours
         shard.live = True
-        self._tools.group.resume(shard.partition)
+        self.group.resume(shard.partition)
 
-    def _go_live(self, shard: LiveShard, state: StateLog, seconds: float) -> None:
+    def _go_live(self, shard: H, read: Any, seconds: float) -> None:
         shard.recovery_seconds = seconds
         shard.live = True
         self.live[shard.partition] = shard
-        self._tools.observer.recovered(shard, state, seconds)
-        self._tools.group.resume(shard.partition)
-        log.info(
-            "partition %d: live at offset %d with %d keys, after %.0f ms (%d records read, epoch %d)",
-            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.read, shard.journal.epoch,
-        )  # fmt: skip
+        self._recovered(shard, read, seconds)
+        self.group.resume(shard.partition)
+
+    def _recovered(self, shard: H, read: Any, seconds: float) -> None:
+        """Tell that a partition is live; `read` is what its role has read."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ reading on
 
-    def rewind(self, shard: LiveShard) -> None:
+    def rewind(self, shard: H) -> None:
         """The sequencer asked for one seek back."""
-        log.info("partition %d: seek back to %d", shard.partition, shard.sequencer.next)
+        log.info("%s %d: seek back to %d", self.noun, shard.partition, shard.sequencer.next)
         self.spawn(self._seek(shard))
 
-    async def _seek(self, shard: LiveShard) -> None:
+    async def _seek(self, shard: H) -> None:
         try:
-            await self._tools.group.seek(shard.partition, shard.sequencer.next)
+            await self.group.seek(shard.partition, shard.sequencer.next)
         except Exception as error:  # the sequencer asks again for what this seek did not reach
-            log.warning("partition %d: no seek to %d: %s", shard.partition, shard.sequencer.next, name_of(error))
+            log.warning("%s %d: no seek to %d: %s", self.noun, shard.partition, shard.sequencer.next, name_of(error))
 
-    def passed_over(self, shard: LiveShard, offsets: int) -> None:
+    def passed_over(self, shard: H, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
         self._tools.observer.holed(offsets)
-        log.info("partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets)
-        self.spawn(self._look_for_gap(shard, shard.sequencer.next, offsets))
+        log.debug("%s %d: accepted a hole of %d offsets without records", self.noun, shard.partition, offsets)
+        upto = shard.sequencer.next
+        holes = self._holes.setdefault(shard, [])
+        holes.append((upto - offsets, upto))
+        if len(holes) == 1:
+            self.spawn(self._look_for_gaps(shard, holes))
 
-    async def _look_for_gap(self, shard: LiveShard, upto: int, offsets: int) -> None:
+    async def _look_for_gaps(self, shard: H, holes: list[tuple[int, int]]) -> None:
+        """See which holes retention has made. Transactions make one at every fetch: the broker is asked once a while.
+
+        With what comes meanwhile the list grows. A hole of markers that retention reaches before it is looked at counts
+        as a gap too: an upper bound, and seldom.
+        """
+        ago = time.monotonic() - self._looked_at.get(shard.partition, -GAP_LOOK_SECONDS)
+        await asyncio.sleep(max(0.0, GAP_LOOK_SECONDS - ago))
+        self._looked_at[shard.partition] = time.monotonic()
         try:
-            start = await self._tools.group.start(shard.partition)
+            start = await self.group.start(shard.partition)
         except Exception as error:
-            log.warning("partition %d: the source's first offset is not known: %s", shard.partition, line_of(error))
+            log.warning("%s %d: the topic's first offset is not known: %s", self.noun, shard.partition, line_of(error))
             return
-        mind_gap(self._tools, shard, min(offsets, start - (upto - offsets)))
+        finally:
+            del self._holes[shard]
+        if not shard.broken:
+            self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
+
+    def _mind_gap(self, shard: H, offsets: int) -> None:
+        """Say that offsets were deleted before they were read; nothing to say for 0."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ writing
 
-    async def flush(self, shard: LiveShard) -> bool:
-        """Write what a shard owes in one transaction; False if the shard was or is dropped."""
+    async def flush(self, shard: H) -> bool:
+        """Write what a partition owes in one transaction; False if it was or is dropped."""
         async with shard.flushing:
             if shard.broken:
                 return False
@@ -169,15 +199,91 @@ class Shards:
                 return False
             return True
 
-    async def _write(self, shard: LiveShard) -> None:
+    async def _write(self, shard: H) -> None:
         flush = shard.snapshot(self._tools.clock())
         if flush is None:
             return
+        await self._commit(shard, flush)
+        shard.written(flush)
+
+    async def _commit(self, shard: H, flush: Any) -> None:
+        """One transaction; then tell the observer."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Flush every live partition at its pace, for ever."""
+        pace = self._tools.settings.flush_seconds
+        due = time.monotonic()
+        while not self.stopping:
+            due = max(due + pace, time.monotonic() + 0.01)
+            await asyncio.sleep(due - time.monotonic())
+            for shard in list(self.live.values()):
+                if shard.live and not shard.flushing.locked():
+                    self.spawn(self.flush(shard))
+
+    # ------------------------------------------------------------------ giving up
+
+    def drop(self, shard: H, why: str, *, again: bool = True) -> None:
+        """Throw a shard away: its state comes back only from the log."""
+        if shard.broken:
+            return
+        shard.live, shard.broken = False, True
+        if self.live.get(shard.partition) is shard:
+            del self.live[shard.partition]
+        self._acquirer.suspicious = True
+        self._tools.observer.dropped()
+        try:
+            self.group.pause(shard.partition)
+        except Exception as error:  # the agent passes over what comes for a partition that is not live
+            log.debug("%s %d: not paused: %s", self.noun, shard.partition, name_of(error))
+        log.warning(
+            "%s %d: dropped with %d records not yet written, they are read again: %s",
+            self.noun, shard.partition, shard.unflushed, why,
+        )  # fmt: skip
+        self.spawn(shard.journal.close())
+        if again and not self.stopping:
+            self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
+
+    async def close(self) -> bool:
+        """Flush and close everything, within some 8 s; True if all that was applied is written."""
+        self.stopping = True
+        self._acquirer.cancel()
+
+        async def end(shard: H) -> bool:
+            await self._last_flush(shard, "stopping")
+            written, shard.broken = not shard.broken, True
+            await shard.journal.close()
+            return written
+
+        written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
+        self.live.clear()
+        return all(written)
+
+
+class Shards(Partitions[LiveShard]):
+    """The partitions of the source: every shard of this worker."""
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools, SourceRole(tools))
+
+    def _rebalanced(self) -> None:
+        self._tools.observer.rebalanced()
+
+    def _recovered(self, shard: LiveShard, read: StateLog, seconds: float) -> None:
+        self._tools.observer.recovered(shard, read, seconds)
+        log.info(
+            "partition %d: live at offset %d with %d keys, after %.0f ms (%d records read, epoch %d)",
+            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, read.read, shard.journal.epoch,
+        )  # fmt: skip
+
+    def _mind_gap(self, shard: LiveShard, offsets: int) -> None:
+        mind_gap(self._tools, shard, offsets)
+
+    async def _commit(self, shard: LiveShard, flush: Flush) -> None:
         if flush.records:
             begun = time.monotonic()
             await shard.journal.write(flush.records)
             self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
-        shard.written(flush)
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
         """Move an idle shard's watermark: persisted first, effective then. True if it has moved."""
@@ -191,55 +297,15 @@ class Shards:
             shard.owe(shard.core.advance())
             return shard.core.watermark > before
 
-    async def run(self) -> None:
-        """Flush every live shard at its pace, for ever."""
-        pace = self._tools.settings.flush_seconds
-        due = time.monotonic()
-        while not self.stopping:
-            due = max(due + pace, time.monotonic() + 0.01)
-            await asyncio.sleep(due - time.monotonic())
-            for shard in list(self.live.values()):
-                if shard.live and not shard.flushing.locked():
-                    self.spawn(self.flush(shard))
-
-    # ------------------------------------------------------------------ giving up
-
-    def drop(self, shard: LiveShard, why: str, *, again: bool = True) -> None:
-        """Throw a shard away: its state comes back only from the log."""
-        if shard.broken:
-            return
-        shard.live, shard.broken = False, True
-        if self.live.get(shard.partition) is shard:
-            del self.live[shard.partition]
-        self._acquirer.suspicious = True
-        self._tools.observer.dropped()
+    async def leave(self) -> None:
+        """Leave the group, so that others take over at once."""
         try:
-            self._tools.group.pause(shard.partition)
-        except Exception as error:  # the intake passes over what comes for a shard that is not live
-            log.debug("partition %d: not paused: %s", shard.partition, name_of(error))
-        log.warning(
-            "partition %d: dropped with %d records not yet written, they are read again: %s",
-            shard.partition, shard.unflushed, why,
-        )  # fmt: skip
-        self.spawn(shard.journal.close())
-        if again and not self.stopping:
-            self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
-
-    async def stop(self) -> bool:
-        """Flush and close everything, within some 8 s, and leave the group; True if all that was applied is written."""
-        self.stopping = True
-        self._acquirer.cancel()
-
-        async def end(shard: LiveShard) -> bool:
-            await self._last_flush(shard, "stopping")
-            written, shard.broken = not shard.broken, True
-            await shard.journal.close()
-            return written
-
-        written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
-        self.live.clear()
-        try:
-            await self._tools.group.leave()
+            await self.group.leave()
         except Exception as error:
             log.warning("the group was not left, others take over after the session timeout: %s", name_of(error))
-        return all(written)
+
+    async def stop(self) -> bool:
+        """Close everything and leave the group; True if all that was applied is written."""
+        written = await self.close()
+        await self.leave()
+        return written

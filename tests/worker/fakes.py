@@ -30,6 +30,7 @@ class Record(NamedTuple):
     timestamp: int | None
     partition: int = 0
     key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def call(event_id: str, time: float, key_id: str = "k", tokens: int = 10, **more: Any) -> bytes:
@@ -138,6 +139,8 @@ class FakeGroup:
         self.position: dict[int, int] = {}
         self.paused: set[int] = set()
         self.behind: dict[int, int] = {}
+        self.concealed: dict[int, int] = {}
+        self.held: set[int] = set()
         self.left = False
 
     def assignment(self) -> set[int]:
@@ -172,6 +175,15 @@ class FakeGroup:
     def position_behind(self, partition: int, offset: int) -> int:
         return self.behind.get(partition, offset)
 
+    def hidden(self, partition: int) -> int:
+        return self.concealed.get(partition, 0)
+
+    def hold(self, partition: int) -> None:
+        self.held.add(partition)
+
+    def release(self, partition: int) -> None:
+        self.held.discard(partition)
+
 
 class FakeObserver:
     """Counts what it is told."""
@@ -195,6 +207,9 @@ class FakeObserver:
 
     def gap(self, offsets: int) -> None:
         self.counts["gap"] += offsets
+
+    def passed_on(self, done: Any) -> None:
+        self.counts["passed_on"] += done.passed
 
     def rebalanced(self) -> None:
         self.counts["rebalanced"] += 1

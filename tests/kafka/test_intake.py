@@ -1,0 +1,157 @@
+"""A topic that is not keyed by key id, through real workers and a real Kafka: each of its records once, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from stream.settings import Settings, load_settings
+from stream.worker.topics import create_topics
+from tests.kafka.workers import (
+    Worker,
+    applied_to_the_end,
+    dumped,
+    eventually,
+    judged,
+    read_topic,
+    said_of,
+    sums,
+    traffic,
+)
+
+Start = Callable[..., Worker]
+BAD = [b'{"broken', b'{"event_id": "x", "time": 1, "key_id": "k"}', b"\xff\xfe", b"[7]"]
+
+
+@pytest.fixture
+def unkeyed(settings: Settings) -> Settings:
+    """Four source partitions, six of the intake, hourly buckets, and small attacks that count."""
+    changes = {
+        "partitions": 4,
+        "bucket_seconds": 3600,
+        "allowed_lateness_seconds": 6 * 3600.0,
+        "min_excess_tokens": 1000.0,
+        "flush_seconds": 0.2,
+        "session_timeout_seconds": 6.0,
+        "intake_topic": f"{settings.app_id}-raw",
+    }
+    return load_settings({**settings.model_dump(exclude={"web_token"}), **changes}, environ={})
+
+
+@pytest.fixture
+def start(unkeyed: Settings, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers, and ends those that still run."""
+    with ExitStack() as held:
+
+        def run(instance: str = "worker-0", *arguments: str, settings: Settings = unkeyed) -> Worker:
+            worker = Worker(settings, tmp_path, instance, *arguments)
+            held.callback(worker.kill)
+            return worker
+
+        yield run
+
+
+async def make_topics(settings: Settings, intake_partitions: int) -> None:
+    """All topics; the intake's with a number of partitions of its own."""
+    assert settings.intake_topic is not None
+    only_intake = settings.model_copy(
+        update={"source_topic": settings.intake_topic, "intake_topic": None, "partitions": intake_partitions}
+    )
+    from stream.worker.cluster import cluster
+
+    async with cluster(settings) as kafka:
+        error, words = await kafka.create(only_intake.source_topic, intake_partitions, 1, {})
+        assert error == 0, words
+    await create_topics(settings)
+
+
+def mixed(events: list[tuple[str, bytes]], rnd: random.Random) -> list[bytes]:
+    """The values of events, some in arrays, bad records among them; unknown fields hold what nobody must see again."""
+    values, rest = [], [value[:-1] + b', "prompt": "a secret", "client_ip": "192.0.2.77"}' for _, value in events]
+    while rest:
+        count = rnd.choice((1, 1, 1, 3, 7))
+        part, rest = rest[:count], rest[count:]
+        values.append(part[0] if count == 1 else b"[" + b", ".join(part) + b"]")
+        if rnd.random() < 0.02:
+            values.append(rnd.choice(BAD))
+    return values
+
+
+async def pour(settings: Settings, values: list[bytes], partitions: int, per_second: float, rnd: random.Random) -> None:
+    """Produce values to the intake topic, each to any partition."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, enable_idempotence=True, linger_ms=5)
+    await producer.start()
+    begun, sent = asyncio.get_running_loop().time(), 0
+    try:
+        for first in range(0, len(values), 50):
+            batch = values[first : first + 50]
+            waiting = [
+                await producer.send(settings.intake_topic, value, partition=rnd.randrange(partitions))
+                for value in batch
+            ]
+            await asyncio.gather(*waiting)
+            sent += len(batch)
+            if per_second:
+                await asyncio.sleep(max(0.0, begun + sent / per_second - asyncio.get_running_loop().time()))
+    finally:
+        await producer.stop()
+
+
+async def all_passed(settings: Settings, workers: list[Worker], ends: dict[int, int]) -> None:
+    """Wait until the intake has committed every partition to its end, and the shards what came of it."""
+
+    def committed() -> bool:
+        rows = [row for worker in workers for row in (worker.get("/api/status") or {}).get("intake", []) if row["live"]]
+        return {row["partition"]: row["committed"] for row in rows if row["partition"] in ends} == ends
+
+    try:
+        await asyncio.to_thread(eventually, committed, 60, "all passed")
+    except AssertionError:
+        raise AssertionError("\n".join(worker.said()[-3000:] for worker in workers)) from None
+    await applied_to_the_end(settings, workers)
+
+
+async def ends_of(settings: Settings, topic: str, partitions: int) -> dict[int, int]:
+    ends: dict[int, int] = {}
+    for record in await read_topic(settings.model_copy(update={"partitions": partitions}), topic):
+        ends[record.partition] = record.offset
+    return ends
+
+
+async def test_an_unkeyed_topic_is_counted_exactly_while_workers_are_killed(unkeyed: Settings, start: Start) -> None:
+    rnd = random.Random(11)
+    events = traffic()
+    values = mixed(events, rnd)
+    await make_topics(unkeyed, 6)
+    workers = [start("worker-0"), start("worker-1")]
+    pouring = asyncio.create_task(pour(unkeyed, values, 6, 500, rnd))
+    for victim in (0, 1, 0):
+        await asyncio.to_thread(workers[victim].wait_ready)
+        await asyncio.sleep(rnd.uniform(0.1, 1.0))
+        workers[victim].kill()
+        workers[victim] = start(f"worker-{victim}")
+    await pouring
+    await all_passed(unkeyed, workers, await ends_of(unkeyed, unkeyed.intake_topic or "", 6))
+    assert dumped(unkeyed) == sums(events)
+    letters = [json.loads(record.value) for record in await read_topic(unkeyed, unkeyed.dead_letter_topic)]
+    places = [(letter["topic"], letter["partition"], letter["offset"], letter["element"]) for letter in letters]
+    assert len(places) == len(set(places)), "each dead letter once"
+    assert {topic for topic, *_ in places} == {unkeyed.intake_topic}
+    bad = sum(value in BAD for value in values)
+    assert len(letters) == bad
+    source = await read_topic(unkeyed, unkeyed.source_topic)
+    assert not any(b"secret" in record.value or b"192.0.2.77" in record.value for record in source)
+    expected = await judged(unkeyed)
+    assert expected
+    said = [json.loads(record.value) for record in await read_topic(unkeyed, unkeyed.alert_topic)]
+    assert sorted((said_of(alert) for alert in said if alert["kind"] != "feed"), key=str) == expected
+    assert all("Traceback" not in worker.said() for worker in workers)

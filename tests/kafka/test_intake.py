@@ -1,15 +1,13 @@
-"""A topic that is not keyed by key id, through real workers and a real Kafka: each of its records once, whatever dies."""
+"""A topic that is not keyed by key id, through real workers and a real Kafka: each record counts once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer

@@ -59,10 +59,9 @@ class Keyed:
         self.size += other.size
 
 
-def latest_time(record: Any, now: float) -> float:
-    """The latest event time that a Kafka record may hold; without a timestamp of its own the clock decides."""
-    stamped = record.timestamp is not None and record.timestamp > 0
-    return (record.timestamp * 0.001 if stamped else now) + FUTURE_SECONDS
+def _stamp(record: Any, now: float) -> int:
+    """A record's Kafka timestamp in milliseconds; the clock's where it has none."""
+    return record.timestamp if record.timestamp is not None and record.timestamp > 0 else int(now * 1000)
 
 
 def pack_origin(origin: Origin) -> bytes:
@@ -107,15 +106,14 @@ def key_records(records: Sequence[Any], *, topic: str, identity: bytes, partitio
 
     topic, identity: the intake topic, and what tells it from others in origins
     """
-    arrivals, rejects = parse([(r.offset, r.value, latest_time(r, now)) for r in records])
+    arrivals, rejects = parse([(r.offset, r.value, _stamp(r, now) * 0.001 + FUTURE_SECONDS) for r in records])
     by_offset = {record.offset: record for record in records}
     done = Keyed()
-    stamp = int(now * 1000)
     for (position, time, call), element in zip(arrivals, _elements(arrivals, rejects), strict=True):
         record = by_offset[position]
         key, value = key_bytes(call.key_id), canonical(call, time)
         header = pack_origin(Origin(identity, record.partition, position, element))
-        row = (key, value, ((ORIGIN_HEADER, header),), record.timestamp or stamp)
+        row = (key, value, ((ORIGIN_HEADER, header),), _stamp(record, now))
         done.keyed.setdefault(partition_of(call.key_id, partitions), []).append(row)
         done.size += len(key) + len(value)
         done.front = max(done.front, time)

@@ -36,7 +36,7 @@ class IntakeWatch:
         end, held = self.ends.get(partition), self.intakes.live.get(partition)
         if end is None or held is None:
             return None
-        return max(0, end - held.reach.offset) + self.intakes.group.hidden(partition)
+        return max(0, end - held.position) + self.intakes.group.hidden(partition)
 
     def reasons(self) -> list[str]:
         """Why the intake is not ready; empty if it is."""
@@ -53,6 +53,7 @@ class IntakeWatch:
 
     async def look(self) -> None:
         """Ask for the end offsets and draw conclusions; none where nobody tells them."""
+        front = self.intakes.front
         try:
             ends = await self.intakes.group.ends()
         except Exception as error:
@@ -62,7 +63,7 @@ class IntakeWatch:
         now = self._clock()
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self.ends = ends
-        self.intakes.alignment.see_ends(ends)
+        self.intakes.alignment.see_ends(ends, front)
         assigned = self.intakes.assigned or set()
         self._best = {p: offset for p, offset in self._best.items() if p in assigned}
         self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}
@@ -78,7 +79,7 @@ class IntakeWatch:
         """Whether more was written than ever; who waits for others that lag behind is not stuck."""
         if held is None:
             return False
-        at_end = held.reach.offset >= self.ends.get(partition, 0)
+        at_end = held.position >= self.ends.get(partition, 0)
         if at_end:
             held.lost = 0
         if held.committed > self._best.get(partition, -2):

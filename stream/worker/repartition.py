@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from stream.settings import Settings
 from stream.worker.agents import slices
-from stream.worker.alignment import Alignment, Reach
+from stream.worker.alignment import Alignment, Limit, Reach
 from stream.worker.group import Group
 from stream.worker.journal import INTAKE, Journal, Offsets, Record, Target
 from stream.worker.keying import Keyed, key_records
@@ -37,9 +37,7 @@ MAX_PENDING_BYTES = 4 << 20
 HOLD_CHUNKS = 4
 """A partition with so many chunks waiting is fetched from no more until it has one left."""
 ALIGN_SECONDS, MOST_ALIGN_SECONDS = 0.02, 0.32
-"""Pace at which a partition that waits for another worker's looks for how far that one has come: a backlog goes by no
-faster than half the allowed lateness in such a step. It slows down while nothing moves.
-"""
+"""Pace at which a partition that waits for another worker's looks how far that one has come, while nothing moves."""
 ALIGN_PATIENCE_SECONDS = 60.0
 """Twice the usual session timeout: by then a dead worker's partitions have a new owner."""
 
@@ -115,10 +113,12 @@ class IntakePartition:
 
     @property
     def reach(self) -> Reach:
-        """How far it has come, for others to wait for."""
-        return Reach(self._position(), self.front)
+        """How far it has come, for others to wait for: what is committed, for only that lies in the source."""
+        return Reach(self._place.offset, self._place.front)
 
-    def _position(self) -> int:
+    @property
+    def position(self) -> int:
+        """The first offset that is not keyed yet."""
         return self._behind(self.sequencer.next)
 
     def key(self, records: Sequence[Any], now: float) -> Keyed:
@@ -140,7 +140,7 @@ class IntakePartition:
 
     def snapshot(self, now: float) -> IntakeFlush | None:
         """Everything since the last flush, and the place behind it; None if nothing has changed."""
-        position = self._position()
+        position = self.position
         if position == self._place.offset and not self.owner_due:
             return None
         self.owner_due = False
@@ -190,7 +190,7 @@ class IntakeRole:
         check()
         start, ends = await self.group.start(partition), await self.group.ends()
         if not self._alignment.partitions:
-            self._alignment.see_ends(ends)  # no partition may go before it is known who lags behind
+            self._alignment.see_ends(ends, -math.inf)  # none may go before it is known who lags behind
         place, lost = beginning(partition, topic, committed, start, ends.get(partition, 0))
         held = IntakePartition(
             partition,
@@ -244,8 +244,9 @@ class Intakes(Partitions[IntakePartition]):
         super().__init__(tools, IntakeRole(tools, topic, group, self._places, self.alignment))
         self._topic = topic
         self._elsewhere: dict[int, Reach] = {}
-        self._looked = -math.inf
-        self._pace = ALIGN_SECONDS
+        self._looks = 0
+        self._looking = asyncio.Lock()
+        self._pace = 0.0
         self._moved = asyncio.Event()
         self._monotonic = clock
 
@@ -276,6 +277,7 @@ class Intakes(Partitions[IntakePartition]):
 
     async def _commit(self, shard: IntakePartition, flush: IntakeFlush) -> None:
         await shard.journal.write(flush.records, flush.offsets)
+        self._pulse()
         self._tools.observer.passed_on(flush.done)
 
     async def close(self) -> bool:
@@ -308,6 +310,8 @@ class Intakes(Partitions[IntakePartition]):
                     held.held_back = False
                     self.group.release(held.partition)
                 await self._apply(held, chunk)
+            if held.live and any(other.waiting for other in self.live.values()):
+                await self.flush(held)
         except Exception as error:
             log.error(
                 "intake partition %d: a record could not be keyed: %s", held.partition, line_of(error), exc_info=error
@@ -340,66 +344,75 @@ class Intakes(Partitions[IntakePartition]):
         while True:
             part = records[: held.stride]
             keyed = held.key(part, self._tools.clock())
-            limit, slowest = self._limit(held)
-            if keyed.front <= limit:
+            limit = self._limit(held)
+            if keyed.front <= limit.time:
                 break
             if len(part) > 1:
                 held.stride = len(part) // 2
                 continue
-            await self._wait(held, keyed.front, slowest)
+            await self._wait(held, keyed.front, limit)
             if not held.live:
                 return records
         held.stride = min(2 * held.stride, STRIDE_RECORDS)
         held.take(part, keyed)
-        self._pulse()
         return records[len(part) :]
 
     # ------------------------------------------------------------------ waiting for others
 
-    def _limit(self, held: IntakePartition) -> tuple[float, set[int]]:
-        own = {partition: other.reach for partition, other in self.live.items() if other.live}
+    @property
+    def front(self) -> float:
+        """The largest event time that a partition in hand has reached or is about to, -inf before the first."""
+        return max((held.front for held in self.live.values()), default=-math.inf)
+
+    @property
+    def _mine(self) -> set[int]:
+        return {partition for partition, held in self.live.items() if held.live}
+
+    def _limit(self, held: IntakePartition) -> Limit:
+        own = {partition: self.live[partition].reach for partition in self._mine}
         return self.alignment.limit(held.partition, {**self._elsewhere, **own}, self._monotonic())
 
-    async def _wait(self, held: IntakePartition, front: float, slowest: set[int]) -> None:
-        """Wait a moment for those who lag behind: this worker's move by themselves, others are looked at."""
-        mine = {partition for partition, other in self.live.items() if other.live}
-        if front > held.front:
-            held.front = front
-            self._pulse()
-            if not self.alignment.partitions <= mine:  # other workers wait for us too: tell them how far we are
-                held.owner_due = True
-                if not await self.flush(held):
-                    return
+    async def _wait(self, held: IntakePartition, front: float, limit: Limit) -> None:
+        """Wait a moment for those who lag behind: those in hand move by themselves, for others one has to look."""
+        if front > held.front or held.unflushed:  # others wait for us too: commit what we have and how far we are
+            held.front = max(front, held.front)
+            held.owner_due = True
+            if not await self.flush(held):
+                return
         held.waiting = True
         moved = self._moved
         try:
-            if slowest <= mine:
+            if limit.slowest and limit.slowest <= self._mine:
                 await asyncio.wait_for(moved.wait(), MOST_ALIGN_SECONDS)
             else:
-                await asyncio.sleep(self._pace)
-                await self._look_elsewhere()
+                await self._look(self._looks)
         except TimeoutError:
             return
         finally:
             held.waiting = False
 
-    async def _look_elsewhere(self) -> None:
-        """How far the partitions of other workers have come, as they have committed it; once for all who wait."""
-        now = self._monotonic()
-        if now - self._looked < self._pace:
-            return
-        self._looked = now
-        try:
-            places = await self._places.read(sorted(self.alignment.partitions))
-        except Exception as error:
-            log.warning("the intake's partitions elsewhere are not known: %s", line_of(error))
-            return
-        elsewhere = {partition: Reach(place.offset, place.front) for partition, place in places.items()}
-        if elsewhere == self._elsewhere:
-            self._pace = min(2 * self._pace, MOST_ALIGN_SECONDS)
-            return
-        self._elsewhere, self._pace = elsewhere, ALIGN_SECONDS
-        self._pulse()
+    async def _look(self, looks: int) -> None:
+        """Look how far the topic goes, and how far other workers have committed; one look for all who wait."""
+        async with self._looking:
+            if looks != self._looks:  # somebody has looked since
+                return
+            await asyncio.sleep(self._pace)
+            self._looks += 1
+            front = self.front
+            try:
+                ends = await self.group.ends()
+                others = sorted(set(ends) - self._mine)
+                places = await self._places.read(others) if others else {}
+            except Exception as error:
+                log.warning("how far the intake's partitions are is not known: %s", line_of(error))
+                self._pace = MOST_ALIGN_SECONDS
+                return
+            elsewhere = {partition: Reach(place.offset, place.front) for partition, place in places.items()}
+            moved = elsewhere != self._elsewhere
+            self._pace = 0.0 if moved else min(max(2 * self._pace, ALIGN_SECONDS), MOST_ALIGN_SECONDS)
+            self._elsewhere = elsewhere
+            self.alignment.see_ends(ends, front)
+            self._pulse()
 
     def _pulse(self) -> None:
         self._moved.set()

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from stream.partition import partition_of
 from stream.settings import Settings, load_settings
+from stream.worker.cluster import cluster
+from stream.worker.journal import Journal
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
     Worker,
@@ -20,6 +25,7 @@ from tests.kafka.workers import (
     dumped,
     eventually,
     judged,
+    overdraw,
     read_topic,
     said_of,
     sums,
@@ -60,14 +66,8 @@ def start(unkeyed: Settings, tmp_path: Path) -> Iterator[Start]:
 
 async def make_topics(settings: Settings, intake_partitions: int) -> None:
     """All topics; the intake's with a number of partitions of its own."""
-    assert settings.intake_topic is not None
-    only_intake = settings.model_copy(
-        update={"source_topic": settings.intake_topic, "intake_topic": None, "partitions": intake_partitions}
-    )
-    from stream.worker.cluster import cluster
-
     async with cluster(settings) as kafka:
-        error, words = await kafka.create(only_intake.source_topic, intake_partitions, 1, {})
+        error, words = await kafka.create(settings.intake_topic or "", intake_partitions, 1, {})
         assert error == 0, words
     await create_topics(settings)
 
@@ -153,3 +153,100 @@ async def test_an_unkeyed_topic_is_counted_exactly_while_workers_are_killed(unke
     said = [json.loads(record.value) for record in await read_topic(unkeyed, unkeyed.alert_topic)]
     assert sorted((said_of(alert) for alert in said if alert["kind"] != "feed"), key=str) == expected
     assert all("Traceback" not in worker.said() for worker in workers)
+
+
+def scrape(worker: Worker) -> str:
+    with urlopen(f"{worker.url}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+async def reset_offsets(settings: Settings, partitions: int) -> None:
+    """What an operator may do: set the group's offsets of the intake topic back to the beginning."""
+    # in a transaction, for a plain commit is refused until the last member has left the group
+    journal = Journal(settings, 0, "operator")
+    await journal.open()
+    try:
+        await journal.write({}, {(settings.intake_topic or "", partition): (0, "") for partition in range(partitions)})
+    finally:
+        await journal.close()
+
+
+async def test_offsets_that_were_reset_count_nothing_twice(unkeyed: Settings, start: Start) -> None:
+    rnd = random.Random(5)
+    events = traffic()[:1500]
+    first, more = mixed(events[:1000], rnd), mixed(events[1000:], rnd)
+    await make_topics(unkeyed, 3)
+    worker = start()
+    await pour(unkeyed, first, 3, 0, rnd)
+    await all_passed(unkeyed, [worker], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
+    assert worker.end()[0] == 0, worker.said()
+    passed = len(await read_topic(unkeyed, unkeyed.source_topic))
+    assert passed == 1000
+    await reset_offsets(unkeyed, 3)
+    again = start()
+    await pour(unkeyed, more, 3, 0, rnd)
+    await all_passed(unkeyed, [again], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
+    assert len(await read_topic(unkeyed, unkeyed.source_topic)) == 2000 + 500, "all of it was written again"
+    assert dumped(unkeyed) == sums(events)
+    text = await asyncio.to_thread(scrape, again)
+    assert 'overdraw_events_total{outcome="duplicate"} 1000.0' in text
+    assert 'overdraw_intake_records_total{outcome="passed"} 1500.0' in text
+    assert 'overdraw_intake_lag_events{partition="0"} 0.0' in text
+    assert again.end()[0] == 0, again.said()
+
+
+async def test_what_a_gateway_aborts_never_counts_and_what_it_hides_is_not_late(
+    unkeyed: Settings, start: Start
+) -> None:
+    keyed = unkeyed.model_copy(update={"intake_topic": None, "bucket_seconds": 60, "allowed_lateness_seconds": 5.0})
+    await create_topics(keyed)
+    gateway = AIOKafkaProducer(bootstrap_servers=keyed.broker, transactional_id=f"{keyed.app_id}-gateway")
+    await gateway.start()
+    now = time.time()
+    home = partition_of("k", keyed.partitions)
+
+    async def send(producer: AIOKafkaProducer, name: str, moment: float) -> None:
+        event = {"event_id": name, "time": moment, "key_id": "k", "input_tokens": 1, "output_tokens": 1}
+        await producer.send_and_wait(keyed.source_topic, json.dumps(event).encode(), partition=home)
+
+    worker = start(settings=keyed).wait_ready()
+    async with gateway.transaction():
+        await send(gateway, "committed", now - 300)
+    await gateway.begin_transaction()
+    await send(gateway, "aborted", now - 299)
+    await gateway.abort_transaction()
+    await asyncio.to_thread(eventually, lambda: (worker.get("/api/keys/k") or {}).get("calls") == 1, 20)
+    await gateway.begin_transaction()
+    await send(gateway, "hidden", now - 298)
+    async with AIOKafkaProducer(bootstrap_servers=keyed.broker) as other:
+        await send(other, "behind it", now - 297)
+
+    def lag() -> int:
+        return (worker.partitions().get(home) or {}).get("lag") or 0
+
+    await asyncio.to_thread(eventually, lambda: lag() == 2, 20, "the lag says that something is hidden")
+    assert worker.get("/api/keys/k")["calls"] == 1
+    await asyncio.sleep(12)  # an idle shard would have moved its watermark by now: it must not
+    await gateway.commit_transaction()
+    await asyncio.to_thread(eventually, lambda: worker.get("/api/keys/k")["calls"] == 3, 20, "all but the aborted one")
+    await asyncio.to_thread(eventually, lambda: lag() == 0, 20)
+    await gateway.stop()
+    assert worker.end()[0] == 0, worker.said()
+
+
+async def test_check_live_finds_a_topic_that_is_not_keyed_and_names_the_intake(unkeyed: Settings) -> None:
+    rnd = random.Random(2)
+    await make_topics(unkeyed, 3)
+    await pour(unkeyed, mixed(traffic()[:600], rnd), 3, 0, rnd)
+    done = overdraw(unkeyed, "check", "--live")
+    assert done.returncode == 0, done.stdout
+    assert f"ok       {unkeyed.intake_topic} keys: " in done.stdout
+    assert f"hint     {unkeyed.source_topic} keys: there are no records" in done.stdout
+    wrong = unkeyed.model_copy(update={"intake_topic": None, "source_topic": unkeyed.intake_topic, "partitions": 3})
+    done = overdraw(wrong, "check", "--live", "--for", "1", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    (problem,) = [finding for finding in report["findings"] if finding["subject"] == f"{wrong.source_topic} keys"]
+    assert problem["level"] == "problem"
+    assert "keys were seen on several" in problem["text"]
+    assert "intake_topic" in problem["remedy"]

@@ -14,10 +14,11 @@ from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
 from stream.worker.keying import ORIGIN_HEADER, origins_of
 from stream.worker.live import Owner
+from stream.worker.monitor import Monitor
 from stream.worker.places import Place, Topic
 from stream.worker.repartition import HOLD_CHUNKS, Intakes, beginning
-from stream.worker.tools import EXIT_TWIN
-from tests.worker.fakes import T0, Bench, Event, FakeGroup, FakeKafka, FakePlaces, Record, call, records, until
+from stream.worker.tools import EXIT_STUCK, EXIT_TWIN
+from tests.worker.fakes import T0, Bench, Clock, Event, FakeGroup, FakeKafka, FakePlaces, Record, call, records, until
 
 RAW = "raw"
 
@@ -368,6 +369,111 @@ async def test_nobody_waits_for_ever_for_a_partition_that_does_not_move() -> Non
     bench.ticks += 61.0
     await until(lambda: not held.working)
     assert held.sequencer.next == 1
+
+
+# -- what is watched
+
+
+class Watched(IntakeBench):
+    """An intake with its watch, whose clock is moved by hand."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**changes)
+        self.clockwork = Clock(1000.0)
+        self.monitor = Monitor(self.tools, self.shards, self.clockwork, self.intakes)
+        assert self.monitor.intake is not None
+        self.watch = self.monitor.intake
+
+    async def look(self, seconds: float = 1.0) -> None:
+        self.clockwork.now += seconds
+        self.monitor._answered = self.clockwork.now
+        await self.monitor.look(await self.group.ends())
+
+
+async def test_lag_and_readiness_know_the_intake() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    bench.unkeyed.feed([call("a", T0), call("b", T0)])
+    bench.raw_group.mine = {0}
+    bench.intakes.on_assigned([0])
+    assert bench.monitor.unready() == ["intake partition 0 is being taken over"]
+    await until(lambda: bench.intakes.ready(0) is not None)
+    await bench.look()
+    assert bench.monitor.unready() == []
+    assert bench.watch.lag(0) == 2
+    bench.raw_group.concealed[0] = 3
+    assert bench.watch.lag(0) == 5
+    await bench.hand(bench.unkeyed.source[0])
+    assert bench.watch.lag(0) == 3
+    assert bench.watch.lag(7) is None
+
+
+async def test_an_intake_that_makes_no_progress_is_not_ready_and_then_ends_the_process() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    await bench.go(0)
+    bench.unkeyed.feed([call("a", T0)])
+    for _ in range(65):
+        await bench.look()
+    (reason,) = bench.monitor.unready()
+    assert reason.startswith("intake partition 0 has a lag and made no progress for 6")
+    assert bench.deaths == []
+    await bench.hand(bench.unkeyed.source[0])
+    await bench.write()
+    await bench.look()
+    assert bench.monitor.unready() == []
+    bench.unkeyed.feed([call("b", T0)])
+    for _ in range(125):
+        await bench.look()
+    assert bench.deaths[0][0] == EXIT_STUCK
+
+
+async def test_a_partition_that_waits_for_others_or_has_nothing_to_do_is_not_stuck() -> None:
+    bench = Watched(intake_partitions=2)
+    await bench.assign(0, 1)
+    await bench.go(0, 1)
+    bench.unkeyed.feed([call("a", T0)])
+    bench.intakes.live[0].waiting = True
+    for _ in range(200):
+        await bench.look()
+    assert bench.monitor.unready() == []
+    assert bench.deaths == []
+
+
+async def test_what_the_intake_lost_is_a_feed_alert_of_one_shard_until_it_has_caught_up() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    bench.kafka.offsets[RAW, 0] = (3, "")
+    bench.unkeyed.source_start[0] = 9
+    bench.unkeyed.source[0] = records([call("a", T0)], start=9)
+    await bench.go(0)
+    await bench.look()
+    for partition in (0, 1):
+        await bench.flush(partition)
+    alerts = [json.loads(record[1]) for record in bench.kafka.topics[bench.settings.alert_topic]]
+    assert [(alert["kind"], alert["status"], alert["observed"]) for alert in alerts] == [("feed", "opened", 6.0)]
+    assert "6 offsets were deleted from the intake topic" in alerts[0]["summary"]
+    await bench.hand(bench.unkeyed.source[0], begin=9)
+    await bench.look()
+    await bench.flush(0)
+    alerts = [json.loads(record[1]) for record in bench.kafka.topics[bench.settings.alert_topic]]
+    assert [alert["status"] for alert in alerts] == ["opened", "resolved"]
+
+
+async def test_a_watch_that_finds_no_ends_concludes_nothing() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    await bench.go(0)
+    bench.unkeyed.feed([call("a", T0)])
+    await bench.look()
+
+    async def ends() -> dict[int, int]:
+        raise OSError("away")
+
+    bench.raw_group.ends = ends  # type: ignore[method-assign]
+    for _ in range(300):
+        await bench.look()
+    assert bench.deaths == []
 
 
 # -- together with the shards

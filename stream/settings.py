@@ -37,6 +37,11 @@ class Settings(BaseModel):
         "overdraw", description="consumer group and prefix of the transactional ids"
     )
     source_topic: Topic = Field("api-calls", description="topic of API call events, keyed by key id")
+    intake_topic: Topic | None = Field(
+        None,
+        description="topic of records that are not keyed by key id: the workers read it, check and key them, and write "
+        "them into source_topic",
+    )
     alert_topic: Topic = Field("overdraw-alerts", description="topic of alerts, written in transactions")
     dead_letter_topic: Topic = Field("overdraw-dead-letters", description="topic of records that were refused")
     state_topic: Topic = Field("overdraw-state", description="compacted topic of the detector's state")
@@ -105,7 +110,7 @@ class Settings(BaseModel):
                 raise ValueError("must be host:port, or several separated by commas")
         return ",".join(server.strip() for server in value.split(","))
 
-    @field_validator("web_token", "instance_id", mode="before")
+    @field_validator("web_token", "instance_id", "intake_topic", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -118,9 +123,9 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _topics_differ(self) -> Settings:
         taken: dict[str, str] = {}
-        for name in ("source_topic", "alert_topic", "dead_letter_topic", "state_topic"):
-            other = taken.setdefault(topic := getattr(self, name), name)
-            if other != name:
+        for name in ("source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic"):
+            topic = getattr(self, name)
+            if topic is not None and (other := taken.setdefault(topic, name)) != name:
                 raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
         return self
 

@@ -150,6 +150,12 @@ def test_every_setting_is_described():
 def test_two_roles_cannot_share_a_topic() -> None:
     with pytest.raises(SettingsError, match=r"^source_topic and state_topic are both 'x': each needs a topic"):
         load_settings({"source_topic": "x", "state_topic": "x"}, environ={})
+    with pytest.raises(SettingsError, match=r"^source_topic and intake_topic are both 'x': each needs a topic"):
+        load_settings({"source_topic": "x", "intake_topic": "x"}, environ={})
+
+
+def test_an_empty_intake_topic_is_none() -> None:
+    assert load_settings({}, environ={"OVERDRAW_INTAKE_TOPIC": ""}).intake_topic is None
 
 
 def test_a_log_level_may_be_in_capitals() -> None:

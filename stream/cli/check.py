@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import FOUND, UNREACHABLE, settings_from, settings_options
+from stream.cli.common import FOUND, UNREACHABLE, BadInput, settings_from, settings_options
 from stream.cli.topics import quiet_client
 
 if TYPE_CHECKING:
@@ -20,27 +20,37 @@ COLOURS = {"ok": "green", "hint": "yellow", "problem": "red"}
 
 
 @click.command("check")
+@click.option(
+    "--live", is_flag=True, help="Also look at the records at the end of the topics: do their keys lie right?"
+)
+@click.option("--for", "seconds", type=click.FloatRange(0), help="With --live: look at what comes in so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: ok, findings, settings (secrets left out).")
 @settings_options
-def command(as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
+def command(live: bool, seconds: float | None, as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
     """Check settings, broker, topics, rights and retention, and say how to mend what is wrong.
 
     \b
     Example:
       overdraw check
       overdraw check --set broker=kafka:9092 --json
+      overdraw check --live --for 60
 
     Exit: 0 all is well (hints included), 1 a problem was found, 2 a wrong setting, 3 no broker.
     """
     from stream.worker.cluster import BrokerUnreachable
     from stream.worker.inspection import Finding, cluster_findings, settings_findings, shown_settings
+    from stream.worker.placement import live_findings
 
+    if seconds is not None and not live:
+        raise BadInput("--for says how long to look at what comes: say --live too")
     settings = settings_from(assignments, config)
     quiet_client()
     findings = settings_findings(settings)
     code = 0
     try:
         findings += asyncio.run(cluster_findings(settings))
+        if live:
+            findings += asyncio.run(live_findings(settings, seconds or 0.0))
     except BrokerUnreachable as error:
         text, _, remedy = str(error).partition(": ")
         findings.append(Finding("problem", "broker", text, remedy))

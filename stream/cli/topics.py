@@ -100,7 +100,8 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
 
 
 def _partitions(settings: Settings) -> str:
-    return f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
+    count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
+    return count if settings.intake_topic is None else f"{count} (the intake topic may have any number)"
 
 
 def _show(problems: list[Problem]) -> None:

@@ -9,6 +9,7 @@ from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
 from stream.core.calibration import Priors
 from stream.core.keyring import Keyring
+from stream.core.origins import Origins
 from stream.core.reporting import last_alert
 from stream.core.rules import Rules
 from stream.core.state import SHARD_KEY, VERSION, ShardRecord, StateError, pack_shard, unpack_shard
@@ -50,6 +51,7 @@ class Holding:
         self._totals = Step()
         self._packed: bytes | None = None
         """The shard's record while it is being taken up."""
+        self._origins = Origins()
 
     # ------------------------------------------------------------------ what it is asked
 
@@ -151,6 +153,7 @@ class Holding:
             late_tokens=totals.late_tokens,
             calls_per_bucket=self._activity.mean.get(),
             active_buckets=self._activity.buckets,
+            origins=self._origins.pack(),
         )
 
     def _restore(self, record: ShardRecord) -> None:
@@ -164,6 +167,7 @@ class Holding:
         totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
+        self._origins = Origins(record.origins)
 
     def _quality(self, step: Step | None = None) -> DataQuality:
         """Shares of all records so far, those of the step under way included: chunks must not matter."""

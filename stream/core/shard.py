@@ -9,6 +9,7 @@ from stream.alerts import Alert, reading_order
 from stream.core.bucket import OpenBucket
 from stream.core.holding import Holding
 from stream.core.key import KeyState
+from stream.core.origins import Origin
 from stream.core.reporting import open_early, settle
 from stream.core.step import Step
 from stream.core.sums import add_to_bucket, add_to_lifetime, micros, shares
@@ -30,12 +31,15 @@ class Shard(Holding):
 
     # ------------------------------------------------------------------ what it is told
 
-    def observe(self, arrivals: Sequence[Arrival], upto: int) -> Step:
+    def observe(self, arrivals: Sequence[Arrival], upto: int, origins: Sequence[tuple[int, Origin]] = ()) -> Step:
         """Apply calls in log order; `upto` is the last position of the chunk, whatever became of its records.
 
-        Positions not above `applied` are a re-reading after a restart: only their ids are remembered.
+        Positions not above `applied` are a re-reading after a restart: only their ids are remembered. `origins` are
+        those of the positions that an intake wrote: replays of what was applied before count as duplicates.
         """
         step = Step()
+        if origins:
+            arrivals = self._without_replays(arrivals, origins, step)
         if arrivals and arrivals[0][0] <= self.applied:
             arrivals = self._remember(arrivals)
         keyring, windows = self._keys, self._windows
@@ -148,6 +152,21 @@ class Shard(Holding):
             if key_id in held or key_id in packed or self._refusal(position, key_id) is None:
                 place(time, hash((key_id, call.event_id)), position)
         return ()
+
+    def _without_replays(
+        self, arrivals: Sequence[Arrival], origins: Sequence[tuple[int, Origin]], step: Step
+    ) -> Sequence[Arrival]:
+        """Leave out what an intake wrote once more.
+
+        What is read again after a restart passes, replays too: their ids are those of the records that they repeat.
+        """
+        applied, is_new = self.applied, self._origins.is_new
+        replays = {position for position, origin in origins if position > applied and not is_new(origin)}
+        if not replays:
+            return arrivals
+        kept = [arrival for arrival in arrivals if arrival[0] not in replays]
+        step.duplicates += len(arrivals) - len(kept)
+        return kept
 
     def _refusal(self, position: int, key_id: str) -> Reject | None:
         """Why a key that was never seen here cannot be taken, if so."""

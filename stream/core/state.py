@@ -43,7 +43,10 @@ class StateError(ValueError):
 
 
 class ShardRecord(msgspec.Struct):
-    """What belongs to the shard as a whole. `idle` is a watermark that was announced and not yet taken."""
+    """What belongs to the shard as a whole. `idle` is a watermark that was announced and not yet taken.
+
+    `origins` are the last ones that were applied: topic, partition, offset, element (`origins.Origins.pack`).
+    """
 
     version: int
     digest: str
@@ -62,6 +65,7 @@ class ShardRecord(msgspec.Struct):
     late_tokens: int = 0
     calls_per_bucket: float = 0.0
     active_buckets: int = 0
+    origins: list[tuple[bytes, int, int, int]] = []
 
 
 def _check(version: int, what: str) -> None:

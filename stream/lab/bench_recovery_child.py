@@ -94,6 +94,12 @@ class Alone:
     def resume(self, partition: int) -> None:
         """See `Group`."""
 
+    def hold(self, partition: int) -> None:
+        """See `Group`."""
+
+    def release(self, partition: int) -> None:
+        """See `Group`."""
+
     async def seek(self, partition: int, offset: int) -> None:
         """See `Group`."""
 
@@ -115,6 +121,10 @@ class Alone:
     def position_behind(self, partition: int, offset: int) -> int:
         """See `Group`."""
         return offset
+
+    def hidden(self, partition: int) -> int:
+        """See `Group`."""
+        return 0
 
 
 def _die(_: int, message: str) -> None:

@@ -1,4 +1,8 @@
-"""Taking a shard over: fence first, then read, then seek. Reading first would wait for a hanging transaction."""
+"""Taking a partition over: fence first, then read, then seek. Reading first would wait for a hanging transaction.
+
+What is read differs: a shard's state from the state topic, the place of a partition of the intake from the group's
+offsets. That is its `Role`; the order of the steps, and the care, are the same for both.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from stream.alerts import Alert
 from stream.core.shard import Shard
 from stream.core.state import StateError
 from stream.core.step import Step
 from stream.worker.feed import lost
+from stream.worker.group import Group
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
 from stream.worker.logs import likewise
 from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
 from stream.worker.rights import Refusals
+from stream.worker.sequencer import Sequencer
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
@@ -28,29 +34,71 @@ PROGRESS_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
-Deliver = Callable[[LiveShard, StateLog, float], None]
+
+class Held(Protocol):
+    """A partition in this worker's hands, as its life cycle sees it: a shard, or a partition of the intake."""
+
+    partition: int
+    journal: Journal
+    sequencer: Sequencer
+    live: bool
+    broken: bool
+    owner_due: bool
+    recovery_seconds: float
+    unflushed: int
+    flushing: asyncio.Lock
+
+    @property
+    def committed(self) -> int:
+        """Last offset whose outcome is committed, -1 before the first."""
+
+    def snapshot(self, now: float) -> Any:
+        """Everything that is owed, packed at one moment; None if that is nothing."""
+
+    def written(self, flush: Any) -> None:
+        """A flush is committed."""
 
 
-class Acquirer:
-    """One task per wanted partition, until its shard is delivered or no longer wanted."""
+H = TypeVar("H", bound=Held)
+H_co = TypeVar("H_co", bound=Held, covariant=True)
+
+
+class Role(Protocol[H_co]):
+    """What differs between the partitions of the source and those of the intake; `noun` is for log lines."""
+
+    noun: str
+    group: Group
+
+    def journal(self, partition: int) -> Journal:
+        """A new journal for a partition."""
+
+    async def owner(self, partition: int) -> Owner | None:
+        """Who owned the partition last, as far as finished transactions tell; None: nobody."""
+
+    async def load(self, partition: int, journal: Journal, owner: Owner, check: Callable[[], None]) -> tuple[H_co, Any]:
+        """Read, behind the fence, what was committed; also what there was to read. `check` raises if it is in vain."""
+
+
+class Acquirer(Generic[H]):
+    """One task per wanted partition, until it is delivered or no longer wanted."""
 
     def __init__(
         self,
         tools: Tools,
         owner: Owner,
+        role: Role[H],
         *,
         spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
         held: Callable[[int], bool],
-        deliver: Deliver,
+        deliver: Callable[[H, Any, float], None],
     ) -> None:
         self.suspicious = False
-        """A shard was lost to a failure: from now on look for a younger process of our name before fencing."""
-        self.reading: dict[int, StateLog] = {}
-        """How far the recoveries that are under way have read."""
+        """A partition was lost to a failure: from now on look for a younger process of our name before fencing."""
         self.refusals = Refusals(tools.settings, tools.missing_rights)
         """What Kafka refuses for want of a right: nothing is taken over before it is granted."""
         self._tools = tools
         self._owner = owner
+        self._role = role
         self._spawn = spawn
         self._held = held
         self._deliver = deliver
@@ -97,9 +145,9 @@ class Acquirer:
             if self._held(partition):
                 return
             try:
-                if not await self._tools.group.is_member(partition):
+                if not await self._role.group.is_member(partition):
                     check()
-                    if partition not in self._tools.group.assignment():
+                    if partition not in self._role.group.assignment():
                         return
                     delay = NOT_MEMBER_SECONDS
                     continue
@@ -112,55 +160,78 @@ class Acquirer:
                 return
             except Exception as error:
                 self.refusals.take(error)
-                why = line_of(error)
+                why, noun = line_of(error), self._role.noun
                 log.warning(
-                    "partition %d: not taken over (will try again): %s", partition, why, extra=likewise(partition, why)
+                    "%s %d: not taken over (will try again): %s", noun, partition, why, extra=likewise(partition, why)
                 )
             delay = min(1.0 + failures, MOST_PATIENCE_SECONDS)
             failures += 1
 
     async def _take_over(self, partition: int, check: Callable[[], None]) -> bool:
         """One attempt; False if the partition was taken away meanwhile."""
-        tools, begun = self._tools, time.monotonic()
+        role, begun = self._role, time.monotonic()
         if self.suspicious and await self._has_younger_twin(partition):
             return True
         check()
-        journal = tools.journal(tools.settings, partition)
+        journal = role.journal(partition)
         try:
             await journal.open()
             check()
-            core = tools.core(partition)
-            state = await self._read(partition, core)
+            held, read = await role.load(partition, journal, self._owner, check)
             check()
-            shard = await self._load(partition, core, journal, state)
-            check()
-            if self._held(partition) or partition not in tools.group.assignment():
+            if self._held(partition) or partition not in role.group.assignment():
                 self._spawn(journal.close(fast=True))
                 return False
-            await tools.group.seek(partition, shard.sequencer.next)
+            await role.group.seek(partition, held.sequencer.next)
             check()
         except BaseException:
             self._spawn(journal.close(fast=True))
             raise
-        self._deliver(shard, state, time.monotonic() - begun)
+        self._deliver(held, read, time.monotonic() - begun)
         return True
 
     async def _has_younger_twin(self, partition: int) -> bool:
         """Whether another process was started under our name after this one: then this one is the ghost."""
         if not self._owner.instance:
             return False
-        only_worker = StateLog(lambda _: None)
-        packed = (await self._tools.read(self._tools.settings, partition, only_worker, stable=True)).worker.get(
-            OWNER_KEY
-        )
-        if packed is None:
-            return False
-        other = Owner.unpack(packed)
-        if other.instance != self._owner.instance or other.started_ms <= self._owner.started_ms:
+        other = await self._role.owner(partition)
+        if other is None or other.instance != self._owner.instance or other.started_ms <= self._owner.started_ms:
             return False
         text = f"instance {self._owner.instance} also runs in a newer process: this one leaves the work to it"
         self._tools.die(EXIT_TWIN, text)
         return True
+
+
+class SourceRole:
+    """A partition of the source: a shard, whose state stands on the state topic."""
+
+    noun = "partition"
+
+    def __init__(self, tools: Tools) -> None:
+        self.group = tools.group
+        self.reading: dict[int, StateLog] = {}
+        """How far the recoveries that are under way have read."""
+        self._tools = tools
+
+    def journal(self, partition: int) -> Journal:
+        """See `Role`."""
+        return self._tools.journal(self._tools.settings, partition)
+
+    async def owner(self, partition: int) -> Owner | None:
+        """See `Role`."""
+        only_worker = StateLog(lambda _: None)
+        state = await self._tools.read(self._tools.settings, partition, only_worker, stable=True)
+        packed = state.worker.get(OWNER_KEY)
+        return Owner.unpack(packed) if packed is not None else None
+
+    async def load(
+        self, partition: int, journal: Journal, owner: Owner, check: Callable[[], None]
+    ) -> tuple[LiveShard, StateLog]:
+        """See `Role`."""
+        core = self._tools.core(partition)
+        state = await self._read(partition, core)
+        check()
+        return await self._load(partition, core, journal, owner, state), state
 
     async def _read(self, partition: int, core: Shard) -> StateLog:
         """Read a shard's state into its core, saying now and then how far it is."""
@@ -181,7 +252,7 @@ class Acquirer:
             if self.reading.get(partition) is state:
                 del self.reading[partition]
 
-    async def _load(self, partition: int, core: Shard, journal: Journal, state: StateLog) -> LiveShard:
+    async def _load(self, partition: int, core: Shard, journal: Journal, owner: Owner, state: StateLog) -> LiveShard:
         settings, now = self._tools.settings, self._tools.clock()
         # in a thread: to look through a million keys takes half a second, in which the other shards go on
         step, alerts = await asyncio.to_thread(_taken_up, core)
@@ -197,7 +268,7 @@ class Acquirer:
             core,
             journal,
             settings,
-            self._owner,
+            owner,
             next_offset=max(core.read_from, state.source_start),
             last_feed=Alert.model_validate_json(packed) if packed is not None else None,
             watch=self._tools.observer.aged,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from stream.worker.live import LiveShard
@@ -20,14 +20,14 @@ SLICE_RECORDS = 500
 log = logging.getLogger(__name__)
 
 
-def add_agent(app: Any, topic: Any, intake: Intake) -> None:
-    """Give the Faust app its one agent."""
+def add_agent(app: Any, name: str, topic: Any, take: Callable[[Any], Awaitable[None]]) -> None:
+    """Give the Faust app an agent that hands over every chunk of a topic."""
 
-    async def detect(stream: Any) -> None:
+    async def agent(stream: Any) -> None:
         async for event in stream.noack().events():
-            await intake.take(event)
+            await take(event)
 
-    app.agent(topic, name="detect")(detect)
+    app.agent(topic, name=name)(agent)
 
 
 class Intake:

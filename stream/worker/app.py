@@ -1,4 +1,4 @@
-"""`build_app`: the Faust app with its one source topic, the shards, the monitor, the metrics and the HTTP server."""
+"""`build_app`: the Faust app with its topics, the shards, the intake, the monitor, the metrics and the HTTP server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from stream.worker.group import FaustGroup
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
+from stream.worker.partitions import Partitions
 from stream.worker.process import calm_the_collector, worker_class
+from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
@@ -83,19 +85,28 @@ class Detector:
             heartbeat_seconds=app.conf.broker_heartbeat_interval,
         )
         self.shards = Shards(tools)
-        self.monitor = Monitor(tools, self.shards)
+        intake = settings.intake_topic
+        self.intakes = Intakes(tools, intake, FaustGroup(app, intake)) if intake is not None else None
+        self.monitor = Monitor(tools, self.shards, intakes=self.intakes)
         self.registry.register(LiveCollector(self.shards, self.monitor))
         self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop: asyncio.Task[None] | None = None
 
+    @property
+    def held(self) -> dict[str, Partitions[Any]]:
+        """The partitions in this worker's hands, by topic."""
+        held: dict[str, Partitions[Any]] = {self.settings.source_topic: self.shards}
+        if self.intakes is not None and self.settings.intake_topic is not None:
+            held[self.settings.intake_topic] = self.intakes
+        return held
+
     async def start(self) -> None:
-        """Start what runs beside the agent."""
+        """Start what runs beside the agents."""
         calm_the_collector()
         await self.web.start()
-        self._tasks = [
-            asyncio.create_task(self._guard(work)) for work in (self.shards.run, self.monitor.run, self._beat)
-        ]
+        runs = (held.run for held in self.held.values())
+        self._tasks = [asyncio.create_task(self._guard(work)) for work in (*runs, self.monitor.run, self._beat)]
 
     async def _guard(self, work: Callable[[], Any]) -> None:
         """The flushes and the watchdog must not end unseen."""
@@ -120,7 +131,8 @@ class Detector:
         await asyncio.shield(self._stop)
 
     async def _close(self) -> None:
-        written = await self.shards.stop()
+        written = all(await asyncio.gather(*(held.close() for held in self.held.values())))
+        await self.shards.leave()
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -175,14 +187,17 @@ def build_app(
         return Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
 
     detector = app.detector = Detector(app, settings, core or real_core, ending)
-    topic = install(app, settings.source_topic, detector.shards)
-    add_agent(app, topic, Intake(detector.shards))
+    topics = install(app, detector.held)
+    add_agent(app, "detect", topics[settings.source_topic], Intake(detector.shards).take)
+    if detector.intakes is not None and settings.intake_topic is not None:
+        add_agent(app, "repartition", topics[settings.intake_topic], detector.intakes.take)
 
     async def on_assigned(_: Any, assigned: Any, **__: Any) -> None:
-        detector.shards.on_assigned(tp.partition for tp in assigned if tp.topic == settings.source_topic)
+        for topic, held in detector.held.items():
+            held.on_assigned(tp.partition for tp in assigned if tp.topic == topic)
 
     async def on_revoked(_: Any, revoked: Any, **__: Any) -> None:
-        await detector.shards.on_revoked()
+        await asyncio.gather(*(held.on_revoked() for held in detector.held.values()))
 
     app.on_partitions_assigned.connect(on_assigned)
     app.on_partitions_revoked.connect(on_revoked)

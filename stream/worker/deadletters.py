@@ -37,13 +37,15 @@ SPELLINGS = _spellings()
 
 
 def network_of(address: str) -> str | None:
-    """An address cut to its network, /24 or /48; None if it is none.
+    """An address cut to its network, /24 or /48; None if it is none. A network stays what it is.
 
     >>> network_of("192.0.2.77"), network_of("2001:db8:1:2::3"), network_of("here")
     ('192.0.2.0/24', '2001:db8:1::/48', None)
+    >>> network_of("192.0.2.0/24")
+    '192.0.2.0/24'
     """
     try:
-        ip = ipaddress.ip_address(address.strip().partition("%")[0])
+        ip = ipaddress.ip_interface(address.strip().partition("%")[0]).ip
     except ValueError:
         return None
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:

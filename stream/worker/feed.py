@@ -74,6 +74,33 @@ def lost(records: int) -> Finding:
     )
 
 
+def intake_lost(offsets: int) -> Finding:
+    """The intake topic no longer holds what came after a partition's place."""
+    return Finding(
+        "intake_gap",
+        f"{offsets} offsets were deleted from the intake topic before they were read: sums lack what they held",
+        "raise the intake topic's retention above the longest stop of the workers",
+        "warning",
+        float(offsets),
+        0.0,
+        "offsets",
+    )
+
+
+def hanging(offsets: int, seconds: float) -> Finding:
+    """Somebody's transaction does not end, and hides what was written behind its beginning."""
+    return Finding(
+        "open_transaction",
+        f"a producer's transaction has been open for more than {seconds:.0f} s and hides {offsets} offsets behind it",
+        "look for a gateway that died or hangs inside a transaction; the broker ends it after the producer's "
+        "transaction.timeout.ms (kafka-transactions.sh find-hanging, abort)",
+        "warning",
+        float(offsets),
+        0.0,
+        "offsets",
+    )
+
+
 def too_late(late: int, records: int) -> Finding:
     """More than 1 % of the records arrived after their bucket was closed."""
     return Finding(

@@ -15,7 +15,7 @@ SEEK_TIMEOUT_SECONDS = 45.0
 
 
 class Group(Protocol):
-    """What the shards ask of the consumer group. Partitions are those of the source topic."""
+    """What the shards ask of the consumer group. Partitions are those of one topic, the source or the intake's."""
 
     def assignment(self) -> set[int]:
         """Partitions assigned to this worker now."""
@@ -25,6 +25,12 @@ class Group(Protocol):
 
     def resume(self, partition: int) -> None:
         """Fetch from a partition again."""
+
+    def hold(self, partition: int) -> None:
+        """Fetch no more from a partition for now; what is fetched already still comes."""
+
+    def release(self, partition: int) -> None:
+        """The end of `hold`."""
 
     async def seek(self, partition: int, offset: int) -> None:
         """Read on at `offset`; returns when the position stands."""
@@ -36,26 +42,32 @@ class Group(Protocol):
         """Leave the group, so that others take over at once and not after a session timeout."""
 
     async def ends(self) -> dict[int, int]:
-        """The end offset of every partition of the source, also of those that others own."""
+        """The last stable offset of every partition of the topic, also of those that others own.
+
+        What lies behind it belongs to transactions that have not ended, and cannot be read yet.
+        """
 
     async def start(self, partition: int) -> int:
-        """The first offset that the source still holds."""
+        """The first offset that the topic still holds."""
 
     def position_behind(self, partition: int, offset: int) -> int:
         """`offset`, or the position behind it if there is no record up to there."""
 
+    def hidden(self, partition: int) -> int:
+        """Offsets behind the last stable one of an own partition: an open transaction of somebody's hides them."""
+
 
 class FaustGroup:
-    """The group of a Faust app's consumer."""
+    """The group of a Faust app's consumer, as far as it is about one topic."""
 
-    def __init__(self, app: Any, source: str) -> None:
+    def __init__(self, app: Any, topic: str) -> None:
         self._app = app
-        self._source = source
+        self._topic = topic
 
     def _tp(self, partition: int) -> Any:
         from faust.types import TP
 
-        return TP(self._source, partition)
+        return TP(self._topic, partition)
 
     @property
     def _consumer(self) -> Any:
@@ -65,7 +77,7 @@ class FaustGroup:
         """See `Group`."""
         if self._consumer._thread._consumer is None:
             return set()
-        return {tp.partition for tp in self._consumer.assignment() if tp.topic == self._source}
+        return {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topic}
 
     def pause(self, partition: int) -> None:
         """See `Group`."""
@@ -74,6 +86,14 @@ class FaustGroup:
     def resume(self, partition: int) -> None:
         """See `Group`."""
         self._consumer.resume_partitions({self._tp(partition)})
+
+    def hold(self, partition: int) -> None:
+        """See `Group`. What Faust does where a stream does not keep up."""
+        self._consumer.on_buffer_full(self._tp(partition))
+
+    def release(self, partition: int) -> None:
+        """See `Group`."""
+        self._consumer.on_buffer_drop(self._tp(partition))
 
     async def seek(self, partition: int, offset: int) -> None:
         """See `Group`."""
@@ -118,7 +138,7 @@ class FaustGroup:
         consumer = thread._consumer
         if consumer is None:
             return {}
-        partitions = [TopicPartition(self._source, p) for p in consumer.partitions_for_topic(self._source) or ()]
+        partitions = [TopicPartition(self._topic, p) for p in consumer.partitions_for_topic(self._topic) or ()]
         if not partitions:
             return {}
         found = await asyncio.wait_for(thread.call_thread(consumer.end_offsets, partitions), OFFSETS_TIMEOUT_SECONDS)
@@ -132,14 +152,20 @@ class FaustGroup:
 
     def position_behind(self, partition: int, offset: int) -> int:
         """See `Group`."""
-        return int(self._consumer.position_behind(partition, offset))
+        return int(self._consumer.position_behind(self._tp(partition), offset))
+
+    def hidden(self, partition: int) -> int:
+        """See `Group`."""
+        return int(self._consumer.hidden(self._tp(partition)))
 
 
 async def ask_ends(settings: Settings) -> dict[int, int]:
     """The end offset of every partition of the source, by a connection of its own; raises if no broker tells them."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=settings.broker, enable_auto_commit=False)
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=settings.broker, enable_auto_commit=False, isolation_level="read_committed"
+    )
     try:
         async with asyncio.timeout(OFFSETS_TIMEOUT_SECONDS):
             await consumer.start()

@@ -1,4 +1,6 @@
-"""Silence: when an idle shard's watermark may move on, and when silence is an outage. No clock, no I/O."""
+"""Silence: when an idle shard's watermark may move on, when silence is an outage, and when it is none at all, for an
+open transaction hides what comes. No clock, no I/O.
+"""  # noqa: D205
 
 from __future__ import annotations
 
@@ -54,6 +56,30 @@ class Idle:
         if math.floor(target / self._bucket) <= math.floor(watermark / self._bucket):
             return None
         return target
+
+
+class Hidden:
+    """Whether a partition's last stable offset stands still while there is something behind it.
+
+    A gateway that writes in transactions hides its newest records for moments. It hangs when that lasts.
+
+    >>> hidden = Hidden(needed=60)
+    >>> hidden.look(end=10, offsets=5, now=0.0), hidden.look(end=10, offsets=7, now=61.0), hidden.look(17, 0, now=62.0)
+    (0.0, 61.0, 0.0)
+    """
+
+    def __init__(self, needed: float) -> None:
+        self._needed = needed
+        self._end = -1
+        self._since = 0.0
+
+    def look(self, end: int, offsets: int, now: float) -> float:
+        """Seconds for which `offsets` behind the last stable one have been hidden, once that is too long, else 0."""
+        if not offsets or end != self._end:
+            self._end, self._since = end, now
+            return 0.0
+        seconds = now - self._since
+        return seconds if seconds >= self._needed else 0.0
 
 
 class Outage:

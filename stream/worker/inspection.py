@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
+from stream.worker.journal import INTAKE
 from stream.worker.rights import group_problem, transaction_problem, use_error
 from stream.worker.topics import plan, topic_problems
 from stream.worker.web import is_loopback
@@ -67,7 +68,12 @@ async def cluster_findings(settings: Settings) -> list[Finding]:
         wrong = {problem.subject for problem in problems}
         for topic in plan(settings):
             if topic.name not in wrong:
-                findings.append(Finding("ok", topic.name, f"{topic.partitions} partitions, all with a leader"))
+                text = (
+                    "all partitions have a leader"
+                    if topic.any_count
+                    else f"{topic.partitions} partitions, all with a leader"
+                )
+                findings.append(Finding("ok", topic.name, text))
         if settings.source_topic not in {problem.subject for problem in problems if problem.code == "missing_topic"}:
             findings += await _retention_findings(kafka, settings)
         return findings
@@ -83,10 +89,10 @@ async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
     if settings.replication == 1 and count >= 3:
         text = f"topics that we create would have one copy on {brokers}"
         findings.append(Finding("hint", "replication", text, "set OVERDRAW_REPLICATION=3 before creating them"))
-    for kind, noun, name in (
-        (GROUP, "consumer group", settings.app_id),
-        (TRANSACTION, "transactional id", f"{settings.app_id}-0"),
-    ):
+    names = [(GROUP, "consumer group", settings.app_id), (TRANSACTION, "transactional id", f"{settings.app_id}-0")]
+    if settings.intake_topic is not None:
+        names.append((TRANSACTION, "transactional id", f"{settings.app_id}-{INTAKE}-0"))
+    for kind, noun, name in names:
         error = await use_error(kafka, kind, settings)
         if error in NO_RIGHT:
             problem = group_problem(settings) if kind == GROUP else transaction_problem(settings)

@@ -1,7 +1,8 @@
-"""One shard's journal: a transactional producer. What a flush writes becomes visible together, or never.
+"""One partition's journal: a transactional producer. What a flush writes becomes visible together, or never.
 
 Its transactional id belongs to the partition, so opening it fences whoever owned the shard before, and aborts what
-they had open. Any failure means: throw the shard away and read it again from the log.
+they had open. Any failure means: throw the shard away and read it again from the log. A shard has one, and so has a
+partition of the intake.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ BATCH_BYTES = 512 * 1024
 """Half of Kafka's usual limit for one produce request."""
 
 Headers = Sequence[tuple[str, bytes]]
-Record = tuple[bytes | None, bytes | None, Headers]
-"""Key, value and headers of a record to write."""
+Record = tuple[bytes | None, bytes | None, Headers] | tuple[bytes | None, bytes | None, Headers, int]
+"""Key, value and headers of a record to write, and perhaps its Kafka timestamp in milliseconds (else: now)."""
+Target = str | tuple[str, int]
+"""Where records go: to a topic's partition of the journal's own number, or to a topic and a partition."""
+Offsets = Mapping[tuple[str, int], tuple[int, str]]
+"""Offsets of the group by topic and partition, each with its metadata."""
+
+INTAKE = "intake"
+"""Middle part of the transactional ids of the intake's partitions: `<app_id>-intake-<partition>`."""
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +49,14 @@ class JournalError(RuntimeError):
 
 
 class Journal:
-    """The transactional producer of one partition; not to be used again after a failure."""
+    """The transactional producer of one partition; not to be used again after a failure.
 
-    def __init__(self, settings: Settings, partition: int) -> None:
+    `role` tells the journals of a partition of the intake from those of shards.
+    """
+
+    def __init__(self, settings: Settings, partition: int, role: str = "") -> None:
         self.partition = partition
+        self._name = "-".join(part for part in (settings.app_id, role, str(partition)) if part)
         self._settings = settings
         self._producer: Any = None
         self._boot: asyncio.Task[None] | None = None
@@ -53,7 +65,7 @@ class Journal:
         """Connect and fence: returns when the former owner's open transaction is aborted."""
         from aiokafka import AIOKafkaProducer
 
-        name = f"{self._settings.app_id}-{self.partition}"
+        name = self._name
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.broker,
             transactional_id=name,
@@ -73,25 +85,29 @@ class Journal:
         """The producer's epoch: it rises by one with every owner."""
         return int(self._producer._txn_manager.producer_epoch)
 
-    async def write(self, records: Mapping[str, Sequence[Record]]) -> None:
-        """Write records by topic in one transaction, topics in the order given; raises whatever went wrong.
+    async def write(self, records: Mapping[Target, Sequence[Record]], offsets: Offsets | None = None) -> None:
+        """Write records by target in one transaction, in the order given; raises whatever went wrong.
 
-        All go to the partition of the same number: an open transaction of a dead owner hides what others committed
-        behind it, so every shard has its own.
+        What is named by its topic alone goes to the partition of the same number: an open transaction of a dead owner
+        hides what others committed behind it, so every shard has its own. `offsets` are committed with it, as the
+        group's.
         """
-        await asyncio.wait_for(self._write(records), WRITE_SECONDS)
+        await asyncio.wait_for(self._write(records, offsets), WRITE_SECONDS)
 
-    async def _write(self, records: Mapping[str, Sequence[Record]]) -> None:
+    async def _write(self, records: Mapping[Target, Sequence[Record]], offsets: Offsets | None) -> None:
         producer = self._producer
         await producer.begin_transaction()
         acknowledgements: list[Any] = []
         failure: BaseException | None = None
         try:
-            for topic, batch in records.items():
+            for target, batch in records.items():
+                topic, partition = (target, self.partition) if isinstance(target, str) else target
                 for built in self._batches(topic, batch):
                     # returns once the partition's batch before it has been sent
-                    sending = producer.send_batch(built, topic, partition=self.partition)
+                    sending = producer.send_batch(built, topic, partition=partition)
                     acknowledgements.append(await asyncio.wait_for(sending, STALL_SECONDS))
+            if offsets:
+                await asyncio.wait_for(self._send_offsets(offsets), STALL_SECONDS)
         except Exception as error:
             failure = error
         # all of them are awaited, else asyncio reports futures whose error nobody fetched
@@ -103,12 +119,21 @@ class Journal:
             raise failure
         await asyncio.wait_for(producer.commit_transaction(), STALL_SECONDS)
 
+    async def _send_offsets(self, offsets: Offsets) -> None:
+        from aiokafka import TopicPartition
+        from aiokafka.structs import OffsetAndMetadata
+
+        wanted = {TopicPartition(*place): OffsetAndMetadata(*said) for place, said in offsets.items()}
+        await self._producer.send_offsets_to_transaction(wanted, self._settings.app_id)
+
     def _batches(self, topic: str, records: Sequence[Record]) -> Iterator[Any]:
         """Records as batches, each built when it is wanted."""
         batch: Any = None  # an empty batch is never sent: it hangs
         now = int(time.time() * 1000)
-        for key, value, headers in records:
-            row: dict[str, Any] = {"key": key, "value": value, "timestamp": now, "headers": list(headers)}
+        for record in records:
+            key, value, headers = record[:3]
+            stamp = record[3] if len(record) == 4 else now
+            row: dict[str, Any] = {"key": key, "value": value, "timestamp": stamp, "headers": list(headers)}
             if batch is not None and batch.append(**row) is not None:
                 continue
             if batch is not None:
@@ -144,7 +169,8 @@ class Journal:
     def _consume(self) -> None:
         """Fetch the errors of aiokafka's own futures: a fenced producer would log a traceback for each."""
         accumulator = self._producer._message_accumulator
-        futures = [self._producer._txn_manager._transaction_waiter]
+        manager = self._producer._txn_manager
+        futures = [manager._transaction_waiter, *(future for _, _, future in manager._pending_txn_offsets)]
         for batch in [b for q in accumulator._batches.values() for b in q] + list(accumulator._pending_batches):
             futures += [batch.future, batch._drain_waiter]
         for future in futures:

@@ -18,14 +18,13 @@ from stream.gateways.overdraw import parse
 from stream.settings import Settings
 from stream.worker.deadletters import dead_letter
 from stream.worker.feed import Feed, Finding, LateShare
-from stream.worker.idle import Idle, quiet_needed
-from stream.worker.journal import Journal, Record
+from stream.worker.idle import Hidden, Idle, quiet_needed
+from stream.worker.journal import Journal, Record, Target
+from stream.worker.keying import FUTURE_SECONDS, origins_of
 from stream.worker.outbox import alert_record, as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY
 from stream.worker.sequencer import Sequencer
 
-FUTURE_SECONDS = 300.0
-"""An event's time may be this far ahead of its record's Kafka timestamp (CONTRACT §9)."""
 MAX_UNFLUSHED = 200_000
 """Records of a shard that may wait for their transaction; beyond it no more are read of its partition."""
 FLUSH_BYTES = 4 << 20
@@ -38,6 +37,8 @@ LARGE_BYTES = 16 << 20
 """Of a flush: at the close of a bucket every key of a shard is written, 180 MB for 125,000 of them."""
 MAX_LETTERS = 100
 """Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
+HANGING_SECONDS = 60.0
+"""A producer's transaction ends by itself after 60 s, unless it asks for more (transaction.timeout.ms)."""
 WEIGHED_RECORDS = 1000
 WEIGHT = 0.01
 
@@ -69,7 +70,7 @@ class Owner:
 class Flush:
     """What one transaction writes, and what is told once it is committed."""
 
-    records: dict[str, list[Record]]
+    records: dict[Target, list[Record]]
     step: Step
     alerts: list[Alert]
     reasons: list[str]
@@ -115,6 +116,7 @@ class LiveShard:
         self.sequencer = Sequencer(next_offset)
         self.feed = Feed(partition, settings, last_feed)
         self.idle = Idle(settings.bucket_seconds, quiet_needed(settings.allowed_lateness_seconds))
+        self.hidden = Hidden(HANGING_SECONDS)
         self.findings: dict[str, Finding] = self.feed.still()
         self.late = LateShare(found="late" in self.findings)
         self.live = False
@@ -154,7 +156,7 @@ class LiveShard:
             ]
         )
         upto = records[-1].offset
-        step = self.core.observe(arrivals, upto)
+        step = self.core.observe(arrivals, upto, origins_of(records))
         if upto > known:
             if rejects or step.rejects:
                 self._refuse([r for r in rejects if r.position > known] + step.rejects, records)

@@ -51,6 +51,10 @@ class LiveCollector(Collector):
         yield _gauge("overdraw_alerts_open", list(open_alerts.items()))
         lags = ((shard.partition, self._monitor.lag(shard.partition)) for shard in shards)
         yield _gauge("overdraw_consumer_lag_events", [((str(p),), float(lag)) for p, lag in lags if lag is not None])
+        watch = self._monitor.intake
+        held = sorted(watch.intakes.live) if watch is not None else []
+        lags = ((partition, watch.lag(partition) if watch is not None else None) for partition in held)
+        yield _gauge("overdraw_intake_lag_events", [((str(p),), float(lag)) for p, lag in lags if lag is not None])
         marks = [(shard.partition, shard.core.watermark) for shard in shards]
         yield _gauge(
             "overdraw_watermark_timestamp_seconds", [((str(p),), mark) for p, mark in marks if math.isfinite(mark)]

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from stream import __version__
 from stream.alerts import Kind, Severity, Status
 from stream.events import REASONS
+from stream.worker.keying import Keyed
 from stream.worker.live import Flush, LiveShard
 from stream.worker.recovery import StateLog
 from stream.worker.table import TABLE, Metric, metric_table
@@ -83,6 +84,8 @@ class Metrics:
         self._made["overdraw_build_info"].labels(__version__, platform.python_version()).set(1)
         for outcome in ("accepted", "duplicate", "late", "dead_letter"):
             self._made["overdraw_events_total"].labels(outcome)
+        for outcome in ("passed", "dead_letter"):
+            self._made["overdraw_intake_records_total"].labels(outcome)
         for direction in ("input", "output"):
             self._made["overdraw_tokens_total"].labels(direction)
         for cause in ("empty", "deleted"):
@@ -145,6 +148,13 @@ class Metrics:
     def gap(self, offsets: int) -> None:
         """See `Observer`."""
         self._add("overdraw_skipped_offsets_total", offsets, "deleted")
+
+    def passed_on(self, done: Keyed) -> None:
+        """See `Observer`."""
+        self._add("overdraw_intake_records_total", done.passed, "passed")
+        self._add("overdraw_intake_records_total", len(done.reasons), "dead_letter")
+        for reason in done.reasons:
+            self._add("overdraw_dead_letters_total", 1, reason)
 
     def rebalanced(self) -> None:
         """See `Observer`."""

@@ -8,9 +8,11 @@ import math
 import time
 from collections.abc import Callable
 
-from stream.worker.feed import silence
+from stream.worker.feed import hanging, silence
 from stream.worker.idle import Outage, quiet_needed
+from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live import LiveShard
+from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
@@ -42,9 +44,16 @@ class Monitor:
     consumer that is dead: then time passes as well.
     """
 
-    def __init__(self, tools: Tools, shards: Shards, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        shards: Shards,
+        clock: Callable[[], float] = time.monotonic,
+        intakes: Intakes | None = None,
+    ) -> None:
         self.ends: dict[int, int] = {}
         """The end offset of every partition of the source, at the last look that succeeded."""
+        self.intake = IntakeWatch(tools, intakes, clock) if intakes is not None else None
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
         self._tools = tools
         self._shards = shards
@@ -64,10 +73,13 @@ class Monitor:
     def lag(self, partition: int) -> int | None:
         """Records that an own partition is behind its log's end; None while that is not known."""
         end, shard = self.ends.get(partition), self._shards.live.get(partition)
-        return None if end is None or shard is None else max(0, end - self._reached(shard))
+        return None if end is None or shard is None else max(0, end - self._reached(shard)) + self._hidden(shard)
 
     def _reached(self, shard: LiveShard) -> int:
         return self._tools.group.position_behind(shard.partition, shard.sequencer.next)
+
+    def _hidden(self, shard: LiveShard) -> int:
+        return self._tools.group.hidden(shard.partition)
 
     def unready(self) -> list[str]:
         """Why this worker is not ready; empty if it is."""
@@ -80,7 +92,7 @@ class Monitor:
             return ["no partitions are assigned yet, the group rebalances"]
         reasons = [self._recovering(p) for p in sorted(assigned) if self._shards.ready(p) is None]
         reasons += [_stuck(p, seconds) for p, seconds in sorted(self._stuck.items()) if seconds > STUCK_SECONDS]
-        return reasons
+        return reasons + (self.intake.reasons() if self.intake is not None else [])
 
     def _recovering(self, partition: int) -> str:
         state = self._shards.reading.get(partition)
@@ -143,8 +155,11 @@ class Monitor:
         now = self._answered = self._clock()
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self._watch(passed)
+        if self.intake is not None:
+            await self.intake.look()
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
+        self._say_what_is_missing(live, now)
         targets = [(shard, self._idle_step(shard, now)) for shard in live]
         steps = {self._shards.spawn(self._step(shard, target)) for shard, target in targets if target is not None}
         if steps:  # a step waits for a flush: the watchdog must not wait for what it watches
@@ -202,7 +217,7 @@ class Monitor:
                 shard.idle.disturb()
             if shard not in self._applied and shard.feed.says("silence"):
                 self.outage.active = True  # said by whoever owned the shard before: only records end it
-        moved = any(count != self._applied.get(shard, 0) for shard, count in applied.items())
+        moved = any(count != self._applied.get(shard, 0) or self._hidden(shard) for shard, count in applied.items())
         self._applied = applied
 
         def expected(seconds: float) -> float:
@@ -225,6 +240,20 @@ class Monitor:
             seconds = self.outage.silent_seconds
             live[0].find("silence", silence(seconds, expected(seconds)))
 
+    def _say_what_is_missing(self, live: list[LiveShard], now: float) -> None:
+        """Open transactions that hide records, by shard; what the intake has lost is said by the first shard."""
+        for shard in live:
+            offsets = self._hidden(shard)
+            seconds = shard.hidden.look(self.ends.get(shard.partition, 0), offsets, now)
+            if seconds and "open_transaction" not in shard.findings:
+                shard.find("open_transaction", hanging(offsets, seconds))
+                log.error("partition %d: %s", shard.partition, shard.findings["open_transaction"].text)
+            elif not offsets:
+                shard.find("open_transaction", None)
+        lost = self.intake.lost() if self.intake is not None else None
+        for number, shard in enumerate(live):
+            shard.find("intake_gap", lost if number == 0 else None)
+
     def _idle_step(self, shard: LiveShard, now: float) -> float | None:
         """The watermark that an idle shard moves on to, if it is time; a gap is over once the shard has caught up."""
         at_end = self._at_end(shard)
@@ -235,6 +264,8 @@ class Monitor:
             return None
         if shard.turn.locked():
             return None
+        # what an open transaction hides is no silence: its records must not find their bucket closed
+        at_end = at_end and not self._hidden(shard)
         return shard.idle.step(at_end=at_end, watermark=shard.core.watermark, now=now)
 
     async def _step(self, shard: LiveShard, target: float) -> None:

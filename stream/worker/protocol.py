@@ -1,4 +1,6 @@
-"""Two questions to a broker that aiokafka does not ask: which Kafka it is, and what we may do with a topic."""
+"""Questions to a broker that aiokafka does not ask: which Kafka it is, what we may do with a topic, whether a topic is
+still the same, and what a group has committed once no transaction is pending.
+"""  # noqa: D205
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
+    AbstractType,
     Array,
     Boolean,
     CompactArray,
     CompactString,
     Int16,
     Int32,
+    Int64,
     Schema,
     String,
     TaggedFields,
@@ -138,6 +142,149 @@ class FeaturesRequest(Request[_FeaturesRequestV3]):  # type: ignore[misc]
     def build(self, request_struct_class: Any) -> Any:
         """The request as it goes over the wire."""
         return request_struct_class("overdraw", "0", {})
+
+
+class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(16)
+
+
+_NO_UUID = bytes(16)
+
+
+class _TopicIdsResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString()),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("rights", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_rights", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIdsRequestV10(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _TopicIdsResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", _Uuid), ("topic", CompactString()), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_rights", Boolean),
+        ("include_topic_rights", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class TopicIdsRequest(Request[_TopicIdsRequestV10]):  # type: ignore[misc]
+    """The ids of some topics: one that is made anew has another. Needs Kafka 2.8 or newer."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request as it goes over the wire."""
+        return request_struct_class([(_NO_UUID, topic, {}) for topic in self._topics], False, False, False, {})
+
+
+class _OffsetsResponse(Response):  # type: ignore[misc]
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString()),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", CompactString()),
+                        ("error_code", Int16),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("error_code", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class _OffsetsRequestV7(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 9
+    API_VERSION = 7
+    RESPONSE_TYPE = _OffsetsResponse
+    SCHEMA = Schema(
+        ("group_id", CompactString()),
+        (
+            "topics",
+            CompactArray(("topic", CompactString()), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
+        ),
+        ("require_stable", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class OffsetsRequest(Request[_OffsetsRequestV7]):  # type: ignore[misc]
+    """A group's offsets of one topic. Where a transaction is pending, the broker says so. Needs Kafka 2.5 or newer."""
+
+    API_KEY = 9
+
+    def __init__(self, group: str, topic: str, partitions: list[int]) -> None:
+        self._wanted: tuple[str, list[Any]] = (group, [(topic, partitions, {})])
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request as it goes over the wire."""
+        return request_struct_class(*self._wanted, True, {})
 
 
 _FINALIZED_FEATURES = 2

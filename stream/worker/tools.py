@@ -16,6 +16,7 @@ from stream.worker.rights import missing_rights
 from stream.worker.topics import Problem
 
 if TYPE_CHECKING:
+    from stream.worker.keying import Keyed
     from stream.worker.live import Flush, LiveShard
 
 EXIT_BAD_STATE = 2
@@ -42,6 +43,9 @@ class Observer(Protocol):
     def gap(self, offsets: int) -> None:
         """Offsets were deleted before they were read."""
 
+    def passed_on(self, done: Keyed) -> None:
+        """A transaction of the intake was committed."""
+
     def rebalanced(self) -> None:
         """The group assigned partitions anew."""
 
@@ -59,7 +63,7 @@ class Tools:
     core: Callable[[int], Shard]
     die: Callable[[int, str], None]
     heartbeat_seconds: float = 2.0
-    journal: Callable[[Settings, int], Journal] = Journal
+    journal: Callable[..., Journal] = Journal
     read: Callable[..., Awaitable[StateLog]] = read_state
     ends: Callable[[Settings], Awaitable[dict[int, int]]] = ask_ends
     clock: Callable[[], float] = time.time

@@ -32,13 +32,17 @@ class TopicError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it must be; `rights` are what a worker needs."""
+    """A topic as it must be; `rights` are what a worker needs.
+
+    `partitions` are what it must have, or, with `any_count`, only what it is made with.
+    """
 
     name: str
     setting: str
     partitions: int
     compacted: bool
     rights: frozenset[str]
+    any_count: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,22 @@ class Problem:
 
 
 def plan(settings: Settings) -> list[Topic]:
-    """The four topics of these settings.
+    """The topics of these settings: four, and the intake's if there is one.
 
     >>> from stream.settings import load_settings
     >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
     [('api-calls', 8), ('overdraw-alerts', 8)]
     """
     read, write = frozenset({"Describe", "Read"}), frozenset({"Describe", "Write"})
-    count = settings.partitions
+    count, intake = settings.partitions, settings.intake_topic
+    # the intake topic comes last: the source is what most of what is said of these is about
+    unkeyed = [] if intake is None else [Topic(intake, "intake_topic", count, False, read, any_count=True)]
     return [
-        Topic(settings.source_topic, "source_topic", count, False, read),
+        Topic(settings.source_topic, "source_topic", count, False, read if intake is None else read | write),
         Topic(settings.alert_topic, "alert_topic", count, False, write),
         Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
         Topic(settings.state_topic, "state_topic", count, True, read | write),
+        *unkeyed,
     ]
 
 
@@ -124,7 +131,7 @@ def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
     problems = []
-    if facts.partitions != topic.partitions:
+    if facts.partitions != topic.partitions and not topic.any_count:
         problems.append(
             Problem(
                 "partition_count",

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage
+from faust.types import ConsumerMessage
 
 from stream.worker.logs import likewise
 from stream.worker.rights import is_denial
@@ -94,6 +94,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._begins: dict[Any, tuple[Any, int]] = {}
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # gateways may write in transactions, and the intake does: what was aborted is not in the log. Faust would say
+        # so only under its own exactly_once, which must not be used
+        consumer._isolation_level = "read_committed"
+        return consumer
+
     @staticmethod
     def _assignment(consumer: Any) -> Any:
         return consumer._fetcher._subscriptions.subscription.assignment
@@ -133,6 +140,19 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         except (AttributeError, KeyError, TypeError):
             return offset
 
+    def hidden(self, tp: Any) -> int:
+        """Offsets at the log's end that somebody's open transaction hides, by the last fetch; 0: none, or not known.
+
+        Between the last stable offset and the high watermark there is at least one transaction that has not ended.
+        """
+        consumer = self._consumer
+        assignment = self._assignment(consumer) if consumer is not None else None
+        try:
+            state = assignment.state_value(tp)  # type: ignore[union-attr]
+            return int(max(0, state.highwater - state.lso))
+        except (AttributeError, KeyError, TypeError):  # not assigned, or not fetched from yet
+            return 0
+
     async def _commit(self, offsets: Mapping[Any, int]) -> bool:
         """Commit the group's offsets: they show the lag to other tools, so a failure is a line, not a crash."""
         try:
@@ -150,11 +170,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """Faust's consumer on batches; its `positions` are the shards."""
+    """Faust's consumer on batches; its `positions` are, by topic, the partitions in this worker's hands."""
 
     logger = FAUST_LOG
-    positions: Positions
-    source: str
+    positions: Mapping[str, Positions]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -169,7 +188,8 @@ class BatchConsumer(driver.Consumer):
         except Exception as error:
             if not is_denial(error):
                 raise
-            await self.positions.denied(error)  # what else Faust does with it is to end in tracebacks
+            # what else Faust does with it is to end in tracebacks; one looks at the rights for all topics
+            await next(iter(self.positions.values())).denied(error)
             return {}
         return {tp: split(batch, batch.begin) for tp, batch in fetched.items()}
 
@@ -205,14 +225,14 @@ class BatchConsumer(driver.Consumer):
     def _new_offset(self, tp: Any) -> int | None:
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        return self.positions.committed_offset(tp.partition)
+        return self.positions[tp.topic].committed_offset(tp.partition)
 
     async def perform_seek(self) -> None:
-        """Called by Faust before every resume: live shards go to their own next offset, others wait paused."""
+        """Called by Faust before every resume: live partitions go to their own next offset, others wait paused."""
         for tp in self.assignment():
-            if tp.topic != self.source:
+            if tp.topic not in self.positions:
                 continue
-            offset = self.positions.next_offset(tp.partition)
+            offset = self.positions[tp.topic].next_offset(tp.partition)
             if offset is None:
                 self.pause_partitions({tp})
                 continue
@@ -221,24 +241,28 @@ class BatchConsumer(driver.Consumer):
             except Exception as error:  # the sequencer asks again for what this seek did not reach
                 why = type(error).__name__
                 log.warning(
-                    "partition %d: no seek to %d: %s", tp.partition, offset, why,
+                    "%s-%d: no seek to %d: %s", tp.topic, tp.partition, offset, why,
                     extra=likewise(tp.partition, f"no seek: {why}"),
                 )  # fmt: skip
 
-    def position_behind(self, partition: int, offset: int) -> int:
+    def position_behind(self, tp: Any, offset: int) -> int:
         """See `BatchThread.position_behind`."""
         thread: BatchThread = self._thread
-        return thread.position_behind(TP(self.source, partition), offset)
+        return thread.position_behind(tp, offset)
+
+    def hidden(self, tp: Any) -> int:
+        """See `BatchThread.hidden`."""
+        thread: BatchThread = self._thread
+        return thread.hidden(tp)
 
 
-def install(app: Any, source: str, positions: Positions) -> Any:
-    """Give a Faust app the batch transport for its one source topic; returns the topic to iterate."""
+def install(app: Any, positions: Mapping[str, Positions]) -> dict[str, Any]:
+    """Give a Faust app the batch transport for the topics in `positions`; returns the topics to iterate, by name."""
 
     class Consumer(BatchConsumer):
         logger = FAUST_LOG
 
     Consumer.positions = positions
-    Consumer.source = source
 
     class Transport(driver.Transport):
         logger = FAUST_LOG
@@ -246,4 +270,4 @@ def install(app: Any, source: str, positions: Positions) -> Any:
     Transport.Consumer = Consumer
     app.transport = Transport(app.conf.broker_consumer, app, loop=None)
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-    return app.topic(source, schema=BatchSchema(**raw))
+    return {name: app.topic(name, schema=BatchSchema(**raw)) for name in positions}

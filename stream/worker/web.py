@@ -20,6 +20,7 @@ from stream.alerts import rfc3339
 from stream.core.view import KeyView
 from stream.partition import partition_of
 from stream.settings import Settings, SettingsError
+from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live_metrics import top_keys
 from stream.worker.monitor import Monitor
 from stream.worker.page import render
@@ -198,6 +199,7 @@ class Web:
                 }
                 for shard in shards
             ],
+            **({"intake": _intake(self._monitor.intake)} if self._monitor.intake is not None else {}),
         }
 
     async def _status(self, _: web.Request) -> web.Response:
@@ -233,6 +235,21 @@ class Web:
         alerts = [alert for shard in self._shards.live.values() for alert in shard.open.values()]
         text = render(self.status(), alerts, top_keys(self._shards, DEFAULT_TOP))
         return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+
+def _intake(watch: IntakeWatch) -> list[dict[str, Any]]:
+    return [
+        {
+            "partition": held.partition,
+            "live": held.live,
+            "committed": held.committed,
+            "lag": watch.lag(held.partition),
+            "newest": _moment(held.front),
+            "waiting": held.waiting,
+            "recovery_seconds": round(held.recovery_seconds, 3),
+        }
+        for _, held in sorted(watch.intakes.live.items())
+    ]
 
 
 def _moment(seconds: float) -> str | None:

@@ -24,6 +24,7 @@ from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.keying import origins_of
 
 HOUR = 3600
 DAYS = 10
@@ -230,11 +231,12 @@ async def judged(settings: Settings) -> list[tuple[Any, ...]]:
     """The alerts that the pure core makes of the source's log, without a worker."""
     logs = defaultdict(list)
     for record in await read_topic(settings, settings.source_topic):
-        logs[record.partition].append((record.offset, record.value, record.timestamp / 1000 + 300))
+        logs[record.partition].append(record)
     said = []
     for partition, log in logs.items():
         shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
-        step = shard.observe(parse(log)[0], log[-1][0])
+        calls, _ = parse([(record.offset, record.value, record.timestamp / 1000 + 300) for record in log])
+        step = shard.observe(calls, log[-1].offset, origins_of(log))
         said += [said_of(alert.model_dump(mode="json")) for alert in step.alerts]
     return sorted(said, key=str)
 

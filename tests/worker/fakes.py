@@ -16,6 +16,7 @@ from stream.settings import Settings, load_settings
 from stream.worker.agents import Intake
 from stream.worker.ending import Exit
 from stream.worker.monitor import Monitor
+from stream.worker.places import Place, Topic
 from stream.worker.recovery import StateLog
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
@@ -33,6 +34,7 @@ class Record(NamedTuple):
     timestamp: int | None
     partition: int = 0
     key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def call(event_id: str, time: float, key_id: str = "k", tokens: int = 10, **more: Any) -> bytes:
@@ -85,7 +87,10 @@ class FakeKafka:
     def __init__(self, partitions: int = 1) -> None:
         self.state: dict[int, list[tuple[bytes, bytes | None]]] = defaultdict(list)
         self.topics: dict[str, list[Any]] = defaultdict(list)
-        self.epochs: dict[int, int] = defaultdict(int)
+        self.epochs: dict[Any, int] = defaultdict(int)
+        self.offsets: dict[tuple[str, int], tuple[int, str]] = {}
+        self.targets: dict[tuple[str, int], list[Any]] = defaultdict(list)
+        self.topic_id = b"\1" * 16
         self.source: dict[int, list[Record]] = defaultdict(list)
         self.source_start: dict[int, int] = defaultdict(int)
         self.partitions = partitions
@@ -123,30 +128,34 @@ class FakeKafka:
 class FakeJournal:
     """One producer; `kafka.fail_next` holds what its next writes raise."""
 
-    def __init__(self, kafka: FakeKafka, settings: Settings, partition: int) -> None:
+    def __init__(self, kafka: FakeKafka, settings: Settings, partition: int, role: str = "") -> None:
         self.kafka, self.settings, self.partition = kafka, settings, partition
+        self.name: Any = (role, partition) if role else partition
         self.epoch = -1
         self.closed = False
 
     async def open(self) -> None:
-        self.kafka.epochs[self.partition] += 1
-        self.epoch = self.kafka.epochs[self.partition]
+        self.kafka.epochs[self.name] += 1
+        self.epoch = self.kafka.epochs[self.name]
         await asyncio.sleep(0)
 
-    async def write(self, batches: Any) -> None:
+    async def write(self, batches: Any, offsets: Any = None) -> None:
         await asyncio.sleep(0)
         while self.kafka.hang:  # noqa: ASYNC110 - the test ends it
             await asyncio.sleep(0.01)
         if self.kafka.fail_next:
             raise self.kafka.fail_next.pop(0)
-        if self.epoch != self.kafka.epochs[self.partition]:
+        if self.epoch != self.kafka.epochs[self.name]:
             raise ProducerFenced
         self.kafka.transactions += 1
-        for topic, batch in batches.items():
+        self.kafka.offsets.update(offsets or {})
+        for target, batch in batches.items():
             assert batch, "an empty batch hangs"
+            topic, partition = (target, self.partition) if isinstance(target, str) else target
             self.kafka.topics[topic] += batch
+            self.kafka.targets[topic, partition] += batch
             if topic == self.settings.state_topic:
-                self.kafka.state[self.partition] += [(key, value) for key, value, _ in batch]
+                self.kafka.state[self.partition] += [(key, value) for key, value, *_ in batch]
 
     async def close(self, *, fast: bool = False) -> None:
         self.closed = True
@@ -163,6 +172,8 @@ class FakeGroup:
         self.position: dict[int, int] = {}
         self.paused: set[int] = set()
         self.behind: dict[int, int] = {}
+        self.concealed: dict[int, int] = {}
+        self.held: set[int] = set()
         self.left = False
         self.silent = False
 
@@ -200,6 +211,35 @@ class FakeGroup:
     def position_behind(self, partition: int, offset: int) -> int:
         return self.behind.get(partition, offset)
 
+    def hidden(self, partition: int) -> int:
+        return self.concealed.get(partition, 0)
+
+    def hold(self, partition: int) -> None:
+        self.held.add(partition)
+
+    def release(self, partition: int) -> None:
+        self.held.discard(partition)
+
+
+class FakePlaces:
+    """The group's offsets of the intake topic."""
+
+    def __init__(self, kafka: FakeKafka, name: str) -> None:
+        self.kafka, self.name = kafka, name
+        self.closed = False
+
+    async def topic(self) -> Topic:
+        await asyncio.sleep(0)
+        return Topic(self.name, self.kafka.topic_id)
+
+    async def read(self, partitions: Sequence[int]) -> dict[int, Place]:
+        await asyncio.sleep(0)
+        found = {p: self.kafka.offsets.get((self.name, p)) for p in partitions}
+        return {p: Place.of(self.name, *said) for p, said in found.items() if said is not None}
+
+    async def close(self) -> None:
+        self.closed = True
+
 
 class FakeObserver:
     """Counts what it is told."""
@@ -223,6 +263,9 @@ class FakeObserver:
 
     def gap(self, offsets: int) -> None:
         self.counts["gap"] += offsets
+
+    def passed_on(self, done: Any) -> None:
+        self.counts["passed_on"] += done.passed
 
     def rebalanced(self) -> None:
         self.counts["rebalanced"] += 1
@@ -258,7 +301,7 @@ class Bench:
             core=lambda p: Shard(p, self.settings, partition_of=lambda key_id: p),
             die=lambda code, text: self.deaths.append((code, text)),
             heartbeat_seconds=0.001,
-            journal=lambda settings, p: FakeJournal(self.kafka, settings, p),  # type: ignore[arg-type,return-value]
+            journal=lambda settings, p, role="": FakeJournal(self.kafka, settings, p, role),  # type: ignore[arg-type,return-value]
             read=self.kafka.read,
             clock=self.clock,
         )

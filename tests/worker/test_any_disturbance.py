@@ -16,7 +16,7 @@ from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
 from stream.lab.chaos.traffic import Traffic
 from stream.lab.chaos.verdict import said_of
-from stream.worker.live import FUTURE_SECONDS
+from stream.worker.keying import FUTURE_SECONDS
 from tests.worker.fakes import Bench, FakeKafka, Record, until
 
 NOW = 2_000_000_000.0

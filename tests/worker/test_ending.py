@@ -145,7 +145,7 @@ async def test_two_stops_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
         stops.append("shards")
         return True
 
-    monkeypatch.setattr(detector.shards, "stop", stop)
+    monkeypatch.setattr(detector.shards, "close", stop)
     await asyncio.gather(detector.stop(), detector.stop())
     assert stops == ["shards"]
 

@@ -178,7 +178,7 @@ async def test_a_revoked_shard_that_goes_elsewhere_is_closed() -> None:
 
 
 async def test_a_last_flush_that_hangs_is_bounded_and_the_shard_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.worker.shards.LAST_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("stream.worker.partitions.LAST_FLUSH_SECONDS", 0.05)
     bench = Bench()
     await bench.assign(0)
     await bench.take(bench.kafka.feed([call("a", T0)]))

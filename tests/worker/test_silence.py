@@ -107,6 +107,34 @@ async def test_a_transactions_marker_at_the_end_of_the_log_is_no_lag() -> None:
     assert bench.monitor.lag(0) == 0
 
 
+async def test_what_an_open_transaction_hides_is_lag_and_no_silence() -> None:
+    bench = Watched()
+    await bench.assign(0)
+    await busy(bench, 40)
+    shard = bench.shards.live[0]
+    bench.group.concealed[0] = 5
+    before = shard.core.watermark
+    for _ in range(100):
+        await bench.look()
+    assert bench.monitor.lag(0) == 5
+    assert shard.core.watermark == before, "what is hidden must not find its bucket closed"
+    assert not bench.monitor.outage.active
+    assert bench.deaths == [], "to start again would not help"
+
+
+async def test_a_transaction_that_does_not_end_raises_a_feed_alert_until_it_does() -> None:
+    bench = Watched()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call("a", T0)]))
+    for hidden, said in ((5, []), (0, []), (5, ["opened"]), (0, ["opened", "resolved"])):
+        bench.group.concealed[0] = hidden
+        for _ in range(40 if not said or said[-1] == "resolved" else 80):
+            await bench.look()
+        await bench.flush()
+        assert [alert["status"] for alert in bench.alerts()] == said
+    assert "open for more than 60 s and hides 5 offsets" in bench.alerts()[0]["summary"]
+
+
 async def test_silence_of_the_whole_source_freezes_detection_and_raises_one_feed_alert() -> None:
     bench = Watched(partitions=2)
     await bench.assign(0, 1)

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from stream.__main__ import main
 from stream.cli.topics import command
 from stream.settings import load_settings
+from stream.worker.cluster import TopicFacts
 from stream.worker.protocol import RELEASES, UNKNOWN_RIGHTS, rights_of
-from stream.worker.topics import BrokerUnreachable, check_topics, plan
+from stream.worker.topics import BrokerUnreachable, _metadata_problems, check_topics, plan
 
 
 def unused_port() -> int:
@@ -54,6 +55,18 @@ def test_the_plan_follows_the_settings() -> None:
     topics = {topic.setting: topic for topic in plan(settings)}
     assert {topic.partitions for topic in topics.values()} == {5}
     assert [topic.name for topic in topics.values() if topic.compacted] == ["memory"]
+
+
+def test_the_intake_topic_may_have_any_number_of_partitions_and_makes_workers_write_the_source() -> None:
+    plain = {topic.setting: topic for topic in plan(load_settings({}, environ={}))}
+    topics = {topic.setting: topic for topic in plan(load_settings({"intake_topic": "raw"}, environ={}))}
+    assert "intake_topic" not in plain
+    assert (topics["intake_topic"].any_count, topics["intake_topic"].rights) == (True, {"Describe", "Read"})
+    assert "Write" in topics["source_topic"].rights
+    assert "Write" not in plain["source_topic"].rights
+    seven = TopicFacts("raw", 0, 7, (), None)
+    assert _metadata_problems(topics["intake_topic"], seven) == []
+    assert [problem.code for problem in _metadata_problems(topics["source_topic"], seven)] == ["partition_count"]
 
 
 def test_releases_are_in_order_and_rights_are_read_bit_by_bit() -> None:

@@ -16,7 +16,7 @@ from stream.lab.chaos.topics import records_of
 from stream.lab.chaos.traffic import Truth
 from stream.partition import partition_of
 from stream.settings import Settings
-from stream.worker.live import FUTURE_SECONDS
+from stream.worker.keying import FUTURE_SECONDS
 from stream.worker.recovery import read_state
 
 SHOWN = 3

@@ -1,0 +1,155 @@
+"""Whether the records of a topic lie where their keys belong: a look at its end, by `overdraw check --live`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stream.alerts import printable
+from stream.gateways.overdraw import parse
+from stream.partition import key_bytes, partition_of
+from stream.settings import Settings
+from stream.worker.cluster import BrokerUnreachable
+from stream.worker.inspection import Finding
+
+TAIL_RECORDS = 20_000
+"""Records of a topic, shared among its partitions, that are read from its end: some seconds of work."""
+TAIL_SECONDS = 30.0
+"""For reading them; a topic that is slower than this is judged by what came."""
+MAX_KEYS = 10_000
+"""Misplaced keys that are remembered; further ones are counted by their records only."""
+SHOWN_KEYS = 3
+FOREVER = 4e9
+"""Any time is in the past of this one: clocks are not what is looked at here."""
+
+NOT_KEYED = (
+    "key the topic by key_id with Kafka's default (murmur2) partitioner, or have the workers do it: intake_topic"
+)
+OTHER_PARTITIONER = (
+    "the keys are right, the partitioner is not Kafka's default: set partitioner=murmur2_random (librdkafka) or its "
+    "like in the gateway, or have the workers do it: intake_topic"
+)
+
+
+class Placement:
+    """Counts where records lie; memory is bounded, whatever they hold. `partitions` are those of the topic."""
+
+    def __init__(self, partitions: int) -> None:
+        self.records = 0
+        self.events = 0
+        self.bad = 0
+        self.misplaced = 0
+        self.keyed = 0
+        """Of the misplaced ones: those whose Kafka key is their key_id."""
+        self._partitions = partitions
+        self._places: dict[str, set[int]] = {}
+
+    def add(self, records: Iterable[Any]) -> None:
+        """Look at some Kafka records."""
+        found = list(records)
+        by_offset = {record.offset: record for record in found}
+        calls, rejects = parse([(record.offset, record.value, FOREVER) for record in found])
+        self.records += len(found)
+        self.events += len(calls)
+        self.bad += len(rejects)
+        for offset, _, call in calls:
+            record, key_id = by_offset[offset], call.key_id
+            home = partition_of(key_id, self._partitions)
+            if home == record.partition:
+                if key_id in self._places:
+                    self._places[key_id].add(home)
+                continue
+            self.misplaced += 1
+            self.keyed += record.key == key_bytes(key_id)
+            if key_id in self._places or len(self._places) < MAX_KEYS:
+                self._places.setdefault(key_id, set()).add(record.partition)
+
+    def finding(self, topic: str) -> Finding:
+        """What there is to say of a topic whose records have to lie where their keys belong."""
+        subject = f"{topic} keys"
+        if not self.events:
+            return Finding("hint", subject, self._nothing(), "look again while gateways write (--for 60)")
+        if not self.misplaced:
+            return Finding("ok", subject, f"all of {self._looked()} lie where Kafka's default partitioner puts them")
+        shown = "; ".join(self._example(key_id) for key_id in list(self._places)[:SHOWN_KEYS])
+        several = sum(len(places) > 1 for places in self._places.values())
+        more = f", and {several} keys were seen on several" if several else ""
+        text = (
+            f"{self.misplaced} of {self._looked()} lie on another partition than their key belongs to ({shown}){more}: "
+            "they become dead letters (misrouted)"
+        )
+        remedy = OTHER_PARTITIONER if self.keyed == self.misplaced else NOT_KEYED
+        return Finding("problem", subject, text, remedy)
+
+    def intake_finding(self, topic: str) -> Finding:
+        """What there is to say of the intake topic, where keys may lie anywhere."""
+        subject = f"{topic} keys"
+        if not self.events:
+            return Finding("hint", subject, self._nothing(), "look again while gateways write (--for 60)")
+        return Finding(
+            "ok", subject, f"{self._looked()} at its end; keys may lie on any partition, the intake keys them"
+        )
+
+    def _looked(self) -> str:
+        return f"{self.events} events" + (f" ({self.bad} more are refused)" if self.bad else "")
+
+    def _nothing(self) -> str:
+        return (
+            f"none of the {self.bad} events at its end can be read" if self.bad else "there are no records at its end"
+        )
+
+    def _example(self, key_id: str) -> str:
+        places = ", ".join(map(str, sorted(self._places[key_id])))
+        return f"{printable(key_id)} on {places}, home {partition_of(key_id, self._partitions)}"
+
+
+async def live_findings(settings: Settings, seconds: float = 0.0) -> list[Finding]:
+    """Look at the end of the source topic, and of the intake topic if there is one; raises BrokerUnreachable.
+
+    seconds: how long to look at what comes, after what is there
+    """
+    source = await look(settings, settings.source_topic, seconds)
+    findings = [] if source is None else [source.finding(settings.source_topic)]
+    if settings.intake_topic is not None:
+        intake = await look(settings, settings.intake_topic, 0.0)
+        findings += [] if intake is None else [intake.intake_finding(settings.intake_topic)]
+    return findings
+
+
+async def look(
+    settings: Settings, topic: str, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Placement | None:
+    """Read the end of a topic, and then what comes; None if there is no such topic (the check has said so)."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka.errors import KafkaError
+
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=settings.broker, isolation_level="read_committed", enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )  # fmt: skip
+    try:
+        await consumer.start()
+        known = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
+        if not known:
+            return None
+        partitions = [TopicPartition(topic, partition) for partition in sorted(known)]
+        starts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        for tp in partitions:
+            consumer.seek(tp, max(starts[tp], ends[tp] - max(1, TAIL_RECORDS // len(partitions))))
+        placement = Placement(len(partitions))
+        begun = clock()
+        while clock() - begun < seconds or (
+            clock() - begun < TAIL_SECONDS and any([await consumer.position(tp) < end for tp, end in ends.items()])
+        ):
+            batches = await consumer.getmany(timeout_ms=200, max_records=5000)
+            for batch in batches.values():
+                placement.add(batch)
+        return placement
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnreachable(
+            f"{topic} cannot be read ({type(error).__name__}): check the right Read on it"
+        ) from error
+    finally:
+        await consumer.stop()

@@ -1,0 +1,419 @@
+"""The intake: a topic that is not keyed by key id, read, checked, keyed and written into the source, each record once.
+
+Every partition of the intake topic has a transactional producer of its own, whose id fences whoever had the partition
+before. A flush writes the keyed records, the dead letters and the group's offset in one transaction, or nothing. Should
+the offsets be lost all the same, the origins in the headers keep the shards from counting anything twice; dead letters
+of what is read again are then written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stream.settings import Settings
+from stream.worker.agents import slices
+from stream.worker.alignment import Alignment, Limit, Reach
+from stream.worker.group import Group
+from stream.worker.journal import INTAKE, Journal, Offsets, Record, Target
+from stream.worker.keying import Keyed, key_records
+from stream.worker.live import Owner
+from stream.worker.partitions import Partitions
+from stream.worker.places import Place, Places, Topic
+from stream.worker.sequencer import Sequencer
+from stream.worker.tools import Tools, line_of
+from stream.worker.transport import Chunk
+
+STRIDE_RECORDS = 500
+"""Records that are keyed at once: some 5 ms of work."""
+MAX_PENDING_BYTES = 4 << 20
+"""Beyond it a partition is flushed at once: a transaction takes well under a second of the 10 s that it may."""
+HOLD_CHUNKS = 4
+"""A partition with so many chunks waiting is fetched from no more until it has one left."""
+ALIGN_SECONDS, MOST_ALIGN_SECONDS = 0.02, 0.32
+"""Pace at which a partition that waits for another worker's looks how far that one has come, while nothing moves."""
+ALIGN_PATIENCE_SECONDS = 60.0
+"""Twice the usual session timeout: by then a dead worker's partitions have a new owner."""
+
+log = logging.getLogger(__name__)
+
+
+class PlacesOf(Protocol):
+    """What reads the places of the intake: `Places`, or a test's."""
+
+    async def topic(self) -> Topic:
+        """The topic as it is now."""
+
+    async def read(self, partitions: Sequence[int]) -> dict[int, Place]:
+        """The committed places of these partitions."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeFlush:
+    """What one transaction of the intake writes."""
+
+    records: dict[Target, list[Record]]
+    offsets: Offsets
+    done: Keyed
+    place: Place
+    count: int
+
+
+class IntakePartition:
+    """One partition of the intake in this worker's hands, from its takeover until it is dropped."""
+
+    def __init__(
+        self,
+        partition: int,
+        journal: Journal,
+        settings: Settings,
+        owner: Owner,
+        place: Place,
+        behind: Callable[[int], int],
+    ) -> None:
+        self.partition = partition
+        self.journal = journal
+        self.sequencer = Sequencer(place.offset)
+        self.live = False
+        self.broken = False
+        self.owner_due = True
+        self.recovery_seconds = 0.0
+        self.unflushed = 0
+        self.flushing = asyncio.Lock()
+        self.front = place.front
+        self.lost = 0
+        """Offsets that were deleted before they were read, until the partition has caught up."""
+        self.waiting = False
+        """Whether it waits for others that lag behind."""
+        self.stride = STRIDE_RECORDS
+        """Records that it tries to do at once: fewer where it has to wait for others again and again."""
+        self.chunks: deque[Chunk] = deque()
+        self.working = False
+        self.held_back = False
+        """Whether nothing is fetched for it for now: enough chunks wait."""
+        self.pending = Keyed()
+        self._place = place
+        self._behind = behind
+        self._owner = owner
+        self._settings = settings
+
+    @property
+    def committed(self) -> int:
+        """Last offset whose outcome is committed."""
+        return self._place.offset - 1
+
+    @property
+    def reach(self) -> Reach:
+        """How far it has come, for others to wait for: what is committed, for only that lies in the source."""
+        return Reach(self._place.offset, self._place.front)
+
+    @property
+    def position(self) -> int:
+        """The first offset that is not keyed yet."""
+        return self._behind(self.sequencer.next)
+
+    def key(self, records: Sequence[Any], now: float) -> Keyed:
+        """What becomes of some records; nothing is done yet."""
+        return key_records(
+            records,
+            topic=self._place.topic.name,
+            identity=self._place.topic.identity,
+            partitions=self._settings.partitions,
+            now=now,
+        )
+
+    def take(self, records: Sequence[Any], keyed: Keyed) -> None:
+        """Take up what became of the next records."""
+        self.pending.add(keyed)
+        self.front = max(self.front, keyed.front)
+        self.sequencer.applied(records[-1].offset)
+        self.unflushed += len(records)
+
+    def snapshot(self, now: float) -> IntakeFlush | None:
+        """Everything since the last flush, and the place behind it; None if nothing has changed."""
+        position = self.position
+        if position == self._place.offset and not self.owner_due:
+            return None
+        self.owner_due = False
+        done, self.pending = self.pending, Keyed()
+        place = Place(position, self._place.topic, self._owner.instance, self._owner.started_ms, self.front)
+        source, letters = self._settings.source_topic, self._settings.dead_letter_topic
+        records: dict[Target, list[Record]] = {(source, p): rows for p, rows in sorted(done.keyed.items())}
+        if done.letters:
+            records[letters, self.partition % self._settings.partitions] = done.letters
+        offsets = {(place.topic.name, self.partition): (position, place.metadata)}
+        return IntakeFlush(records, offsets, done, place, self.unflushed)
+
+    def written(self, flush: IntakeFlush) -> None:
+        """A flush is committed."""
+        self._place = flush.place
+        self.unflushed -= flush.count
+
+
+class IntakeRole:
+    """A partition of the intake: its place stands in the group's offsets."""
+
+    noun = "intake partition"
+
+    def __init__(self, tools: Tools, topic: str, group: Group, places: PlacesOf, alignment: Alignment) -> None:
+        self.group = group
+        self._alignment = alignment
+        self._tools = tools
+        self._topic = topic
+        self._places = places
+
+    def journal(self, partition: int) -> Journal:
+        """See `Role`."""
+        return self._tools.journal(self._tools.settings, partition, INTAKE)
+
+    async def owner(self, partition: int) -> Owner | None:
+        """See `Role`."""
+        place = (await self._places.read([partition])).get(partition)
+        return Owner(place.instance, place.started_ms) if place is not None else None
+
+    async def load(
+        self, partition: int, journal: Journal, owner: Owner, check: Callable[[], None]
+    ) -> tuple[IntakePartition, Place | None]:
+        """See `Role`. Where nothing is committed, or for another topic of this name, reading begins at the start."""
+        topic = await self._places.topic()
+        check()
+        committed = (await self._places.read([partition])).get(partition)
+        check()
+        start, ends = await self.group.start(partition), await self.group.ends()
+        if not self._alignment.partitions:
+            self._alignment.see_ends(ends, -math.inf)  # none may go before it is known who lags behind
+        place, lost = beginning(partition, topic, committed, start, ends.get(partition, 0))
+        held = IntakePartition(
+            partition,
+            journal,
+            self._tools.settings,
+            owner,
+            place,
+            lambda offset: self.group.position_behind(partition, offset),
+        )
+        held.lost = lost
+        return held, committed
+
+
+def beginning(partition: int, topic: Topic, committed: Place | None, start: int, end: int) -> tuple[Place, int]:
+    """Where a partition is read on, and how many offsets were deleted before they were read.
+
+    start, end: the first offset that the topic still holds, and the one that its next record will get
+    """
+    if committed is None:
+        return Place(start, topic), 0
+    known = committed.topic
+    if known.uuid and topic.uuid != known.uuid:
+        log.error("intake partition %d: %s was made anew: it is read from its first offset", partition, topic.name)
+        return Place(start, topic), 0
+    topic = Topic(topic.name, topic.uuid, known.cuts)
+    if committed.offset > end:
+        log.error(
+            "intake partition %d: offset %d of %s was read, and its log ends at %d: it has lost its end (unclean leader"
+            " election?), and is read on from there", partition, committed.offset - 1, topic.name, end,
+        )  # fmt: skip
+        return Place(end, topic.cut(), front=committed.front), 0
+    return Place(max(start, committed.offset), topic, front=committed.front), max(0, start - committed.offset)
+
+
+class Intakes(Partitions[IntakePartition]):
+    """Every partition of the intake that this worker holds. `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        topic: str,
+        group: Group,
+        places: PlacesOf | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._places = places or Places(tools.settings, topic)
+        self.alignment = Alignment(
+            allowance=tools.settings.allowed_lateness_seconds / 2,
+            patience=max(ALIGN_PATIENCE_SECONDS, 2 * tools.settings.session_timeout_seconds),
+        )
+        super().__init__(tools, IntakeRole(tools, topic, group, self._places, self.alignment))
+        self._topic = topic
+        self._elsewhere: dict[int, Reach] = {}
+        self._looks = 0
+        self._looking = asyncio.Lock()
+        self._pace = 0.0
+        self._moved = asyncio.Event()
+        self._monotonic = clock
+
+    # ------------------------------------------------------------------ what the life cycle asks
+
+    def committed_offset(self, partition: int) -> int | None:
+        """None: our transactions write the group's offsets, and nobody else may."""
+        return None
+
+    def _recovered(self, shard: IntakePartition, read: Place | None, seconds: float) -> None:
+        whence = "the committed offset" if read is not None else "the first one, for nothing is committed"
+        log.info(
+            "intake partition %d: live at offset %d, %s, after %.0f ms (epoch %d)",
+            shard.partition, shard.sequencer.next, whence, seconds * 1000, shard.journal.epoch,
+        )  # fmt: skip
+        lost, shard.lost = shard.lost, 0
+        self._mind_gap(shard, lost)
+
+    def _mind_gap(self, shard: IntakePartition, offsets: int) -> None:
+        if offsets > 0:
+            shard.lost += offsets
+            self._tools.observer.gap(offsets)
+            log.error(
+                "intake partition %d: %d offsets were deleted from %s before they were read: sums lack what they held; "
+                "raise the topic's retention above the longest stop of the workers",
+                shard.partition, offsets, self._topic,
+            )  # fmt: skip
+
+    async def _commit(self, shard: IntakePartition, flush: IntakeFlush) -> None:
+        await shard.journal.write(flush.records, flush.offsets)
+        self._pulse()
+        self._tools.observer.passed_on(flush.done)
+
+    async def close(self) -> bool:
+        """See `Partitions`; the connection is closed too."""
+        written = await super().close()
+        await self._places.close()
+        return written
+
+    # ------------------------------------------------------------------ records
+
+    async def take(self, event: Any) -> None:
+        """Take a chunk over; its partition works through it beside the others, for it may have to wait for them."""
+        event.ack()  # of Faust's own bookkeeping: our transactions say what is done
+        held = self.ready(event.message.partition)
+        if held is None:  # not taken over yet, or dropped: it is read again
+            return
+        held.chunks.append(event.value)
+        if len(held.chunks) >= HOLD_CHUNKS and not held.held_back:
+            held.held_back = True
+            self.group.hold(held.partition)
+        if not held.working:
+            held.working = True
+            self.spawn(self._work(held))
+
+    async def _work(self, held: IntakePartition) -> None:
+        try:
+            while held.live and held.chunks:
+                chunk = held.chunks.popleft()
+                if held.held_back and len(held.chunks) <= 1:
+                    held.held_back = False
+                    self.group.release(held.partition)
+                await self._apply(held, chunk)
+            if held.live and any(other.waiting for other in self.live.values()):
+                await self.flush(held)
+        except Exception as error:
+            log.error(
+                "intake partition %d: a record could not be keyed: %s", held.partition, line_of(error), exc_info=error
+            )
+            self.drop(held, line_of(error))
+        finally:
+            held.working = False
+            held.chunks.clear()  # empty, or it is read again
+
+    async def _apply(self, held: IntakePartition, chunk: Chunk) -> None:
+        take = held.sequencer.take(chunk.begin, chunk[0].offset, chunk[-1].offset, time.monotonic())
+        if take.seek is not None:
+            self.rewind(held)
+        if take.skipped:
+            self.passed_over(held, take.skipped)
+        if take.start is None:
+            return
+        for records in slices(chunk, take.start, STRIDE_RECORDS):
+            rest = records
+            while rest:
+                if not held.live:
+                    return
+                rest = await self._stride(held, rest)
+                if held.pending.size > MAX_PENDING_BYTES and not await self.flush(held):
+                    return
+                await asyncio.sleep(0)
+
+    async def _stride(self, held: IntakePartition, records: Sequence[Any]) -> Sequence[Any]:
+        """Do the first of some records, as far as the others let us; returns those that are left."""
+        while True:
+            part = records[: held.stride]
+            keyed = held.key(part, self._tools.clock())
+            limit = self._limit(held)
+            if keyed.front <= limit.time:
+                break
+            if len(part) > 1:
+                held.stride = len(part) // 2
+                continue
+            await self._wait(held, keyed.front, limit)
+            if not held.live:
+                return records
+        held.stride = min(2 * held.stride, STRIDE_RECORDS)
+        held.take(part, keyed)
+        return records[len(part) :]
+
+    # ------------------------------------------------------------------ waiting for others
+
+    @property
+    def front(self) -> float:
+        """The largest event time that a partition in hand has reached or is about to, -inf before the first."""
+        return max((held.front for held in self.live.values()), default=-math.inf)
+
+    @property
+    def _mine(self) -> set[int]:
+        return {partition for partition, held in self.live.items() if held.live}
+
+    def _limit(self, held: IntakePartition) -> Limit:
+        own = {partition: self.live[partition].reach for partition in self._mine}
+        return self.alignment.limit(held.partition, {**self._elsewhere, **own}, self._monotonic())
+
+    async def _wait(self, held: IntakePartition, front: float, limit: Limit) -> None:
+        """Wait a moment for those who lag behind: those in hand move by themselves, for others one has to look."""
+        if front > held.front or held.unflushed:  # others wait for us too: commit what we have and how far we are
+            held.front = max(front, held.front)
+            held.owner_due = True
+            if not await self.flush(held):
+                return
+        held.waiting = True
+        moved = self._moved
+        try:
+            if limit.slowest and limit.slowest <= self._mine:
+                await asyncio.wait_for(moved.wait(), MOST_ALIGN_SECONDS)
+            else:
+                await self._look(self._looks)
+        except TimeoutError:
+            return
+        finally:
+            held.waiting = False
+
+    async def _look(self, looks: int) -> None:
+        """Look how far the topic goes, and how far other workers have committed; one look for all who wait."""
+        async with self._looking:
+            if looks != self._looks:  # somebody has looked since
+                return
+            await asyncio.sleep(self._pace)
+            self._looks += 1
+            front = self.front
+            try:
+                ends = await self.group.ends()
+                others = sorted(set(ends) - self._mine)
+                places = await self._places.read(others) if others else {}
+            except Exception as error:
+                log.warning("how far the intake's partitions are is not known: %s", line_of(error))
+                self._pace = MOST_ALIGN_SECONDS
+                return
+            elsewhere = {partition: Reach(place.offset, place.front) for partition, place in places.items()}
+            moved = elsewhere != self._elsewhere
+            self._pace = 0.0 if moved else min(max(2 * self._pace, ALIGN_SECONDS), MOST_ALIGN_SECONDS)
+            self._elsewhere = elsewhere
+            self.alignment.see_ends(ends, front)
+            self._pulse()
+
+    def _pulse(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()

@@ -167,8 +167,12 @@ class Producer:
             self.acknowledged += count
 
     def _refused(self, error: Exception) -> ProduceError:
-        from aiokafka.errors import MessageSizeTooLargeError
+        from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
+        if isinstance(error, TopicAuthorizationFailedError):
+            topic = self._settings.source_topic
+            remedy = f"grant it (kafka-acls --add --operation Write --topic {topic})"
+            return ProduceError(f"{topic}: we lack the right Write: {remedy}")
         if isinstance(error, MessageSizeTooLargeError):
             return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
         why = str(error) or f"no answer for {self._patience:.0f} s"

@@ -39,12 +39,12 @@ class Producer:
     it repeats, the log holds once, in order. What waits is at most two batches a partition. Raises ProduceError if the
     broker is not there, or if the topic is missing or has another number of partitions than the settings say.
 
-    patience_seconds: so long it waits for a broker that does not answer
+    patience_seconds: so long it waits for a broker that does not answer; None: PATIENCE_SECONDS
     """
 
-    def __init__(self, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, settings: Settings, *, patience_seconds: float | None = None) -> None:
         self._settings = settings
-        self._patience = patience_seconds
+        self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._producer: Any = None
         self._batches: dict[int, Any] = {}
         self._sent: set[asyncio.Future[Any]] = set()
@@ -167,8 +167,12 @@ class Producer:
             self.acknowledged += count
 
     def _refused(self, error: Exception) -> ProduceError:
-        from aiokafka.errors import MessageSizeTooLargeError
+        from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
+        if isinstance(error, TopicAuthorizationFailedError):
+            topic = self._settings.source_topic
+            remedy = f"grant it (kafka-acls --add --operation Write --topic {topic})"
+            return ProduceError(f"{topic}: we lack the right Write: {remedy}")
         if isinstance(error, MessageSizeTooLargeError):
             return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
         why = str(error) or f"no answer for {self._patience:.0f} s"

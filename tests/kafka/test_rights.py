@@ -166,6 +166,16 @@ async def test_each_listed_right_is_missed_by_name(guarded: EmbeddedKafka, least
         await until_missing()
 
 
+def test_without_the_right_to_write_calls_feeding_names_it(least: Settings, tmp_path: Path) -> None:
+    grant_least(least)
+    recorded = tmp_path / "calls.jsonl"
+    recorded.write_bytes(traffic()[0][1] + b"\n")
+    done = overdraw(least, "feed", str(recorded))
+    assert done.returncode == 3
+    assert f"{least.source_topic}: we lack the right Write: grant it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "operation", "said"),
     [

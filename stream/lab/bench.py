@@ -100,7 +100,7 @@ class Bench:
                 rows += await self._raw_and_worker(runs.of_kind(settings, kind), kind, traffic, installation)
             for keys in self._plan.recovered:
                 self._tell(f"recovery of {keys:,} keys: writing their states to Kafka, and reading them")
-                rows += await bench_recovery.recovery_rows(settings, installation, keys)
+                rows += await bench_recovery.recovery_rows(settings, installation, keys, self._plan.repeats)
         finally:
             await asyncio.to_thread(kafka.close)
         return rows

@@ -6,11 +6,12 @@ import random
 from itertools import pairwise
 
 import pytest
-from core_streams import HOUR, START, Run, calls, log_of, new_shard, whole
+from core_streams import HOUR, SETTINGS, START, Run, calls, log_of, new_shard, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.core import keyring
+from stream.core.shard import Shard
 from stream.core.state import MODEL, SHARD_KEY, SUMS, StateError
 from stream.events import Call
 
@@ -106,6 +107,42 @@ def test_a_key_that_is_never_seen_again_closes_with_its_bucket(many):
     assert mine.keys() == theirs.keys()
     assert {n: v for n, v in mine.items() if n != SHARD_KEY} == {n: v for n, v in theirs.items() if n != SHARD_KEY}
     assert loaded.expected_calls(HOUR) == undisturbed.expected_calls(HOUR) > 0
+
+
+def test_the_ids_of_a_full_shards_packed_keys_are_remembered_too():
+    full = SETTINGS.model_copy(update={"max_keys": 2})
+    log = log_of([(START + i, Call(event_id=str(i), time=START + i, key_id=f"key-{i % 2}")) for i in range(20)])
+    shard, loaded = (Shard(0, full, partition_of=lambda key_id: 0) for _ in range(2))
+    shard.observe(log, 19)
+    loaded.load(packed(shard))
+    loaded.observe(log, 19)
+    step = loaded.observe([(20 + position, time, call) for position, time, call in log], 39)
+    assert (step.accepted, step.duplicates, step.rejects) == (0, 20, [])
+
+
+def test_a_packed_key_is_alarmed_early_when_its_bucket_becomes_the_oldest():
+    """Its sums are over the threshold while the bucket before it is open; then somebody else's record closes that."""
+    steady = [
+        (START + i * HOUR / 4, Call(event_id=f"{key}-{i}", time=0.0, key_id=key, input_tokens=100, output_tokens=50))
+        for i in range(6 * 24 * 4)
+        for key in ("attacked", "other")
+        if key == "other" or i < (6 * 24 - 1) * 4  # it has nothing in the bucket that will close
+    ]
+    begin = steady[-1][0] + HOUR / 4
+    burst = [
+        (begin + i, Call(event_id=f"b-{i}", time=0.0, key_id="attacked", input_tokens=900, output_tokens=900))
+        for i in range(60)
+    ]
+    log = log_of(steady + burst)
+    undisturbed, loaded = new_shard(), new_shard()
+    assert [a for a in undisturbed.observe(log, len(log) - 1).alerts if a.started_at >= begin] == []
+    loaded.load(packed(undisturbed))
+    assert awake(loaded) == set()
+    after = begin + SETTINGS.allowed_lateness_seconds + 60
+    last = (len(log), after, Call(event_id="last", time=0.0, key_id="other", input_tokens=1, output_tokens=1))
+    said, expected = (shard.observe([last], last[0]).alerts for shard in (loaded, undisturbed))
+    assert [(a.entity.id, a.status, a.started_at) for a in said] == [("attacked", "opened", begin)]
+    assert said == expected
 
 
 @given(seed=seeds)

@@ -123,11 +123,13 @@ def test_states_are_written_in_transactions_that_a_broker_can_take_in_time(traff
 def test_a_recovery_is_judged_by_its_cpu_time_and_told_with_its_memory() -> None:
     bare = {"cpu_seconds": 4.0, "records": 400_000}
     ours = {"cpu_seconds": 5.01, "keys": 100_000, "bytes": 180_000_000, "seconds": 6.0}
-    loop, recovery = bench_recovery.rows_of(bare, ours)
+    loop, recovery = bench_recovery.rows_of([bare], [ours])
     assert (loop.value, loop.verdict) == (4.0, "")
     assert (recovery.value, recovery.bar, recovery.verdict) == (5.01, 5.0, "short")
     assert recovery.note == "1.25 of the bare loop, 1.8 kB of memory a key, live after 6.0 s"
-    assert bench_recovery.rows_of(bare, {**ours, "keys": 1_000_000})[1].verdict == "ok"
+    assert bench_recovery.rows_of([bare], [{**ours, "keys": 1_000_000}])[1].verdict == "ok"
+    turns = [{**ours, "cpu_seconds": seconds} for seconds in (9.0, 2.0, 3.0)]
+    assert bench_recovery.rows_of([bare] * 3, turns)[1].value == 3.0
 
 
 @pytest.mark.parametrize(

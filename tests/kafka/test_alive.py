@@ -22,6 +22,8 @@ from tests.kafka.conftest import CACHE
 from tests.kafka.workers import Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
 
 LIMIT_SECONDS = 10.0
+FLUSH_SECONDS = 2.0
+"""So long that a broker that is hurt right after the feeding finds something unwritten."""
 MOST_LINES = 40
 """What an outage of less than a minute may add to the log, however many partitions there are."""
 Start = Callable[..., Worker]
@@ -44,7 +46,8 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
     """A broker of this test's own, to be hurt, and settings on it."""
     with EmbeddedKafka(cache_dir=CACHE) as broker:
-        yield broker, settings.model_copy(update={"broker": broker.bootstrap, "session_timeout_seconds": 6.0})
+        changes = {"broker": broker.bootstrap, "session_timeout_seconds": 6.0, "flush_seconds": FLUSH_SECONDS}
+        yield broker, settings.model_copy(update=changes)
 
 
 async def under_way(settings: Settings, start: Start, count: int = 2000, **options: Any) -> Worker:
@@ -64,10 +67,8 @@ async def test_a_worker_whose_broker_was_killed_ends_in_time(
 ) -> None:
     broker, settings = fragile
     worker = await under_way(settings, start)
-    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
-    await asyncio.sleep(0.3)
+    await feed(settings, traffic()[2000:2500])
     broker.kill()
-    feeding.cancel()
     code, seconds = await asyncio.to_thread(worker.end)
     assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
     assert "Traceback" not in worker.said()
@@ -77,12 +78,10 @@ async def test_a_worker_whose_broker_hangs_ends_in_time(fragile: tuple[EmbeddedK
     broker, settings = fragile
     settings = settings.model_copy(update={"partitions": 24})
     worker = await under_way(settings, start)
-    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
-    await asyncio.sleep(0.3)
+    await feed(settings, traffic()[2000:2500])
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGSTOP)  # its connections stay open, and nothing answers
     try:
-        feeding.cancel()
         code, seconds = await asyncio.to_thread(worker.end)
     finally:
         os.kill(broker.pid, signal.SIGCONT)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from stream.broker import EmbeddedKafka
+from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.agents import SLICE_RECORDS
 from stream.worker.ending import STOP_SECONDS
 from stream.worker.topics import create_topics
 from tests.kafka.conftest import CACHE
@@ -249,3 +252,42 @@ async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
     assert text.count("the broker answers again") == 1
     assert "Traceback" not in text
     assert len(text.splitlines()) - said <= 2 * MOST_LINES
+
+
+# ---------------------------------------------------------------------- more than can be written
+
+STALLING = """
+import asyncio, os
+from stream.worker import live
+from stream.worker.journal import Journal
+live.MAX_UNFLUSHED = {most}
+real = Journal._write
+async def write(self, records):
+    while self.partition == 0 and os.path.exists({path!r}):
+        await asyncio.sleep(0.05)
+    await real(self, records)
+Journal._write = write
+"""
+MOST_UNFLUSHED = 300
+
+
+async def test_a_partition_that_cannot_be_written_is_paused_and_the_others_go_on(
+    settings: Settings, start: Start, tmp_path: Path
+) -> None:
+    await create_topics(settings)
+    stall = tmp_path / "stall"
+    worker = start(before=STALLING.format(most=MOST_UNFLUSHED, path=str(stall)))
+    await asyncio.to_thread(worker.wait_ready)
+    stall.touch()
+    events = traffic()
+    await feed(settings, events)
+    ends = Counter(partition_of(key_id, settings.partitions) for key_id, _ in events)
+    await asyncio.to_thread(
+        eventually, lambda: worker.partitions()[1]["committed"] == ends[1] - 1, 30, "the other partition is read"
+    )
+    await asyncio.to_thread(eventually, lambda: "reads no more" in worker.said(), 30, "the partition is held")
+    assert worker.partitions()[0]["applied"] < MOST_UNFLUSHED + SLICE_RECORDS < ends[0]
+    stall.unlink()
+    await applied_to_the_end(settings, [worker])
+    assert dumped(settings) == sums(events)
+    assert "dropped" not in worker.said()

@@ -175,7 +175,11 @@ async def test_a_worker_whose_agent_crashes_ends_in_time(settings: Settings, sta
     assert code in (0, 1)
 
 
-QUICK = "import stream.worker.monitor as m\nm.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 3.0\n"
+QUICK = """
+import stream.worker.group as g, stream.worker.monitor as m
+g.OFFSETS_TIMEOUT_SECONDS = m.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 2.0
+"""
+PATIENCE_SECONDS = 4.0
 DEAF = """
 from stream.worker.agents import Intake
 async def take(self, event): await __import__("asyncio").Event().wait()
@@ -237,7 +241,7 @@ async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
         40,
         "the worker is not ready",
     )
-    await asyncio.sleep(20)  # longer than the watchdog's patience, so that this shows that it does not strike
+    await asyncio.sleep(2 * PATIENCE_SECONDS)  # the watchdog does not strike while no broker answers
     assert worker.process.poll() is None, worker.said()
     lines = worker.said().splitlines()[said:]
     assert len(lines) <= MOST_LINES, "\n".join(lines)

@@ -17,8 +17,11 @@ from stream.cli.common import settings_from, settings_options
   overdraw worker -- --loglevel debug
 
 Run as many as there are cores to spare: they share the partitions of the source topic. What comes after `--` goes to
-Faust's own worker. Exit: 0 stopped, 2 wrong settings or topics, 3 no broker, 70 a newer process has our instance_id,
-75 stuck (start it again).""",
+Faust's own worker. It ends within 10 s of SIGTERM, whatever hangs: what could not be written is read again at the next
+start. SIGUSR1 prints where every thread is.
+
+Exit: 0 stopped, 1 failed or the stop hung, 2 wrong settings or topics, 3 no broker, 70 a newer process has our
+instance_id, 75 stuck (start it again), 128 + n ended by a second signal n.""",
 )
 @click.option("--create-topics", is_flag=True, help="Create the topics that are missing, instead of refusing to start.")
 @settings_options

@@ -29,8 +29,9 @@ STEP_SECONDS = 2.0
 BROKER_SILENT_SECONDS = 30.0
 ASK_ANEW_SECONDS = 15.0
 """Without an answer to the consumer for this long a fresh connection asks: is it the broker, or is it us?"""
-RECOVERING_SECONDS = 600.0
-"""For a shard whose state is being read: ten million keys are read in two minutes."""
+TAKEOVER_SECONDS = 120.0
+"""For a shard that is being taken over: the group may still be at odds, and each step is tried again. While its state
+is being read, what counts is that the reading gets further than ever."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Monitor:
         self._unassigned = 0.0
         """Seconds without an assignment since all was well, while a broker answered."""
         self._best: dict[int, tuple[int, int]] = {}
+        self._furthest: dict[int, int] = {}
+        """Offset of the state topic up to which a takeover has ever read, by partition."""
         self._stuck: dict[int, float] = {}
         """Seconds without progress, by partition, while a broker answered."""
         self._applied: dict[LiveShard, int] = {}
@@ -175,8 +178,8 @@ class Monitor:
             if self._unassigned > UNASSIGNED_SECONDS:
                 self._tools.die(EXIT_STUCK, f"no assignment by the group for {UNASSIGNED_SECONDS:.0f} s")
             return
-        for partition in set(self._best) - assigned:
-            del self._best[partition]
+        self._best = {p: mark for p, mark in self._best.items() if p in assigned}
+        self._furthest = {p: offset for p, offset in self._furthest.items() if p in assigned}
         self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}
         for partition in sorted(assigned):
             shard = self._shards.live.get(partition)
@@ -184,20 +187,21 @@ class Monitor:
                 self._stuck.pop(partition, None)
                 continue
             seconds = self._stuck[partition] = self._stuck.get(partition, -passed) + passed
-            if seconds > self._patience(partition, shard):
+            patience = TAKEOVER_SECONDS if shard is None else STUCK_SECONDS + LAST_CHANCE_SECONDS
+            if seconds > patience:
                 self._tools.die(EXIT_STUCK, f"{_stuck(partition, seconds)}: this process ends, to be started again")
         if not self._stuck:
             self._unassigned = 0.0
 
-    def _patience(self, partition: int, shard: LiveShard | None) -> float:
-        if shard is not None:
-            return STUCK_SECONDS + LAST_CHANCE_SECONDS
-        return RECOVERING_SECONDS if partition in self._shards.reading else UNASSIGNED_SECONDS
-
     def _has_progress(self, partition: int, shard: LiveShard | None) -> bool:
         """Whether more was written than ever, or read again than ever; a shard that fails in circles has none."""
         if shard is None:
+            reading = self._shards.reading.get(partition)
+            if reading is not None and reading.reached > self._furthest.get(partition, -1):
+                self._furthest[partition] = reading.reached
+                return True
             return self.ends.get(partition, 0) == 0
+        self._furthest.pop(partition, None)
         mark = (shard.committed, shard.sequencer.next)
         if mark > self._best.get(partition, (-2, -1)):
             self._best[partition] = mark

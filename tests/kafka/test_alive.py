@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,13 +16,17 @@ from typing import Any
 import pytest
 
 from stream.broker import EmbeddedKafka
+from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.agents import SLICE_RECORDS
 from stream.worker.ending import STOP_SECONDS
 from stream.worker.topics import create_topics
 from tests.kafka.conftest import CACHE
 from tests.kafka.workers import Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
 
 LIMIT_SECONDS = 10.0
+FLUSH_SECONDS = 2.0
+"""So long that a broker that is hurt right after the feeding finds something unwritten."""
 MOST_LINES = 40
 """What an outage of less than a minute may add to the log, however many partitions there are."""
 Start = Callable[..., Worker]
@@ -44,7 +49,8 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
     """A broker of this test's own, to be hurt, and settings on it."""
     with EmbeddedKafka(cache_dir=CACHE) as broker:
-        yield broker, settings.model_copy(update={"broker": broker.bootstrap, "session_timeout_seconds": 6.0})
+        changes = {"broker": broker.bootstrap, "session_timeout_seconds": 6.0, "flush_seconds": FLUSH_SECONDS}
+        yield broker, settings.model_copy(update=changes)
 
 
 async def under_way(settings: Settings, start: Start, count: int = 2000, **options: Any) -> Worker:
@@ -64,10 +70,8 @@ async def test_a_worker_whose_broker_was_killed_ends_in_time(
 ) -> None:
     broker, settings = fragile
     worker = await under_way(settings, start)
-    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
-    await asyncio.sleep(0.3)
+    await feed(settings, traffic()[2000:2500])
     broker.kill()
-    feeding.cancel()
     code, seconds = await asyncio.to_thread(worker.end)
     assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
     assert "Traceback" not in worker.said()
@@ -77,12 +81,10 @@ async def test_a_worker_whose_broker_hangs_ends_in_time(fragile: tuple[EmbeddedK
     broker, settings = fragile
     settings = settings.model_copy(update={"partitions": 24})
     worker = await under_way(settings, start)
-    feeding = asyncio.create_task(feed(settings, traffic()[2000:]))
-    await asyncio.sleep(0.3)
+    await feed(settings, traffic()[2000:2500])
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGSTOP)  # its connections stay open, and nothing answers
     try:
-        feeding.cancel()
         code, seconds = await asyncio.to_thread(worker.end)
     finally:
         os.kill(broker.pid, signal.SIGCONT)
@@ -173,7 +175,11 @@ async def test_a_worker_whose_agent_crashes_ends_in_time(settings: Settings, sta
     assert code in (0, 1)
 
 
-QUICK = "import stream.worker.monitor as m\nm.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 3.0\n"
+QUICK = """
+import stream.worker.group as g, stream.worker.monitor as m
+g.OFFSETS_TIMEOUT_SECONDS = m.STUCK_SECONDS = m.LAST_CHANCE_SECONDS = m.ASK_ANEW_SECONDS = 2.0
+"""
+PATIENCE_SECONDS = 4.0
 DEAF = """
 from stream.worker.agents import Intake
 async def take(self, event): await __import__("asyncio").Event().wait()
@@ -235,7 +241,7 @@ async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
         40,
         "the worker is not ready",
     )
-    await asyncio.sleep(20)  # longer than the watchdog's patience, so that this shows that it does not strike
+    await asyncio.sleep(2 * PATIENCE_SECONDS)  # the watchdog does not strike while no broker answers
     assert worker.process.poll() is None, worker.said()
     lines = worker.said().splitlines()[said:]
     assert len(lines) <= MOST_LINES, "\n".join(lines)
@@ -250,3 +256,42 @@ async def test_a_worker_outlives_a_broker_that_is_away_and_says_so_in_few_lines(
     assert text.count("the broker answers again") == 1
     assert "Traceback" not in text
     assert len(text.splitlines()) - said <= 2 * MOST_LINES
+
+
+# ---------------------------------------------------------------------- more than can be written
+
+STALLING = """
+import asyncio, os
+from stream.worker import live
+from stream.worker.journal import Journal
+live.MAX_UNFLUSHED = {most}
+real = Journal._write
+async def write(self, records):
+    while self.partition == 0 and os.path.exists({path!r}):
+        await asyncio.sleep(0.05)
+    await real(self, records)
+Journal._write = write
+"""
+MOST_UNFLUSHED = 300
+
+
+async def test_a_partition_that_cannot_be_written_is_paused_and_the_others_go_on(
+    settings: Settings, start: Start, tmp_path: Path
+) -> None:
+    await create_topics(settings)
+    stall = tmp_path / "stall"
+    worker = start(before=STALLING.format(most=MOST_UNFLUSHED, path=str(stall)))
+    await asyncio.to_thread(worker.wait_ready)
+    stall.touch()
+    events = traffic()
+    await feed(settings, events)
+    ends = Counter(partition_of(key_id, settings.partitions) for key_id, _ in events)
+    await asyncio.to_thread(
+        eventually, lambda: worker.partitions()[1]["committed"] == ends[1] - 1, 30, "the other partition is read"
+    )
+    await asyncio.to_thread(eventually, lambda: "reads no more" in worker.said(), 30, "the partition is held")
+    assert worker.partitions()[0]["applied"] < MOST_UNFLUSHED + SLICE_RECORDS < ends[0]
+    stall.unlink()
+    await applied_to_the_end(settings, [worker])
+    assert dumped(settings) == sums(events)
+    assert "dropped" not in worker.said()

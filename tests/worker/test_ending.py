@@ -191,6 +191,13 @@ def test_a_second_signal_ends_a_main_thread_that_computes_for_ever() -> None:
         assert script.process.wait(20) in (128 + 2, 128 + 15), "of two at once the kernel may hand out either first"
 
 
+def test_a_main_thread_that_computes_for_ever_ends_by_itself_to_be_started_again() -> None:
+    with Script(f"end.beat()\n{BUSY}", "ending.BLOCKED_SECONDS, ending.TICK_SECONDS = 0.5, 0.1") as script:
+        assert script.process.wait(20) == EXIT_STUCK
+        assert script.process.stderr is not None
+        assert b"the event loop is blocked" in script.process.stderr.read()
+
+
 def test_a_log_that_nobody_reads_cannot_keep_the_process(tmp_path: Any) -> None:
     body = "logging.basicConfig()\nlogging.error('x' * 10_000_000)"  # hangs for ever, and holds the lock of the log
     with Script(body, "ending.STOP_SECONDS = 0.3") as script:

@@ -380,6 +380,35 @@ async def test_a_stop_in_which_something_cannot_be_written_says_so() -> None:
     assert bench.group.left
 
 
+async def test_a_stop_does_not_wait_for_a_journal_whose_closing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.worker.shards.CLOSE_SECONDS", 0.05)
+    bench = Bench(partitions=2)
+    await bench.assign(0, 1)
+
+    async def close(*, fast: bool = False) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.shards.live[0].journal, "close", close)
+    assert not await bench.shards.stop()
+    assert bench.group.left
+
+
+async def test_a_stop_in_the_midst_of_a_rebalance_whose_last_flush_hangs_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.worker.shards.LAST_FLUSH_SECONDS", 0.05)
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call("a", T0)]))
+    bench.kafka.hang = True
+    revoked = asyncio.create_task(bench.shards.on_revoked())
+    await asyncio.sleep(0.01)
+    assert not await bench.shards.stop()
+    await revoked
+    assert bench.group.left
+    bench.kafka.hang = False
+
+
 async def test_a_state_that_cannot_be_packed_drops_the_shard_instead_of_losing_a_part() -> None:
     bench = Bench()
     await bench.assign(0)

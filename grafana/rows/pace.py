@@ -10,8 +10,12 @@ PANELS = [
     series(
         30,
         "Consumer lag by partition",
-        "Records not yet applied. One partition alone: a hot key, or its worker hangs. All: more workers.",
-        [query(f"max by (partition) (overdraw_consumer_lag_events{HERE})", "{{partition}}")],
+        "Records not yet applied. One partition alone: a hot key, or its worker hangs. All: more workers. "
+        "Of an intake: records not yet keyed.",
+        [
+            query(f"max by (partition) (overdraw_consumer_lag_events{HERE})", "{{partition}}", ref="A"),
+            query(f"max by (partition) (overdraw_intake_lag_events{HERE})", "intake {{partition}}", ref="B"),
+        ],
         size=(6, 8),
         unit="short",
         empty="No partition is assigned: is a worker running, does the source topic exist?",

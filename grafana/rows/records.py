@@ -10,16 +10,21 @@ PANELS = [
     series(
         40,
         "Calls and tokens",
-        "What was accepted, per second. Calls on the right-hand axis.",
+        "What was accepted, per second. Calls on the right-hand axis; also, where there is an intake topic, what the "
+        "intake has passed on or refused.",
         [
             query(rate("overdraw_tokens_total", "direction"), "{{direction}} tokens", ref="A"),
             query(rate("overdraw_calls_total"), "calls", ref="B"),
+            query(rate("overdraw_intake_records_total", "outcome") + " > 0", "intake {{outcome}}", ref="C"),
         ],
         size=(8, 8),
         unit="count:tokens/s",
         empty=NO_CALLS,
         min=0,
-        overrides=[override("byName", "calls", unit="count:calls/s", custom_axisPlacement="right")],
+        overrides=[
+            override("byName", "calls", unit="count:calls/s", custom_axisPlacement="right"),
+            override("byRegexp", "/^intake /", unit="count:calls/s", custom_axisPlacement="right"),
+        ],
     ),
     series(
         41,

@@ -174,7 +174,7 @@ class Shard(Holding):
         if home != self.partition:
             text = (
                 f"the key belongs to partition {home}, this is {self.partition}: key the topic by key_id with Kafka's "
-                "default (murmur2) partitioner, or repartition it"
+                "default (murmur2) partitioner, or let the workers repartition it (intake_topic)"
             )
             return Reject(position, "misrouted", text)
         if len(self._keys) >= self._max_keys:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +20,8 @@ MAX_STRING = 256
 MAX_INTEGER = 2**63 - 1
 """Beyond it most readers of JSON lose digits, and Python's own printing refuses thousands of them."""
 MAX_PARSED_BYTES = 8 << 20
+KNOWN_ADDRESSES = 65_536
+"""Addresses whose network is remembered, some 10 MB: to work it out takes as long as everything else of a record."""
 
 _LEFT_OUT = frozenset({"user_agent"})
 
@@ -36,6 +39,7 @@ def _spellings() -> dict[str, str]:
 SPELLINGS = _spellings()
 
 
+@lru_cache(maxsize=KNOWN_ADDRESSES)
 def network_of(address: str) -> str | None:
     """An address cut to its network, /24 or /48; None if it is none. A network stays what it is.
 

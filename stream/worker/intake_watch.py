@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from stream.worker.feed import Finding, intake_lost
-from stream.worker.repartition import IntakePartition, Intakes
+from stream.worker.intake import IntakePartition
+from stream.worker.repartition import Intakes
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
 MOST_SECONDS = 15.0

@@ -23,6 +23,10 @@ def render(status: dict[str, Any], alerts: Sequence[Alert], keys: Sequence[KeyVi
         [row["partition"], _number(row["lag"]), row["watermark"] or "–", _number(row["keys"]), row["open_incidents"]]
         for row in status["partitions"]
     ]
+    intake = [
+        [row["partition"], _number(row["lag"]), row["newest"] or "–", "waits for others" if row["waiting"] else ""]
+        for row in status.get("intake", ())
+    ]
     incidents = [
         [
             alert.severity,
@@ -54,6 +58,7 @@ def render(status: dict[str, Any], alerts: Sequence[Alert], keys: Sequence[KeyVi
             _table("Open incidents", ("severity", "kind", "entity", "since", "summary"), incidents),
             _table("Busiest keys", ("key", "tokens/s", "expected", "upper", "score", "incidents"), rates),
             _table("Partitions", ("partition", "lag", "watermark", "keys", "incidents"), partitions),
+            _table("Intake", ("partition", "lag", "newest", ""), intake) if "intake" in status else "",
             '<p><a href="metrics">metrics</a> <a href="api/status">status</a> <a href="api/alerts">alerts</a> ',
             '<a href="api/keys">keys</a> <a href="readyz">readyz</a></p></body></html>',
         )

@@ -12,11 +12,12 @@ from aiokafka.errors import KafkaTimeoutError
 
 from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
+from stream.worker.intake import beginning
 from stream.worker.keying import ORIGIN_HEADER, origins_of
 from stream.worker.live import Owner
 from stream.worker.monitor import Monitor
 from stream.worker.places import Place, Topic
-from stream.worker.repartition import HOLD_CHUNKS, Intakes, beginning
+from stream.worker.repartition import HOLD_CHUNKS, Intakes
 from stream.worker.tools import EXIT_STUCK, EXIT_TWIN
 from tests.worker.fakes import T0, Bench, Clock, Event, FakeGroup, FakeKafka, FakePlaces, Record, call, records, until
 

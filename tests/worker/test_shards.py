@@ -381,7 +381,7 @@ async def test_a_stop_in_which_something_cannot_be_written_says_so() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_journal_whose_closing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.worker.shards.CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("stream.worker.partitions.CLOSE_SECONDS", 0.05)
     bench = Bench(partitions=2)
     await bench.assign(0, 1)
 

@@ -396,7 +396,7 @@ async def test_a_stop_does_not_wait_for_a_journal_whose_closing_hangs(monkeypatc
 async def test_a_stop_in_the_midst_of_a_rebalance_whose_last_flush_hangs_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stream.worker.shards.LAST_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("stream.worker.partitions.LAST_FLUSH_SECONDS", 0.05)
     bench = Bench()
     await bench.assign(0)
     await bench.take(bench.kafka.feed([call("a", T0)]))

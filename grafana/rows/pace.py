@@ -10,8 +10,8 @@ PANELS = [
     series(
         30,
         "Consumer lag by partition",
-        "Records not yet applied. One partition alone: a hot key, or its worker hangs. All: more workers. Of an intake: "
-        "records not yet keyed.",
+        "Records not yet applied. One partition alone: a hot key, or its worker hangs. All: more workers. Of an "
+        "intake: records not yet keyed.",
         [
             query(f"max by (partition) (overdraw_consumer_lag_events{HERE})", "{{partition}}", ref="A"),
             query(f"max by (partition) (overdraw_intake_lag_events{HERE})", "intake {{partition}}", ref="B"),

@@ -169,14 +169,17 @@ class Partitions(Generic[H]):
         await asyncio.sleep(max(0.0, GAP_LOOK_SECONDS - ago))
         self._looked_at[shard.partition] = time.monotonic()
         try:
+            if (
+                shard.broken or self.stopping
+            ):  # read again by the next owner, who asks; or there is nobody to ask any more
+                return
             start = await self.group.start(shard.partition)
         except Exception as error:
             log.warning("%s %d: the topic's first offset is not known: %s", self.noun, shard.partition, line_of(error))
             return
         finally:
             del self._holes[shard]
-        if not shard.broken:
-            self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
+        self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
 
     def _mind_gap(self, shard: H, offsets: int) -> None:
         """Say that offsets were deleted before they were read; nothing to say for 0."""

@@ -193,6 +193,8 @@ class Partitions(Generic[H]):
         await asyncio.sleep(max(0.0, GAP_LOOK_SECONDS - ago))
         self._looked_at[shard.partition] = time.monotonic()
         try:
+            if shard.broken or self.stopping:  # its next owner asks
+                return
             start = await self.group.start(shard.partition)
         except Exception as error:
             why = line_of(error)
@@ -203,8 +205,7 @@ class Partitions(Generic[H]):
             return
         finally:
             del self._holes[shard]
-        if not shard.broken:
-            self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
+        self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
 
     def _mind_gap(self, shard: H, offsets: int) -> None:
         """Say that offsets were deleted before they were read; nothing to say for 0."""

@@ -48,6 +48,37 @@ async def test_a_hole_that_retention_made_is_told_as_a_gap() -> None:
     assert "gap" in bench.shards.live[0].findings
 
 
+async def test_the_holes_that_transactions_leave_are_looked_at_together() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    asked = 0
+
+    async def start(partition: int) -> int:
+        nonlocal asked
+        asked += 1
+        return 0
+
+    bench.group.start = start  # type: ignore[method-assign]
+    for number in range(20):
+        await bench.take(records([call(f"e{number}", T0)], start=2 * number + 1), begin=2 * number)
+        await asyncio.sleep(0)
+    assert bench.calls() == 20
+    assert bench.observer.counts["holed"] == 20
+    assert asked <= 2
+    assert bench.observer.counts["gap"] == 0
+
+
+async def test_of_several_holes_only_what_retention_took_is_a_gap() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    bench.kafka.source_start[0] = 3
+    shard = bench.shards.live[0]
+    for begin, first in ((0, 2), (3, 4)):
+        await bench.take(records([call(f"e{first}", T0)], start=first), begin=begin)
+    await until(lambda: shard not in bench.shards._holes)
+    assert bench.observer.counts["gap"] == 2
+
+
 async def test_a_large_chunk_lets_others_have_their_turn_between_slices() -> None:
     bench = Bench()
     await bench.assign(0)

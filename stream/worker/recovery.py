@@ -32,8 +32,8 @@ class StateLog:
 
     The detector's records go to `take_up`; without one, the last of each key is kept in `states`. `worker` holds the
     worker's own records. `begin`, `reached` and `end` are offsets of the state topic; `source_start` is the first
-    offset that the source still holds, `source_end` the one its next record will get. `read` counts the records that
-    were read, `size` the bytes of their keys and values; `sample` holds the first of them.
+    offset that the source still holds, `source_end` the one its next record will get. `records` and `bytes` count what
+    was read, `sample` is its beginning.
     """
 
     take_up: Callable[[list[Pair]], None] | None = None
@@ -45,13 +45,13 @@ class StateLog:
     end: int = 0
     source_start: int = 0
     source_end: int = 0
-    read: int = 0
-    size: int = 0
+    records: int = 0
+    bytes: int = 0
 
     def take(self, pairs: list[Pair]) -> None:
         """Take up the next records of the log."""
-        self.read += len(pairs)
-        self.size += sum(len(key) + len(value or b"") for key, value in pairs)
+        self.records += len(pairs)
+        self.bytes += sum(len(key) + len(value or b"") for key, value in pairs)
         own = [pair for pair in pairs if pair[0][:1] == WORKER_KEYS]
         for key, value in own:
             self.worker.pop(key, None)

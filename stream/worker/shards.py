@@ -127,7 +127,7 @@ class Shards:
         self._tools.group.resume(shard.partition)
         log.info(
             "partition %d: live at offset %d with %d keys, after %.0f ms (%d records, %.1f MB read, epoch %d)",
-            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.read, state.size / 1e6,
+            shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, state.records, state.bytes / 1e6,
             shard.journal.epoch,
         )  # fmt: skip
 

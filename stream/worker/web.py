@@ -178,8 +178,8 @@ class Web:
                     "partition": partition,
                     "share": round(state.share, 3),
                     "offsets": state.end - state.begin,
-                    "records": state.read,
-                    "bytes": state.size,
+                    "records": state.records,
+                    "bytes": state.bytes,
                 }
                 for partition, state in sorted(self._shards.reading.items())
             ],

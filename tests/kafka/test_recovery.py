@@ -82,8 +82,8 @@ async def test_the_last_committed_write_of_each_key_is_read_and_nothing_else(set
     assert kept(log) == {b"oa": b"4", b"oc": b"5", b"oe": b""}
     assert log.worker == {OWNER_KEY: b"first"}
     assert (log.begin, log.reached) == (0, log.end)
-    assert log.read == 8
-    assert log.size == len("oa1 ob2 oc3 oa4 ob oc5 oe".replace(" ", "")) + len(OWNER_KEY) + len("first")
+    assert log.records == 8
+    assert log.bytes == len("oa1 ob2 oc3 oa4 ob oc5 oe".replace(" ", "")) + len(OWNER_KEY) + len("first")
     assert (log.source_start, log.source_end) == (0, 0)
 
 
@@ -104,7 +104,7 @@ async def test_a_log_that_ends_in_what_was_never_committed_is_read_to_its_end(se
 async def test_a_partition_without_a_record_is_read_at_once(settings: Settings) -> None:
     await create_topics(settings)
     log = await read_state(settings, 1)
-    assert (kept(log), log.worker, log.read, log.end) == ({}, {}, 0, 0)
+    assert (kept(log), log.worker, log.records, log.end) == ({}, {}, 0, 0)
 
 
 async def test_a_log_that_never_comes_to_its_end_is_given_up_with_the_place(
@@ -138,7 +138,7 @@ async def test_others_have_their_turn_between_any_two_slices(
     slices = [place for place, turn in enumerate(turns) if turn == "50 records"]
     assert len(slices) == 2000 / 50
     assert all("other" in turns[a:b] for a, b in pairwise(slices))
-    assert (log.states, log.read) == ({}, 2000)
+    assert (log.states, log.records) == ({}, 2000)
 
 
 async def test_a_log_that_is_compacted_while_it_is_read_gives_the_last_write_of_every_key(
@@ -172,7 +172,7 @@ async def test_a_log_that_is_compacted_while_it_is_read_gives_the_last_write_of_
                 log = await read_state(settings, 0)
                 assert kept(log) == written
                 assert log.reached >= log.end
-                compacted += log.read < 0.5 * (log.end - log.begin)
+                compacted += log.records < 0.5 * (log.end - log.begin)
 
 
 async def test_a_look_without_a_fence_also_takes_what_was_written_while_it_read(

@@ -31,8 +31,8 @@ def test_the_last_write_of_each_key_holds_however_the_log_is_cut(written: Any, c
     assert {**log.worker, **{key: value for key, value in log.states.items() if value is not None}} == last
     assert set(log.worker) <= {OWNER_KEY, FEED_KEY}
     assert not set(log.states) & {OWNER_KEY, FEED_KEY}
-    assert log.read == len(written)
-    assert log.size == sum(len(key) + len(value or b"") for key, value in written)
+    assert log.records == len(written)
+    assert log.bytes == sum(len(key) + len(value or b"") for key, value in written)
 
 
 def test_what_is_taken_up_elsewhere_is_kept_only_there() -> None:

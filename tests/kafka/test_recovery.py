@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+import re
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from stream.worker import recovery
 from stream.worker.journal import Journal
 from stream.worker.recovery import OWNER_KEY, StateLog, read_state
 from stream.worker.topics import create_topics
+from tests.kafka.test_worker import assert_exact
+from tests.kafka.workers import Worker, applied_to_the_end, feed, sums, traffic
 
 COMPACTED_AT_ONCE = {
     "cleanup.policy": "compact",
@@ -30,6 +33,7 @@ COMPACTED_AT_ONCE = {
 """Segments are closed, compacted and deleted while they are being read; markers vanish soon after."""
 COMPACTION_SECONDS = 40.0
 READS_OF_HOLES = 10
+QUIET_KEYS = 301
 
 Begin = Callable[[], Awaitable[Journal]]
 
@@ -151,40 +155,72 @@ async def test_a_log_that_is_compacted_while_it_is_read_gives_the_last_write_of_
     monkeypatch.setattr(recovery, "FETCH_BYTES", 16 << 10)
     rnd = random.Random(7)
     journal = await begin()
-    history: dict[bytes, list[bytes]] = defaultdict(list)
-    committed: dict[bytes, int] = {}
-    stop = asyncio.Event()
+    written: dict[bytes, bytes] = {}
 
     async def write_on() -> None:
-        number = 0
-        while not stop.is_set():
-            batch = {b"o%d" % name: b"%d" % number + b"." * 300 for name in rnd.sample(range(400), 60)}
-            for name, value in batch.items():
-                history[name].append(value)
+        for _ in range(15):
+            batch = {b"o%d" % name: rnd.randbytes(300) for name in rnd.sample(range(400), 60)}
             await journal.write({settings.state_topic: [(name, value, ()) for name, value in batch.items()]})
-            committed.update({name: len(history[name]) - 1 for name in batch})
-            number += 1
+            written.update(batch)
             await asyncio.sleep(0.02)
 
-    async def read_again_and_again() -> None:
-        """Until often enough most offsets turned out to be holes."""
-        compacted = 0
+    compacted = 0
+    async with asyncio.timeout(COMPACTION_SECONDS):
         while compacted < READS_OF_HOLES:
-            least = dict(committed)
-            log = await read_state(settings, 0, stable=True)
-            found = kept(log)
-            for name, place in least.items():
-                assert found.get(name) in history[name][place:]
-            compacted += log.records < 0.5 * (log.end - log.begin)
+            await write_on()
+            for _ in range(8):
+                log = await read_state(settings, 0)
+                assert kept(log) == written
+                assert log.reached >= log.end
+                compacted += log.records < 0.5 * (log.end - log.begin)
 
-    writing = asyncio.create_task(write_on())
+
+async def test_a_look_without_a_fence_also_takes_what_was_written_while_it_read(
+    settings: Settings, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predecessor may have been compacted away by then, and only one of an earlier time been read."""
+    await create_topics(settings)
+    journal = await begin()
+    await write(journal, settings, oa=b"1", ob=b"2")
+    real, passes = recovery._read_to_end, 0
+
+    async def read_to_end(*arguments: Any) -> None:
+        nonlocal passes
+        await real(*arguments)
+        passes += 1
+        if passes == 1:
+            await write(journal, settings, oa=b"3")
+            while (await read_state(settings, 0, stable=True)).states[b"oa"] != b"3":  # noqa: ASYNC110 - the broker's
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(recovery, "_read_to_end", read_to_end)
+    assert kept(await read_state(settings, 0, stable=True)) == {b"oa": b"3", b"ob": b"2"}
+
+
+async def test_a_killed_worker_closes_the_buckets_of_keys_that_never_come_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Hundreds of keys that are seen every few days: after a restart their buckets close while they are packed."""
+    chosen = settings.model_copy(update={"bucket_seconds": 3600, "min_excess_tokens": 1000.0, "flush_seconds": 0.2})
+    await create_topics(chosen)
+    events = [
+        (f"quiet-{n % QUIET_KEYS}", re.sub(b'"key-\\d+"', b'"quiet-%d"' % (n % QUIET_KEYS), value))
+        if n % 2
+        else (key, value)
+        for n, (key, value) in enumerate(traffic())
+    ]
+    worker = Worker(chosen, tmp_path)
     try:
-        await asyncio.wait_for(read_again_and_again(), COMPACTION_SECONDS)
+        for begin in range(0, len(events), 3500):
+            await feed(chosen, events[begin : begin + 3500])
+            await applied_to_the_end(chosen, [worker])
+            await asyncio.to_thread(worker.kill)
+            worker = Worker(chosen, tmp_path)
+        await applied_to_the_end(chosen, [worker])
+        known = re.findall(r"live at offset \d+ with (\d+) keys", worker.said())
+        assert sum(map(int, known)) == len(sums(events))
+        code, _ = await asyncio.to_thread(worker.end)
     finally:
-        stop.set()
-        await writing
-    await begin()
-    for _ in range(READS_OF_HOLES):
-        log = await read_state(settings, 0)
-        assert kept(log) == {name: values[-1] for name, values in history.items()}
-        assert log.reached >= log.end
+        worker.kill()
+    assert code == 0, worker.said()
+    await assert_exact(chosen, events)

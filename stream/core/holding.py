@@ -17,6 +17,10 @@ from stream.core.view import KeyView
 from stream.core.windows import Windows
 from stream.settings import Settings
 
+FOREVER = 2**62
+"""A bucket that never comes."""
+_REBUILD = ". Start with --rebuild to learn again from what the source topic still holds"
+
 
 class Holding:
     """The state of one shard, without what calls do to it: that is `Shard`."""
@@ -110,7 +114,8 @@ class Holding:
         shard: ShardRecord | None = None
         for name, value in records:
             if name == SHARD_KEY:
-                shard = unpack_shard(value, self.settings.state_digest) if value is not None else None
+                wanted, digest = self.settings.state_settings, self.settings.state_digest
+                shard = unpack_shard(value, wanted, digest) if value is not None else None
             elif name[:1] in held:
                 try:
                     key_id = name[1:].decode()
@@ -122,10 +127,42 @@ class Holding:
                     held[name[:1]][key_id] = value
         if shard is None:
             if held[SUMS]:
-                raise StateError("there are keys but no shard record: the state topic is damaged")
+                raise StateError(f"there are keys but no shard record: the state topic is damaged{_REBUILD}")
             return
         self._restore(shard)
         self._keys.load(held[SUMS], held[MODEL])
+        if shard.keys is not None and shard.keys != len(self._keys):
+            raise StateError(
+                f"the state topic holds {len(self._keys)} of {shard.keys} keys: it was deleted, cut or not compacted "
+                f"but expired{_REBUILD}"
+            )
+
+    def check(self) -> None:
+        """Unpack every key once, some 25 µs each; raises StateError on the first that is damaged."""
+        self._keys.check()
+
+    def read_on_at(self, position: int, *, same_log: bool) -> None:
+        """The log is no longer what was applied: another one (not `same_log`), or cut off at `position`; go on there.
+
+        What is known of the keys stays, and so do their open buckets. The ids that were seen in those are known only
+        from what the log still holds: a record that is sent again across the break counts again.
+        """
+        self.applied = position - 1
+        self._read_from = min(self._read_from, position) if same_log else position
+        self._windows.forget_ids(position if same_log else 0)
+        self._changed = True
+
+    def follow(self, sequence: int, upto: float) -> None:
+        """Take the place of an older state, whose alerts have gone out.
+
+        Incidents that start up to event time `upto` (inf: all from now on) are numbered from `sequence` on.
+        """
+        if upto == -math.inf:
+            self.rules.taken = None
+        else:
+            last = FOREVER if upto == math.inf else int(upto // self.settings.bucket_seconds)
+            self.rules.taken = (last, sequence)
+        self._changed = True
 
     def _record(self) -> ShardRecord:
         windows, totals = self._windows, self._totals
@@ -147,6 +184,9 @@ class Holding:
             late_tokens=totals.late_tokens,
             calls_per_bucket=self._activity.mean.get(),
             active_buckets=self._activity.buckets,
+            settings=self.settings.state_settings,
+            keys=len(self._keys),
+            taken=self.rules.taken,
         )
 
     def _restore(self, record: ShardRecord) -> None:
@@ -160,6 +200,7 @@ class Holding:
         totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
+        self.rules.taken = record.taken
 
     def _quality(self, step: Step | None = None) -> DataQuality:
         """Shares of all records so far, those of the step under way included: chunks must not matter."""

@@ -94,6 +94,12 @@ class Keyring:
             if is_awake(packed, model):
                 self[key_id]
 
+    def check(self) -> None:
+        """Unpack every key that is still packed, and throw the result away; raises StateError on damage."""
+        for key_id, held in self.held.items():
+            if not isinstance(held, KeyState):
+                _unpacked(key_id, held, self.rules)
+
     def view(self, key_id: str, sealed: int) -> KeyView | None:
         """What is known of a key, which stays packed if it was; None if it was never seen.
 

@@ -56,7 +56,7 @@ async def partitions_of(settings: Settings, topic: str) -> int:
     return len(partitions)
 
 
-def prepare(settings: Settings, *, create: bool) -> None:
+def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
     """See that a worker can start: its HTTP server may be open to others, and its topics are as they must be.
 
     Raises SettingsError, Unreachable, or BadInput with every problem and its remedy.
@@ -68,7 +68,7 @@ def prepare(settings: Settings, *, create: bool) -> None:
         made = await create_topics(settings) if create else []
         for name in made:
             click.echo(f"created topic {name} ({settings.partitions} partitions)", err=True)
-        return await check_topics(settings)
+        return await check_topics(settings, rebuild=rebuild)
 
     check_web(settings)
     with quiet():
@@ -96,10 +96,15 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def run_faust(settings: Settings, arguments: Sequence[str]) -> None:
-    """Run Faust's command line on our app; ends the process."""
+def run_faust(settings: Settings, arguments: Sequence[str], *, rebuild: bool = False) -> None:
+    """Run Faust's command line on our app; ends the process. `rebuild`: see `build_app`."""
     from faust.cli.faust import cli
 
     from stream.worker.app import build_app
 
-    cli.main(args=list(arguments), app=build_app(settings), prog_name="overdraw faust", standalone_mode=False)
+    cli.main(
+        args=list(arguments),
+        app=build_app(settings, rebuild=rebuild),
+        prog_name="overdraw faust",
+        standalone_mode=False,
+    )

@@ -14,7 +14,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -126,6 +126,24 @@ def unpack_shard(data: bytes, wanted: Mapping[str, int] | None = None, digest: s
     if digest is not None and record.digest != digest:
         raise StateError(_other_settings(record.settings, wanted or {}))
     return record
+
+
+class Place(NamedTuple):
+    """How far a state goes: the last position applied, and the newest event time (None before the first)."""
+
+    applied: int
+    newest: float | None
+
+
+def place_of(data: bytes | None) -> Place | None:
+    """How far a state goes whose keys may be of no use: of other settings, or damaged; None if that is not known."""
+    if data is None:
+        return None
+    try:
+        record = unpack_shard(data)
+    except StateError:
+        return None
+    return Place(record.applied, record.newest)
 
 
 def _other_settings(stored: Mapping[str, int], wanted: Mapping[str, int]) -> str:

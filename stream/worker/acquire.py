@@ -10,11 +10,11 @@ from typing import Any
 
 from stream.alerts import Alert
 from stream.core.state import StateError
-from stream.worker.feed import lost
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
 from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, StateLog
+from stream.worker.takeover import Grounds, report, take_up
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
@@ -39,6 +39,7 @@ class Acquirer:
     ) -> None:
         self.suspicious = False
         """A shard was lost to a failure: from now on look for a younger process of our name before fencing."""
+        self.grounds = Grounds(tools)
         self._tools = tools
         self._owner = owner
         self._spawn = spawn
@@ -144,15 +145,8 @@ class Acquirer:
 
     async def _load(self, partition: int, journal: Journal, state: StateLog) -> LiveShard:
         settings, now = self._tools.settings, self._tools.clock()
-        core = self._tools.core(partition)
-        # in a thread: a million keys take seconds, in which the other shards go on
-        step = await asyncio.to_thread(core.load, list(state.states.items()))
-        if core.applied >= state.source_end:
-            raise StateError(
-                f"the state has applied offset {core.applied} of {settings.source_topic}, which ends at "
-                f"{state.source_end}: was that topic created anew? Delete the state topic too, or set a new app_id "
-                "and state_topic"
-            )
+        core, step, rebuild = await take_up(self._tools, partition, journal, state)
+        ground = self.grounds.find(partition, core, rebuild, state)
         packed = state.worker.get(FEED_KEY)
         shard = LiveShard(
             partition,
@@ -162,6 +156,10 @@ class Acquirer:
             self._owner,
             next_offset=max(core.read_from, state.source_start),
             last_feed=Alert.model_validate_json(packed) if packed is not None else None,
+            source=ground.source,
+            source_kept=ground.kept,
+            ground=ground.name,
+            rebuild=ground.rebuild,
             watch=self._tools.observer.aged,
         )
         shard.owe(step)
@@ -173,16 +171,8 @@ class Acquirer:
             shard.open[alert.fingerprint] = shown
         if shard.feed.open is not None:
             shard.open[shard.feed.open.fingerprint] = shard.feed.open
-        if core.applied >= 0:
-            mind_gap(self._tools, shard, state.source_start - core.applied - 1)
+        if ground.finding is not None:
+            report(self._tools, shard, ground.finding, ground.unread)
+        if ground.rebuild is not None and max(core.applied + 1, state.source_start) >= ground.rebuild.until:
+            shard.speak_again()
         return shard
-
-
-def mind_gap(tools: Tools, shard: LiveShard, offsets: int) -> None:
-    """Say that the source has deleted records before they were read; nothing to say for 0 or fewer."""
-    if offsets <= 0:
-        return
-    finding = lost(offsets)
-    shard.find("gap", finding)
-    tools.observer.gap(offsets)
-    log.error("partition %d: %s; %s", shard.partition, finding.text, finding.action)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from stream.core.state import StateError
 from stream.worker.live import LiveShard
 from stream.worker.shards import Shards
 from stream.worker.tools import line_of
@@ -47,6 +48,8 @@ class Intake:
             return
         try:
             await self._apply(shard, event.value)
+        except StateError as error:
+            self._shards.refuse(shard, error)
         except Exception as error:
             log.error(
                 "partition %d: a record could not be applied: %s", shard.partition, line_of(error), exc_info=error

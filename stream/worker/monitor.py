@@ -8,11 +8,12 @@ import math
 import time
 from collections.abc import Callable
 
-from stream.worker.feed import silence
+from stream.worker.feed import LOG_FINDINGS, silence
 from stream.worker.idle import Outage, quiet_needed
 from stream.worker.live import LiveShard
 from stream.worker.shards import Shards
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
+from stream.worker.topicwatch import TopicWatch
 
 LOOK_SECONDS = 1.0
 STUCK_SECONDS = 60.0
@@ -34,12 +35,14 @@ class Monitor:
         self.ends: dict[int, int] = {}
         """The end offset of every partition of the source, at the last look that succeeded."""
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
+        self.topics = TopicWatch(tools, shards, clock)
         self._tools = tools
         self._shards = shards
         self._clock = clock
         self._answered = clock()
         self._unassigned_since: float | None = clock()
         self._best: dict[int, tuple[int, int]] = {}
+        self._grounds: dict[int, str] = {}
         self._stuck_since: dict[int, float] = {}
         self._applied: dict[LiveShard, int] = {}
 
@@ -74,6 +77,7 @@ class Monitor:
         """Look for ever."""
         while not self._shards.stopping:
             await asyncio.sleep(LOOK_SECONDS)
+            await self.topics.look(self.ends)
             try:
                 ends = await self._tools.group.ends()
             except Exception as error:
@@ -97,6 +101,7 @@ class Monitor:
         self.ends = ends
         now = self._clock()
         self._watch(now)
+        await self.topics.mind_ends(ends)
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
         for shard in live:
@@ -130,6 +135,9 @@ class Monitor:
         """Whether more was written than ever, or read again than ever; a shard that fails in circles has none."""
         if shard is None:
             return self.ends.get(partition, 0) == 0
+        if self._grounds.get(partition) != shard.ground:
+            self._grounds[partition] = shard.ground
+            self._best.pop(partition, None)
         mark = (shard.committed, shard.sequencer.next)
         if mark > self._best.get(partition, (-2, -1)):
             self._best[partition] = mark
@@ -173,10 +181,13 @@ class Monitor:
             live[0].find("silence", silence(seconds, expected(seconds)))
 
     async def _mind(self, shard: LiveShard, now: float) -> None:
-        """Let an idle shard's watermark move on; a gap is over once the shard has caught up."""
+        """Let an idle shard's watermark move on; a gap, and a rebuild's silence, are over at the end of the log."""
         at_end = self._at_end(shard)
         if at_end:
-            shard.find("gap", None)
+            shard.speak_again()
+            shard.told.clear()
+            for name in LOG_FINDINGS:
+                shard.find(name, None)
         if shard.frozen or self.outage.active:
             shard.idle.disturb()
             return

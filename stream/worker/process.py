@@ -15,6 +15,7 @@ import faust
 
 from stream.settings import Settings
 from stream.worker import logs
+from stream.worker.tools import EXIT_LOST
 
 STOP_SECONDS = 9.0
 """From SIGTERM to the end at most; a supervisor's usual patience is 10 s and more."""
@@ -32,6 +33,9 @@ class Exit:
 
     def __init__(self) -> None:
         self.clean = False
+        self.lost: str | None = None
+        """The first thing that a log has lost."""
+        self.losses = 0
         self.asked = False
         self.asked_at = 0.0
         self._armed = False
@@ -60,11 +64,26 @@ class Exit:
     def _late(self) -> None:
         if not self.clean:
             log.error("the stop took too long and is broken off: what was not written is read again at the next start")
-        self.at_once(0 if self.clean and self.asked else 1)
+        self.at_once(self.code)
+
+    @property
+    def code(self) -> int:
+        """0 after a clean end that was asked for, EXIT_LOST if it has to be said that records were lost, else 1."""
+        if not (self.clean and self.asked):
+            return 1
+        return EXIT_LOST if self.lost else 0
+
+    def lose(self, message: str) -> None:
+        """Remember that a log has lost something: the end will say so."""
+        self.lost = self.lost or message
+        self.losses += 1
 
     def closed(self) -> None:
         """Everything of ours is closed: Faust has a moment left."""
         self.clean = True
+        if self.lost:
+            more = f" (and {self.losses - 1} times more)" if self.losses > 1 else ""
+            log.error("exit %d, for a log has lost records: %s%s", EXIT_LOST, self.lost, more)
         self.within(FAUST_STOP_SECONDS)
 
     def die(self, code: int, message: str) -> None:
@@ -114,6 +133,8 @@ def worker_class(settings: Settings, ending: Exit) -> type[Any]:
         def stop_and_shutdown(self) -> None:
             ending.arm()
             super().stop_and_shutdown()
+            if ending.clean and ending.lost:
+                ending.at_once(ending.code)
 
         def change_workdir(self, path: Any) -> None:
             """Stay where we are."""

@@ -1,7 +1,8 @@
-"""Two questions to a broker that aiokafka does not ask: which Kafka it is, and what we may do with a topic."""
+"""Questions that aiokafka does not ask a broker: which Kafka it is, which topic it has, what we may do with it."""
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from io import BytesIO
 from typing import Any
 
@@ -100,6 +101,99 @@ class TopicsRequest(Request[_TopicsRequestV8]):  # type: ignore[misc]
     def build(self, request_struct_class: Any) -> Any:
         """The request as it goes over the wire."""
         return request_struct_class(self._topics, False, True, True)
+
+
+class _Uuid:
+    """16 bytes; as text the way that Kafka's own tools write a topic's id."""
+
+    @staticmethod
+    def encode(value: bytes) -> bytes:
+        return value
+
+    @staticmethod
+    def decode(data: BytesIO) -> str:
+        return urlsafe_b64encode(data.read(16)).rstrip(b"=").decode()
+
+    @staticmethod
+    def repr(value: object) -> str:
+        return str(value)
+
+
+NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""What a broker says of a topic that has no id, or is not there."""
+
+
+class _TopicIdsResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString()),
+                ("id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("rights", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_rights", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIdsRequestV10(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _TopicIdsResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("id", _Uuid), ("topic", CompactString()), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_rights", Boolean),
+        ("include_topic_rights", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class TopicIdsRequest(Request[_TopicIdsRequestV10]):  # type: ignore[misc]
+    """Whether some topics are there, and their ids; creates none. Needs Kafka 2.8 or newer."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request as it goes over the wire."""
+        return request_struct_class([(bytes(16), topic, {}) for topic in self._topics], False, False, False, {})
 
 
 class _FeaturesResponse(Response):  # type: ignore[misc]

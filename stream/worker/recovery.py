@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.settings import Settings
+from stream.worker.source import topic_states
 
 STALL_SECONDS = 30.0
 """Without one record for this long a recovery gives up and is tried again."""
@@ -14,20 +15,22 @@ WORKER_KEYS = b"\xff"
 """First byte of the worker's own records on the state topic: never the first byte of UTF-8, so of no key id."""
 OWNER_KEY = WORKER_KEYS + b"owner"
 FEED_KEY = WORKER_KEYS + b"feed"
+SOURCE_KEY = WORKER_KEYS + b"source"
 
 
 @dataclass(slots=True)
 class StateLog:
     """A partition of the state topic as it stands, the last write of each key last.
 
-    `source_start` is the first offset that the source still holds, `source_end` the one its next record will get;
-    `size` counts the bytes of keys and values.
+    `source_start` is the first offset that the source still holds, `source_end` the one its next record will get,
+    `source_id` its topic's id (None where Kafka does not tell); `size` counts the bytes of keys and values.
     """
 
     states: dict[bytes, bytes] = field(default_factory=dict)
     worker: dict[bytes, bytes] = field(default_factory=dict)
     source_start: int = 0
     source_end: int = 0
+    source_id: str | None = None
     read: int = 0
     size: int = 0
 
@@ -47,7 +50,8 @@ async def read_state(settings: Settings, partition: int, *, stable: bool = False
     """Read one partition of the state topic, `read_committed`, up to its high watermark.
 
     Only the position proves that the end is reached: markers and aborted records are never delivered. After the
-    fence nothing can hang there. `stable`: only as far as finished transactions go, for a look without a fence.
+    fence nothing can hang there. `stable`: only as far as finished transactions go, for a look without a fence, and
+    without asking for the source.
     """
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -87,8 +91,11 @@ async def read_state(settings: Settings, partition: int, *, stable: bool = False
             batches = await consumer.getmany(state, timeout_ms=200, max_records=20_000)
             for record in batches.get(state, ()):
                 log.take(record.key, record.value)
-        log.source_start = (await consumer.beginning_offsets([source]))[source]
-        log.source_end = (await consumer.end_offsets([source]))[source]
+        if not stable:
+            log.source_start = (await consumer.beginning_offsets([source]))[source]
+            consumer._fetcher._isolation_level = 0  # an open transaction must not make the log look shorter than it is
+            log.source_end = (await consumer.end_offsets([source]))[source]
+            log.source_id = (await topic_states(consumer._client, [settings.source_topic]))[settings.source_topic].id
     finally:
         await consumer.stop()
     return log

@@ -15,10 +15,13 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from stream.worker.acquire import Acquirer, mind_gap
+from stream.core.state import StateError
+from stream.worker.acquire import Acquirer
+from stream.worker.feed import gone, lost
 from stream.worker.live import LiveShard, Owner
 from stream.worker.recovery import StateLog
-from stream.worker.tools import Tools, line_of, name_of
+from stream.worker.takeover import report
+from stream.worker.tools import EXIT_BAD_STATE, Tools, line_of, name_of
 
 LAST_FLUSH_SECONDS = 3.0
 
@@ -32,6 +35,8 @@ class Shards:
         self.live: dict[int, LiveShard] = {}
         self.assigned: set[int] | None = None
         """Partitions of the last assignment; None before the first one and while the group rebalances."""
+        self.parting: list[LiveShard] = []
+        """Shards that went with an assignment that left this worker nothing: kept open until it is known why."""
         self.stopping = False
         settings = tools.settings
         self.owner = Owner(settings.instance_id or "", int(tools.clock() * 1000))
@@ -86,11 +91,20 @@ class Shards:
             if partition in mine:
                 self.spawn(self._keep(shard, self._assignments))
             else:
-                shard.live, shard.broken = False, True
+                shard.live = False
                 del self.live[partition]
-                self.spawn(shard.journal.close())
+                self.parting.append(shard)
+        if mine:
+            self.part()
         for partition in sorted(mine - set(self.live)):
             self._acquirer.want_now(partition)
+
+    def part(self) -> None:
+        """Close the shards that this worker has no more."""
+        for shard in self.parting:
+            shard.broken = True
+            self.spawn(shard.journal.close())
+        self.parting.clear()
 
     async def on_revoked(self) -> None:
         """Within the group's barrier nobody else owns the shards yet: flush them for the last time, within 3 s."""
@@ -140,17 +154,20 @@ class Shards:
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
-        self._tools.observer.holed(offsets)
-        log.info("partition %d: accepted a hole of %d offsets that hold no records", shard.partition, offsets)
-        self.spawn(self._look_for_gap(shard, shard.sequencer.next, offsets))
+        end = shard.sequencer.next
+        begin = max(end - offsets, shard.core.applied + 1)  # what is only read again cannot be missed
+        if begin < end:
+            shard.holes.append((begin, end))
 
-    async def _look_for_gap(self, shard: LiveShard, upto: int, offsets: int) -> None:
-        try:
-            start = await self._tools.group.start(shard.partition)
-        except Exception as error:
-            log.warning("partition %d: the source's first offset is not known: %s", shard.partition, line_of(error))
-            return
-        mind_gap(self._tools, shard, min(offsets, start - (upto - offsets)))
+    async def _look_into_holes(self, shard: LiveShard) -> None:
+        """Find out what was deleted, before anything behind it is committed: afterwards nobody could know of it."""
+        holes = list(shard.holes)
+        start = await self._tools.group.start(shard.partition)
+        deleted = sum(max(0, min(end, start) - begin) for begin, end in holes)
+        self._tools.observer.holed(sum(end - begin for begin, end in holes) - deleted)
+        if deleted:
+            report(self._tools, shard, lost(deleted), deleted)
+        del shard.holes[: len(holes)]
 
     # ------------------------------------------------------------------ writing
 
@@ -170,6 +187,8 @@ class Shards:
             return True
 
     async def _write(self, shard: LiveShard) -> None:
+        while shard.holes:  # further ones may come while the broker is asked
+            await self._look_into_holes(shard)
         flush = shard.snapshot(self._tools.clock())
         if flush is None:
             return
@@ -203,6 +222,36 @@ class Shards:
                     self.spawn(self.flush(shard))
 
     # ------------------------------------------------------------------ giving up
+
+    def refuse(self, shard: LiveShard, error: StateError) -> None:
+        """A key's state turned out to be damaged when it was needed: to go on would leave it out in silence."""
+        self._tools.die(EXIT_BAD_STATE, f"partition {shard.partition} of {self._tools.settings.state_topic}: {error}")
+
+    async def renew(self, shard: LiveShard, why: str, unread: int) -> None:
+        """The shard's log is another one by now: write what was applied, and take the shard over again.
+
+        unread: records of the old log that are known never to have been read
+        """
+        self._acquirer.grounds.unread[shard.partition] = unread
+        await self._last_flush(shard, why)
+        if shard.broken:  # by that flush, which leaves it at that
+            self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
+        self.drop(shard, why)
+
+    async def give_up(self, name: str, unread: dict[int, int]) -> None:
+        """A topic is gone: say so on every partition where that can still be written, and close everything.
+
+        name: the topic
+        unread: records of each partition that are known never to have been read
+        """
+        self.live.update({shard.partition: shard for shard in self.parting})
+        self.parting.clear()
+        for partition, shard in self.live.items():
+            missing = unread.get(partition, 0)
+            shard.holes.clear()  # there is nothing left to look into
+            shard.find("gone", gone(name, missing))
+            self._tools.observer.gap(missing)
+        await self.stop()
 
     def drop(self, shard: LiveShard, why: str, *, again: bool = True) -> None:
         """Throw a shard away: its state comes back only from the log."""
@@ -238,6 +287,7 @@ class Shards:
 
         written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
         self.live.clear()
+        self.part()
         try:
             await self._tools.group.leave()
         except Exception as error:

@@ -11,12 +11,14 @@ from stream.core.shard import Shard
 from stream.settings import Settings
 from stream.worker.group import Group
 from stream.worker.journal import Journal
+from stream.worker.rebuild import Said, read_said
 from stream.worker.recovery import StateLog, read_state
 
 if TYPE_CHECKING:
     from stream.worker.live import Flush, LiveShard
 
 EXIT_BAD_STATE = 2
+EXIT_LOST = 3
 EXIT_TWIN = 70
 EXIT_STUCK = 75
 """As sysexits.h has it: try again, by another process."""
@@ -49,17 +51,21 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """`die(code, message)` ends the process; `clock` gives epoch seconds."""
+    """`die(code, message)` ends the process; `lose(message)` hears what a log has lost; `clock` gives epoch seconds."""
 
     settings: Settings
     group: Group
     observer: Observer
     core: Callable[[int], Shard]
     die: Callable[[int, str], None]
+    lose: Callable[[str], None]
     heartbeat_seconds: float = 2.0
     journal: Callable[[Settings, int], Journal] = Journal
     read: Callable[..., Awaitable[StateLog]] = read_state
+    said: Callable[[Settings, int], Awaitable[Said]] = read_said
     clock: Callable[[], float] = time.time
+    rebuild: bool = False
+    """Learn a state again that cannot be used, instead of refusing it."""
 
 
 def name_of(error: BaseException) -> str:

@@ -138,7 +138,7 @@ class Holding:
             )
 
     def check(self) -> None:
-        """Unpack every key once, some 25 µs each; raises StateError on the first that is damaged."""
+        """Unpack every key once, some 20 µs each; raises StateError on the first that is damaged."""
         self._keys.check()
 
     def read_on_at(self, position: int, *, same_log: bool) -> None:

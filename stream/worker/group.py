@@ -46,6 +46,9 @@ class Group(Protocol):
     async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
         """Whether these topics are there, and which they are."""
 
+    async def refresh(self) -> None:
+        """Let the client look which topics there are: the group then gives out partitions that were missing."""
+
     def position_behind(self, partition: int, offset: int) -> int:
         """`offset`, or the position behind it if there is no record up to there."""
 
@@ -151,6 +154,16 @@ class FaustGroup:
             return {}
         question = thread.call_thread(topic_states, thread._consumer._client, names)
         return dict(await asyncio.wait_for(question, CALL_TIMEOUT_SECONDS))
+
+    async def refresh(self) -> None:
+        """See `Group`."""
+        thread = self._consumer._thread
+
+        async def update() -> None:
+            await thread._consumer._client.force_metadata_update()
+
+        if thread._consumer is not None:
+            await asyncio.wait_for(thread.call_thread(update), CALL_TIMEOUT_SECONDS)
 
     def position_behind(self, partition: int, offset: int) -> int:
         """See `Group`."""

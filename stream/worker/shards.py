@@ -233,6 +233,8 @@ class Shards:
         unread: records of the old log that are known never to have been read
         """
         self._acquirer.grounds.unread[shard.partition] = unread
+        if not shard.live:  # in a rebalance, or taken away by one: it is written already
+            return
         await self._last_flush(shard, why)
         if shard.broken:  # by that flush, which leaves it at that
             self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)

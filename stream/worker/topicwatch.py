@@ -50,8 +50,11 @@ class TopicWatch:
             return
         if topics:
             self._gone_since = None
+            await self._mind_ids(topics, ends)
             self._shards.part()
-        await self._mind_ids(topics, ends)
+            if self._shards.assigned == set():
+                # a group that was given its partitions while the topic was missing does not look for it again
+                await self._tools.group.refresh()
 
     async def _mind_gone(self, name: str, ends: dict[int, int]) -> None:
         now = self._clock()
@@ -82,9 +85,9 @@ class TopicWatch:
         if source is None or source.id is None:
             return
         unread = self._unread(ends)
-        for shard in list(self._shards.live.values()):
-            if shard.live and shard.source is not None and shard.source.id not in (None, source.id):
-                why = f"{settings.source_topic} was deleted and made anew"
+        why = f"{settings.source_topic} was deleted and made anew"
+        for shard in [*self._shards.live.values(), *self._shards.parting]:
+            if shard.source is not None and shard.source.id not in (None, source.id):
                 await self._shards.renew(shard, why, unread.get(shard.partition, 0))
 
     async def _leave_state(self) -> None:

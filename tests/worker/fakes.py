@@ -198,6 +198,9 @@ class FakeGroup:
     async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
         return {name: self.kafka.topic(name) for name in names}
 
+    async def refresh(self) -> None:
+        self.asked.append(("refresh",))
+
     def position_behind(self, partition: int, offset: int) -> int:
         return self.behind.get(partition, offset)
 

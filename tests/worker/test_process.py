@@ -80,6 +80,20 @@ def test_a_stop_that_was_asked_for_and_is_clean_ends_with_zero(monkeypatch: pyte
     assert ending.codes == [0]
 
 
+def test_a_clean_end_after_a_loss_is_3_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "FAUST_STOP_SECONDS", 60.0)
+    ending = Kept()
+    ending.asked = True
+    ending.lose("partition 3: 7 offsets were deleted")
+    ending.lose("partition 4: the same")
+    assert ending.code == 1, "not written yet: others may not take it for a clean end"
+    ending.closed()
+    assert ending.code == 3
+    assert "a log has lost records: partition 3: 7 offsets were deleted (and 1 times more)" in caplog.text
+
+
 async def test_the_first_signal_stops_and_a_second_one_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ending = Kept()
     app = build_app(make_settings(), ending=ending)

@@ -306,6 +306,7 @@ async def test_shards_of_an_empty_assignment_are_closed_once_the_topics_are_know
     assert not shard.journal.closed  # type: ignore[attr-defined]
     await bench.look()
     await until(lambda: shard.journal.closed)  # type: ignore[attr-defined]
+    assert bench.group.asked[-1] == ("refresh",), "the group may have been given nothing while a topic was missing"
 
 
 async def test_a_state_topic_made_anew_under_a_running_worker_ends_it() -> None:

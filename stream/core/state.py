@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,10 +22,37 @@ from stream.core.baseline import CALL_RATE, AdaptiveMean
 from stream.core.bucket import OpenBucket
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
+from stream.core.shardrecord import (
+    SHARD_KEY,
+    VERSION,
+    ShardRecord,
+    StateError,
+    pack_shard,
+    place_of,
+    unknown_version,
+    unpack_shard,
+)
 from stream.core.view import KeyView
 
-VERSION = 1
-SHARD_KEY = b"\x00shard"
+__all__ = [
+    "LOADERS",
+    "MODEL",
+    "SHARD_KEY",
+    "SUMS",
+    "VERSION",
+    "ShardRecord",
+    "StateError",
+    "is_awake",
+    "pack_model",
+    "pack_shard",
+    "pack_sums",
+    "place_of",
+    "summaries",
+    "unpack_model",
+    "unpack_shard",
+    "unpack_sums",
+]
+
 SUMS, MODEL = b"o", b"k"
 
 _SUMS = struct.Struct("<B4QddI")
@@ -38,47 +65,14 @@ _COUNT = struct.Struct("<H")
 _MOST = 2**64 - 1
 
 
-class StateError(ValueError):
-    """A record of the state topic that this version cannot take up; the message says why and what to do."""
-
-
-class ShardRecord(msgspec.Struct):
-    """What belongs to the shard as a whole. `idle` is a watermark that was announced and not yet taken."""
-
-    version: int
-    digest: str
-    applied: int
-    newest: float | None
-    watermark: float | None
-    first_open: int
-    read_from: int
-    idle: float | None = None
-    frozen: bool = False
-    skips: list[tuple[int, int]] = []
-    accepted: int = 0
-    duplicates: int = 0
-    late: int = 0
-    missing: int = 0
-    late_tokens: int = 0
-    calls_per_bucket: float = 0.0
-    active_buckets: int = 0
-    settings: dict[str, int] = {}
-    """The values behind the digest."""
-    keys: int | None = None
-    """How many keys there are: a state topic that has lost some is found out."""
-    taken: tuple[int, int] | None = None
-    """See `Rules.taken`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """How the records of one state version become today's objects; each raises an error of its own kind on damage.
+    """How one state version's records of a key become today's objects; each raises an error of its own kind on damage.
 
     To change what is written: raise VERSION, write the new `pack_…`, keep the old functions here as that version's
-    loader, and add a golden file (tests/core/state_golden.py).
+    loader, see to `shardrecord`, and add a golden file (tests/core/state_golden.py).
     """
 
-    shard: Callable[[bytes], ShardRecord]
     sums: Callable[[bytes, KeyState], None]
     model: Callable[[memoryview, KeyState], None]
     totals: Callable[[bytes], tuple[int, int, int, float, float, int]]
@@ -87,81 +81,11 @@ class Loader:
     """The incident of a model, without the rest."""
 
 
-def _loader(version: int, what: str) -> Loader:
-    loader = LOADERS.get(version)
-    if loader is not None:
-        return loader
-    if version > VERSION:
-        raise StateError(
-            f"{what} was written by a newer Overdraw (state version {version}, this one reads up to {VERSION}): "
-            "run the newer version; the state topic was left as it is"
-        )
-    raise StateError(f"{what} is damaged: there is no state version {version}")
-
-
 def _loader_of(data: bytes, what: str) -> Loader:
-    return _loader(data[0] if data else 0, what)
-
-
-def pack_shard(record: ShardRecord) -> bytes:
-    """The shard's record as MessagePack."""
-    return msgspec.msgpack.encode(record)
-
-
-def unpack_shard(data: bytes, wanted: Mapping[str, int] | None = None, digest: str | None = None) -> ShardRecord:
-    """The shard's record; raises StateError on a newer version, on damage, or if it was made under other settings.
-
-    wanted: the settings that a state depends on, as they are now
-    digest: theirs
-    """
-    try:
-        version = msgspec.msgpack.decode(data, type=dict[str, Any])["version"]
-        if type(version) is not int:
-            raise ValueError("its version is no number")
-        record = _loader(version, "the state of this partition").shard(data)
-    except StateError:
-        raise
-    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
-        raise StateError(f"the shard record is damaged: {error}") from error
-    if digest is not None and record.digest != digest:
-        raise StateError(_other_settings(record.settings, wanted or {}))
-    return record
-
-
-class Place(NamedTuple):
-    """How far a state goes: the last position applied, and the newest event time (None before the first)."""
-
-    applied: int
-    newest: float | None
-
-
-def place_of(data: bytes | None) -> Place | None:
-    """How far a state goes whose keys may be of no use: of other settings, or damaged; None if that is not known."""
-    if data is None:
-        return None
-    try:
-        record = unpack_shard(data)
-    except StateError:
-        return None
-    return Place(record.applied, record.newest)
-
-
-def _other_settings(stored: Mapping[str, int], wanted: Mapping[str, int]) -> str:
-    changed = [name for name in wanted if name in stored and stored[name] != wanted[name]]
-    if not changed:
-        what = "with another number of partitions or another bucket length"
-    else:
-        before = ", ".join(f"{name}={stored[name]}" for name in changed)
-        what = f"with {before}, and now it is {', '.join(f'{name}={wanted[name]}' for name in changed)}"
-    moved = (
-        ", or, since another number of partitions moves keys, make a new source_topic and state_topic under a new "
-        "app_id and set the old source topic as intake_topic"
-    )
-    return (
-        f"the state was made {what}: the two cannot be compared. Set it back, or start with --rebuild to learn again "
-        "from what the source topic still holds, or begin anew with another state_topic and app_id"
-        + (moved if "partitions" in changed or not changed else "")
-    )
+    version = data[0] if data else 0
+    if (loader := LOADERS.get(version)) is None:
+        raise unknown_version(version, what)
+    return loader
 
 
 def pack_sums(key: KeyState) -> bytes:
@@ -290,7 +214,7 @@ def _incident_1(data: bytes) -> Incident | None:
     return _incident_at(data, _MODEL.unpack_from(data)[-1])
 
 
-LOADERS = {1: Loader(msgspec.msgpack.Decoder(ShardRecord).decode, _sums_1, _model_1, _totals_1, _incident_1)}
+LOADERS = {1: Loader(_sums_1, _model_1, _totals_1, _incident_1)}
 """Every state version that was ever written; none is ever taken out."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
-from stream.core import holding, state
+from stream.core import holding, shardrecord, state
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
@@ -125,7 +125,7 @@ def test_a_newer_version_is_refused_with_what_to_do():
 
 
 def test_every_version_that_was_ever_written_has_a_loader_and_a_golden_file():
-    assert sorted(LOADERS) == list(range(1, VERSION + 1))
+    assert sorted(LOADERS) == sorted(shardrecord.SHARD_LOADERS) == list(range(1, VERSION + 1))
     for version in LOADERS:
         records = read_records(GOLDEN.with_name(f"v{version}.json"))
         written = {msgspec.msgpack.decode(v)["version"] if n == SHARD_KEY else v[0] for n, v in records}
@@ -142,9 +142,10 @@ def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_o
 
     old = dataclasses.replace(LOADERS[1], sums=sums_1)
     records = quiet_records()
-    monkeypatch.setattr(state, "VERSION", 2)
-    monkeypatch.setattr(holding, "VERSION", 2)
+    for module in (state, holding, shardrecord):
+        monkeypatch.setattr(module, "VERSION", 2)
     monkeypatch.setattr(state, "LOADERS", {1: old, 2: LOADERS[1]})
+    monkeypatch.setitem(shardrecord.SHARD_LOADERS, 2, shardrecord.SHARD_LOADERS[1])
     loaded = shard()
     loaded.load(records)
     assert "steady" not in used, "it stays packed until it is seen"

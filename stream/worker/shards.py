@@ -99,12 +99,12 @@ class Shards:
         for partition in sorted(mine - set(self.live)):
             self._acquirer.want_now(partition)
 
-    def part(self) -> None:
-        """Close the shards that this worker has no more."""
-        for shard in self.parting:
+    def part(self) -> list[asyncio.Task[Any]]:
+        """Close the shards that this worker has no more; returns the tasks that do it."""
+        parting, self.parting = self.parting, []
+        for shard in parting:
             shard.broken = True
-            self.spawn(shard.journal.close())
-        self.parting.clear()
+        return [self.spawn(shard.journal.close()) for shard in parting]
 
     async def on_revoked(self) -> None:
         """Within the group's barrier nobody else owns the shards yet: flush them for the last time, within 3 s."""
@@ -196,6 +196,7 @@ class Shards:
             begun = time.monotonic()
             await shard.journal.write(flush.records)
             self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
+            self._acquirer.grounds.settled(shard.partition)
         shard.written(flush)
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
@@ -227,15 +228,20 @@ class Shards:
         """A key's state turned out to be damaged when it was needed: to go on would leave it out in silence."""
         self._tools.die(EXIT_BAD_STATE, f"partition {shard.partition} of {self._tools.settings.state_topic}: {error}")
 
-    async def renew(self, shard: LiveShard, why: str, unread: int) -> None:
+    async def renew(self, shard: LiveShard, why: str, *, unread: int = 0, cut_at: int | None = None) -> None:
         """The shard's log is another one by now: write what was applied, and take the shard over again.
 
         unread: records of the old log that are known never to have been read
+        cut_at: the offset at which it was cut; None: it was not
         """
+        held = shard.live  # else it is in a rebalance, or was taken away by one
+        if held:
+            await self._last_flush(shard, why)
         self._acquirer.grounds.unread[shard.partition] = unread
-        if not shard.live:  # in a rebalance, or taken away by one: it is written already
+        if cut_at is not None:
+            self._acquirer.grounds.cuts[shard.partition] = cut_at
+        if not held:
             return
-        await self._last_flush(shard, why)
         if shard.broken:  # by that flush, which leaves it at that
             self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + 0.5)
         self.drop(shard, why)
@@ -289,7 +295,7 @@ class Shards:
 
         written = await asyncio.gather(*(end(shard) for shard in list(self.live.values())))
         self.live.clear()
-        self.part()
+        await asyncio.gather(*self.part())
         try:
             await self._tools.group.leave()
         except Exception as error:

@@ -111,8 +111,15 @@ class Grounds:
     def __init__(self, tools: Tools) -> None:
         self.unread: dict[int, int] = {}
         """Records of a log that is gone, by partition, that its last owner here had not read."""
+        self.cuts: dict[int, int] = {}
+        """Where logs were cut, by partition, as this process has seen; by now they may have grown again."""
         self._tools = tools
         self._short_since: dict[int, float] = {}
+
+    def settled(self, partition: int) -> None:
+        """What the shard made of it is committed: nothing more is to be known of its former log."""
+        self.unread.pop(partition, None)
+        self.cuts.pop(partition, None)
 
     def find(self, partition: int, core: Shard, rebuild: Rebuild | None, state: StateLog) -> Ground:
         """Compare a shard with its source, and let it go on where that does.
@@ -126,8 +133,9 @@ class Grounds:
             found = known  # a Kafka that does not tell ids any more
         fresh = core.applied < 0
         reached = core.applied if not fresh or rebuild is None else rebuild.until - 1
-        verdict = self._verdict(partition, known, found, reached, state.source_end)
-        unread = self.unread.pop(partition, 0)
+        end = min(state.source_end, self.cuts.get(partition, state.source_end))
+        verdict = self._verdict(partition, known, found, reached, end)
+        unread = self.unread.get(partition, 0)
         finding: Finding | None = None
         if verdict == "anew":
             before = "it has another id" if known is None or known.topic == found.topic else f"that was {known.topic}"
@@ -135,10 +143,10 @@ class Grounds:
             core.read_on_at(state.source_start, same_log=False)
             rebuild = _until(rebuild, state.source_start)
         elif verdict == "cut":
-            finding = cut(state.source_end, reached, unread)
+            finding = cut(end, reached, unread)
             if not fresh:
-                core.read_on_at(state.source_end, same_log=True)
-            rebuild = _until(rebuild, state.source_end)
+                core.read_on_at(end, same_log=True)
+            rebuild = _until(rebuild, end)
         elif reached >= 0 and state.source_start > reached + 1:
             unread = state.source_start - reached - 1
             finding = lost(unread)
@@ -147,7 +155,7 @@ class Grounds:
 
     def _verdict(self, partition: int, known: Source | None, found: Source, applied: int, end: int) -> Fate:
         verdict = fate(known, found, applied, end)
-        sure = verdict == "same" or (known is not None and known != found)
+        sure = verdict == "same" or (known is not None and known != found) or partition in self.cuts
         if sure:
             self._short_since.pop(partition, None)
             return verdict

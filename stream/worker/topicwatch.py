@@ -34,7 +34,7 @@ class TopicWatch:
         )
         self._state_id: str | None = None
         self._gone_since: float | None = None
-        self._short_since: dict[int, float] = {}
+        self._short: dict[int, tuple[float, int]] = {}
 
     async def look(self, ends: dict[int, int]) -> None:
         """Ask for the topics, and draw conclusions; `ends`: the source's end offsets as last known."""
@@ -88,7 +88,7 @@ class TopicWatch:
         why = f"{settings.source_topic} was deleted and made anew"
         for shard in [*self._shards.live.values(), *self._shards.parting]:
             if shard.source is not None and shard.source.id not in (None, source.id):
-                await self._shards.renew(shard, why, unread.get(shard.partition, 0))
+                await self._shards.renew(shard, why, unread=unread.get(shard.partition, 0))
 
     async def _leave_state(self) -> None:
         """Only what changes from now on would be written to the new state topic: it must not pass for the whole."""
@@ -103,11 +103,14 @@ class TopicWatch:
     async def mind_ends(self, ends: dict[int, int]) -> None:
         """A log that ends before what was applied was cut: only another takeover can let the shard go on there."""
         now = self._clock()
-        short = {
-            p: s for p, s in self._shards.live.items() if s.live and ends.get(p, s.sequencer.next) < s.sequencer.next
-        }
-        self._short_since = {p: self._short_since.get(p, now) for p in short}
-        for partition, shard in short.items():
-            if now - self._short_since[partition] >= SHORT_SECONDS:
-                why = f"its log ends at {ends[partition]}, before what was applied"
-                await self._shards.renew(shard, why, 0)
+        short: dict[int, tuple[float, int]] = {}
+        for partition, shard in list(self._shards.live.items()):
+            end = ends.get(partition, shard.sequencer.next)
+            if not shard.live or end >= shard.sequencer.next:
+                continue
+            since, lowest = self._short.get(partition, (now, end))
+            short[partition] = since, min(lowest, end)
+            if now - since >= SHORT_SECONDS:
+                why = f"its log ends at {end}, before what was applied"
+                await self._shards.renew(shard, why, cut_at=short.pop(partition)[1])
+        self._short = short

@@ -245,8 +245,7 @@ async def test_a_source_made_anew_under_a_running_worker_is_taken_up_from_its_st
     assert bench.deaths == [], "going back to lower offsets is no lack of progress"
 
 
-async def test_a_log_that_is_cut_under_a_running_worker_is_taken_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch)
+async def test_a_log_that_is_cut_under_a_running_worker_goes_on_at_the_cut_though_it_grows_again_meanwhile() -> None:
     bench = await stored([call(f"e{i}", T0 + i) for i in range(10)])
     await bench.look()
     del bench.kafka.source[0][6:]
@@ -256,8 +255,20 @@ async def test_a_log_that_is_cut_under_a_running_worker_is_taken_over_again(monk
     first = bench.shards.live[0]
     for _ in range(4):
         await bench.look()
+    bench.kafka.feed([call(f"new-{i}", T0 + 20 + i) for i in range(8)])
     await until(lambda: bench.shards.ready(0) not in (None, first))
-    assert "cut" in bench.losses[0]
+    assert "cut at offset 6" in bench.losses[0]
+    second = bench.shards.live[0]
+    bench.kafka.fail_next.append(OSError("not written"))
+    assert not await bench.flush()
+    await until(lambda: bench.shards.ready(0) not in (None, second))
+    await bench.catch_up()
+    assert bench.sums() == {"k": 18}
+    assert await bench.flush()
+    bench.shards.drop(bench.shards.live[0], "for a test")
+    await until(lambda: bench.shards.ready(0) is not None)
+    await bench.catch_up()
+    assert bench.sums() == {"k": 18}, "it is not cut a second time"
 
 
 # ---------------------------------------------------------------------- topics that are gone

@@ -12,17 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.core.shard import Shard
-from stream.core.state import MODEL, SHARD_KEY
+from stream.core.state import MODEL, SHARD_KEY, StateError
 from stream.gateways.overdraw import parse
 from stream.worker import rebuild, takeover
 from stream.worker.agents import SLICE_RECORDS
-from stream.worker.monitor import Monitor
+from stream.worker.protocol import TopicIdsRequest
 from stream.worker.rebuild import REBUILD_KEY, Rebuild
-from stream.worker.recovery import SOURCE_KEY
-from stream.worker.source import Source, TopicState, fate
+from stream.worker.recovery import SOURCE_KEY, StateLog
+from stream.worker.source import Source, TopicState, fate, topic_states
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_LOST
 from tests.kafka.workers import traffic
-from tests.worker.fakes import T0, Bench, Clock, FakeKafka, call, until
+from tests.worker.fakes import T0, Bench, FakeKafka, call, until
+from tests.worker.test_silence import Watched as Plain
 
 HOURLY = {"bucket_seconds": 3600, "min_excess_tokens": 1000.0, "allowed_lateness_seconds": 60}
 TRAFFIC = [value for _, value in traffic()]
@@ -30,25 +31,15 @@ LATER = T0 + 30 * 86_400.0
 """Kafka timestamp of all records: none of them is ahead of its own."""
 
 
-class Watched(Bench):
-    """A bench with a monitor, whose clock is moved by hand."""
-
-    def __init__(self, *args: Any, **changes: Any) -> None:
-        super().__init__(*args, **changes)
-        self.ticks = Clock(1000.0)
-        self.monitor = Monitor(self.tools, self.shards, self.ticks)
+class Watched(Plain):
+    """A bench with a monitor that looks at the topics too."""
 
     async def look(self, seconds: float = 1.0) -> None:
-        self.ticks.now += seconds
-        self.clock.now += seconds
         await self.monitor.topics.look(self.monitor.ends)
-        await self.monitor.look(await self.group.ends())
+        await super().look(seconds)
 
     def written(self, topic: str) -> list[Any]:
         return [json.loads(value) for _, value, _ in self.kafka.topics[topic]]
-
-    def alerts(self) -> list[Any]:
-        return self.written(self.settings.alert_topic)
 
     async def catch_up(self, upto: int | None = None) -> None:
         """Take what the source holds, in chunks, from where the shard stands."""
@@ -140,6 +131,39 @@ async def test_a_key_that_turns_out_damaged_ends_the_worker_instead_of_being_lef
 )
 def test_the_fate_of_a_log(known: Source | None, found: Source, applied: int, end: int, verdict: str) -> None:
     assert fate(known, found, applied, end) == verdict
+
+
+class OldClient:
+    """aiokafka's client on a Kafka before 2.8, or one that knows no broker."""
+
+    def __init__(self, node: int | None) -> None:
+        self.node = node
+
+    def get_random_node(self) -> int | None:
+        return self.node
+
+    async def send(self, node: int, request: Any) -> Any:
+        if isinstance(request, TopicIdsRequest):
+            raise NotImplementedError
+        return self
+
+    def to_object(self) -> dict[str, Any]:
+        return {"topics": [{"topic": "there", "error_code": 0}, {"topic": "gone", "error_code": 3}]}
+
+
+async def test_a_kafka_without_topic_ids_still_says_which_topics_are_there() -> None:
+    found = await topic_states(OldClient(1), ["there", "gone"])
+    assert found == {"there": TopicState(there=True, id=None), "gone": TopicState(there=False, id=None)}
+    with pytest.raises(ConnectionError):
+        await topic_states(OldClient(None), ["there"])
+
+
+@pytest.mark.parametrize("value", [b"", b"[]", b"{}", b"\xff"])
+async def test_a_damaged_record_of_the_source_or_the_rebuild_is_a_state_error(value: bytes) -> None:
+    with pytest.raises(StateError, match="damaged"):
+        Source.unpack(value)
+    with pytest.raises(StateError, match="damaged"):
+        Rebuild.of(StateLog(worker={REBUILD_KEY: value}))
 
 
 async def test_a_source_made_anew_is_read_from_its_start_even_if_it_has_outgrown_the_old_one() -> None:

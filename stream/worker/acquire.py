@@ -145,7 +145,7 @@ class Acquirer:
 
     async def _load(self, partition: int, journal: Journal, state: StateLog) -> LiveShard:
         settings, now = self._tools.settings, self._tools.clock()
-        core, step, rebuild = await take_up(self._tools, partition, journal, state)
+        core, step, rebuild = await take_up(self._tools, partition, journal, self._tools.core(partition), state)
         ground = self.grounds.find(partition, core, rebuild, state)
         packed = state.worker.get(FEED_KEY)
         shard = LiveShard(

@@ -120,8 +120,13 @@ async def read_said(settings: Settings, partition: int) -> Said:
     return said
 
 
-async def begin(tools: Tools, partition: int, journal: Journal, state: StateLog, until: int, why: str) -> Rebuild:
-    """Delete a state that cannot be used; `state` is left without it, `until` is where it had come.
+async def begin(
+    tools: Tools, partition: int, journal: Journal, state: StateLog, reached: int | None, why: str
+) -> Rebuild:
+    """Delete a state that cannot be used.
+
+    reached: the offset that it had come to; None: what its shard record says, and where that cannot be read, the
+        source's end
 
     Whatever fails is raised: the next attempt begins again, or goes on where this one got to.
     """
@@ -132,33 +137,35 @@ async def begin(tools: Tools, partition: int, journal: Journal, state: StateLog,
         as_found(_closed(Alert.model_validate_json(value)), now, settings.backlog_seconds)
         for value in said.open.values()
     ]
-    place = place_of(state.states.get(SHARD_KEY))
+    stored = (await tools.read(settings, partition)).states
+    place = place_of(stored.get(SHARD_KEY))
+    if reached is None:
+        reached = place.applied + 1 if place is not None else state.source_end
     former = Rebuild.of(state)
     rebuild = Rebuild(
-        until=max(until, former.until if former is not None else 0),
+        until=max(reached, former.until if former is not None else 0),
         sequence=said.sequence + 2,
         newest=place.newest if place is not None else former.newest if former is not None else None,
     )
     log.warning(
-        "partition %d: rebuilt from offset %d of %s, silently up to %d; %d records of its state are deleted and %d "
-        "open incidents closed: %s",
-        partition, state.source_start, settings.source_topic, rebuild.until, len(state.states), len(closing), why,
+        "partition %d: rebuilt from offset %d of %s, silently up to %d; its state is deleted and %d open incidents "
+        "closed: %s",
+        partition, state.source_start, settings.source_topic, rebuild.until, len(closing), why,
     )  # fmt: skip
     first: dict[str, list[Record]] = {
         settings.alert_topic: [alert_record(alert, settings.app_id, partition) for alert in closing],
         settings.state_topic: [(REBUILD_KEY, rebuild.pack(), ()), (SHARD_KEY, None, ())],
     }
     await journal.write({topic: records for topic, records in first.items() if records})
-    state.states.pop(SHARD_KEY, None)
-    return await clear(settings, journal, state, rebuild)
+    return await clear(tools, partition, journal, rebuild)
 
 
-async def clear(settings: Settings, journal: Journal, state: StateLog, rebuild: Rebuild) -> Rebuild:
-    """Delete what is left of the old state, from the topic and from `state`."""
-    for chunk in _chunks(list(state.states)):
+async def clear(tools: Tools, partition: int, journal: Journal, rebuild: Rebuild) -> Rebuild:
+    """Delete what is left of the old state."""
+    settings = tools.settings
+    stored = (await tools.read(settings, partition)).states
+    for chunk in _chunks([key for key, value in stored.items() if value is not None]):
         await journal.write({settings.state_topic: [(key, None, ()) for key in chunk]})
-        for key in chunk:
-            del state.states[key]
     cleared = msgspec.structs.replace(rebuild, cleared=True)
     await journal.write({settings.state_topic: [(REBUILD_KEY, cleared.pack(), ())]})
     return cleared

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from stream.core.shard import Shard
-from stream.core.state import SHARD_KEY, StateError, place_of
+from stream.core.state import StateError
 from stream.core.step import Step
 from stream.worker.feed import Finding, anew, cut, lost
 from stream.worker.journal import Journal
@@ -31,47 +31,48 @@ class LogTooShort(RuntimeError):
 
 
 async def take_up(
-    tools: Tools, partition: int, journal: Journal, state: StateLog
+    tools: Tools, partition: int, journal: Journal, core: Shard, state: StateLog
 ) -> tuple[Shard, Step, Rebuild | None]:
     """The shard of a stored state, what its announced idle step did, and the rebuild under way, if there is one.
 
-    Raises StateError if the state cannot be used, unless `tools.rebuild` asks for another one.
+    It is `core` where the state could be loaded into it, else a fresh one. Raises StateError if the state cannot be
+    used, unless `tools.rebuild` asks for another one.
     """
     rebuild = Rebuild.of(state)
     if rebuild is not None and not rebuild.cleared:
         log.warning("partition %d: the rebuild that was begun goes on", partition)
-        rebuild = await clear(tools.settings, journal, state, rebuild)
-    if rebuild is None and not state.states:
-        rebuild = await _without_state(tools, partition, journal, state)
-    core = tools.core(partition)
-    try:
-        step = await asyncio.to_thread(_load, core, state, tools.rebuild)
-    except StateError as error:
-        if not tools.rebuild:
-            raise
-        place = place_of(state.states.get(SHARD_KEY))
-        until = place.applied + 1 if place is not None else state.source_end
-        rebuild = await begin(tools, partition, journal, state, until, str(error))
+        rebuild = await clear(tools, partition, journal, rebuild)
         core, step = tools.core(partition), Step()
     else:
-        if tools.rebuild and rebuild is None:
-            log.info("partition %d: nothing to rebuild", partition)
+        try:
+            step = await asyncio.to_thread(_load, core, state, tools.rebuild)
+        except StateError as error:
+            if not tools.rebuild:
+                raise
+            rebuild = await begin(tools, partition, journal, state, None, str(error))
+            core, step = tools.core(partition), Step()
+        else:
+            rebuild = rebuild or await _without_state(tools, partition, journal, core, state)
+            if tools.rebuild and rebuild is None:
+                log.info("partition %d: nothing to rebuild", partition)
     if rebuild is not None and core.applied < 0:
         core.follow(rebuild.sequence, float("inf"))
     return core, step, rebuild
 
 
 def _load(core: Shard, state: StateLog, check: bool) -> Step:
+    # in a thread: a million keys take seconds, in which the other shards go on
     step = core.load(list(state.states.items()))
     if check:
         core.check()
     return step
 
 
-async def _without_state(tools: Tools, partition: int, journal: Journal, state: StateLog) -> Rebuild | None:
+async def _without_state(
+    tools: Tools, partition: int, journal: Journal, core: Shard, state: StateLog
+) -> Rebuild | None:
     """A partition without any state is new, unless its group has a place in the source: then the state was lost."""
-    committed = await tools.group.committed(partition)
-    if not committed:
+    if core.applied >= 0 or not (committed := await tools.group.committed(partition)):
         return None
     settings = tools.settings
     if tools.rebuild:

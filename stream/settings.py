@@ -140,9 +140,14 @@ class Settings(BaseModel):
         return sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def state_settings(self) -> dict[str, int]:
+        """The settings that make stored states incomparable when they change."""
+        return {"partitions": self.partitions, "bucket_seconds": self.bucket_seconds}
+
+    @property
     def state_digest(self) -> str:
-        """16 hex digits over the settings that make stored states incomparable when they change."""
-        return sha256(f"{self.partitions} {self.bucket_seconds}".encode()).hexdigest()[:16]
+        """16 hex digits over `state_settings`."""
+        return sha256(" ".join(map(str, self.state_settings.values())).encode()).hexdigest()[:16]
 
 
 def _unknown(name: str, where: str) -> SettingsError:

@@ -60,7 +60,7 @@ async def partitions_of(settings: Settings, topic: str) -> int:
     return len(partitions)
 
 
-def prepare(settings: Settings, *, create: bool) -> None:
+def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
     """See that a worker can start: its HTTP server may be open to others, its topics and rights are as they must be.
 
     Raises SettingsError, Unreachable, or BadInput with every problem and its remedy.
@@ -75,7 +75,7 @@ def prepare(settings: Settings, *, create: bool) -> None:
         for name in made:
             click.echo(f"created topic {name} ({settings.partitions} partitions)", err=True)
         async with cluster(settings) as kafka:
-            return await topic_problems(kafka, settings) + await app_problems(kafka, settings)
+            return await topic_problems(kafka, settings, rebuild=rebuild) + await app_problems(kafka, settings)
 
     check_web(settings)
     with quiet():
@@ -103,12 +103,15 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def run_faust(settings: Settings, ending: Exit, arguments: Sequence[str]) -> None:
-    """Run Faust's command line on our app, which ends by `ending`; ends the process."""
+def run_faust(settings: Settings, ending: Exit, arguments: Sequence[str], *, rebuild: bool = False) -> None:
+    """Run Faust's command line on our app, which ends by `ending`; ends the process. `rebuild`: see `build_app`."""
     from faust.cli.faust import cli
 
     from stream.worker.app import build_app
 
     cli.main(
-        args=list(arguments), app=build_app(settings, ending=ending), prog_name="overdraw faust", standalone_mode=False
+        args=list(arguments),
+        app=build_app(settings, ending=ending, rebuild=rebuild),
+        prog_name="overdraw faust",
+        standalone_mode=False,
     )

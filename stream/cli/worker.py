@@ -20,14 +20,27 @@ Run as many as there are cores to spare: they share the partitions of the source
 Faust's own worker. It ends within 10 s of SIGTERM, whatever hangs: what could not be written is read again at the next
 start. SIGUSR1 prints where every thread is.
 
-Exit: 0 stopped, 1 failed or the stop hung, 2 wrong settings or topics, 3 no broker, 70 a newer process has our
-instance_id, 75 stuck (start it again), 128 + n ended by a second signal n.""",
+Exit: 0 stopped, 1 failed or the stop hung, 2 wrong settings or topics, or a state that cannot be used, 3 no broker, or
+a log that has lost records, 70 a newer process has our instance_id, 75 stuck (start it again), 128 + n ended by a
+second signal n.""",
 )
 @click.option("--create-topics", is_flag=True, help="Create the topics that are missing, instead of refusing to start.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Where a partition's stored state cannot be used (other bucket_seconds or partitions, another version, "
+    "damage, or a state topic that lost it), delete it and learn it again from what the source topic still holds. Its "
+    "open incidents are closed, and nothing is said a second time. A state that fits is left alone, so the flag may "
+    "stay in a unit file; it only has every key looked at.",
+)
 @settings_options
 @click.argument("faust_options", nargs=-1, type=click.UNPROCESSED)
 def command(
-    create_topics: bool, faust_options: tuple[str, ...], assignments: tuple[str, ...], config: str | None
+    create_topics: bool,
+    rebuild: bool,
+    faust_options: tuple[str, ...],
+    assignments: tuple[str, ...],
+    config: str | None,
 ) -> None:
     """Check, then run."""
     from stream.worker.ending import Exit
@@ -37,5 +50,5 @@ def command(
     settings = settings_from(assignments, config)
     from stream.cli.kafka import prepare, run_faust
 
-    prepare(settings, create=create_topics)
-    run_faust(settings, ending, ["--quiet", "worker", "--without-web", *faust_options])
+    prepare(settings, create=create_topics, rebuild=rebuild)
+    run_faust(settings, ending, ["--quiet", "worker", "--without-web", *faust_options], rebuild=rebuild)

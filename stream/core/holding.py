@@ -18,6 +18,10 @@ from stream.core.view import KeyView
 from stream.core.windows import Windows
 from stream.settings import Settings
 
+FOREVER = 2**62
+"""A bucket that never comes."""
+_REBUILD = ". Start with --rebuild to learn again from what the source topic still holds"
+
 
 class Holding:
     """The state of one shard, without what calls do to it: that is `Shard`."""
@@ -51,6 +55,7 @@ class Holding:
         self._totals = Step()
         self._packed: bytes | None = None
         """The shard's record while it is being taken up."""
+        self._fault: StateError | None = None
         self._origins = Origins()
 
     # ------------------------------------------------------------------ what it is asked
@@ -121,17 +126,55 @@ class Holding:
         for name, value in records:
             if name == SHARD_KEY:
                 self._packed = value
-        self._keys.packed.take(records)
+        try:
+            self._keys.packed.take(records)
+        except StateError as error:  # told by `Shard.taken_up`, like all else that is wrong
+            self._fault = self._fault or error
 
     def _settle(self) -> None:
         """Unpack what `take_up` was given: the shard's record, and the keys that cannot wait."""
         packed, self._packed = self._packed, None
+        if self._fault is not None:
+            raise self._fault
         if packed is None:
             if len(self._keys):
-                raise StateError("there are keys but no shard record: the state topic is damaged")
+                raise StateError(f"there are keys but no shard record: the state topic is damaged{_REBUILD}")
             return
-        self._restore(unpack_shard(packed, self.settings.state_digest))
+        record = unpack_shard(packed, self.settings.state_settings, self.settings.state_digest)
+        self._restore(record)
         self._keys.settle()
+        if record.keys is not None and record.keys != len(self._keys):
+            raise StateError(
+                f"the state topic holds {len(self._keys)} of {record.keys} keys: it was deleted, cut or not compacted "
+                f"but expired{_REBUILD}"
+            )
+
+    def check(self) -> None:
+        """Unpack every key once, some 20 µs each; raises StateError on the first that is damaged."""
+        self._keys.check()
+
+    def read_on_at(self, position: int, *, same_log: bool) -> None:
+        """The log is no longer what was applied: another one (not `same_log`), or cut off at `position`; go on there.
+
+        What is known of the keys stays, and so do their open buckets. The ids that were seen in those are known only
+        from what the log still holds: a record that is sent again across the break counts again.
+        """
+        self.applied = position - 1
+        self._read_from = min(self._read_from, position) if same_log else position
+        self._windows.forget_ids(position if same_log else 0)
+        self._changed = True
+
+    def follow(self, sequence: int, upto: float) -> None:
+        """Take the place of an older state, whose alerts have gone out.
+
+        Incidents that start up to event time `upto` (inf: all from now on) are numbered from `sequence` on.
+        """
+        if upto == -math.inf:
+            self.rules.taken = None
+        else:
+            last = FOREVER if upto == math.inf else int(upto // self.settings.bucket_seconds)
+            self.rules.taken = (last, sequence)
+        self._changed = True
 
     def _record(self) -> ShardRecord:
         windows, totals = self._windows, self._totals
@@ -154,6 +197,9 @@ class Holding:
             calls_per_bucket=self._activity.mean.get(),
             active_buckets=self._activity.buckets,
             origins=self._origins.pack(),
+            settings=self.settings.state_settings,
+            keys=len(self._keys),
+            taken=self.rules.taken,
         )
 
     def _restore(self, record: ShardRecord) -> None:
@@ -168,6 +214,7 @@ class Holding:
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
         self._origins = Origins(record.origins)
+        self.rules.taken = record.taken
 
     def _quality(self, step: Step | None = None) -> DataQuality:
         """Shares of all records so far, those of the step under way included: chunks must not matter."""

@@ -95,6 +95,11 @@ class Keyring:
         for key_id in self.packed.settle():
             self.wake(key_id)
 
+    def check(self) -> None:
+        """Unpack every key that is still packed, and throw the result away; raises StateError on damage."""
+        for key_id, packed in self.packed.items():
+            _unpacked(key_id, packed, self.rules)
+
     def view(self, key_id: str, sealed: int) -> KeyView | None:
         """What is known of a key, which stays packed if it was; None if it was never seen.
 

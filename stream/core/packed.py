@@ -6,7 +6,7 @@ a packed one: so a key is unpacked when it is seen, or when one of its buckets c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from stream.core.state import MODEL, SUMS, StateError, check_version, has_incident, has_open_bucket, open_buckets
 
@@ -75,6 +75,10 @@ class PackedKeys:
         """A packed key, which stays packed; None if there is none."""
         sums = self._sums.get(key_id)
         return None if sums is None else (sums, self._models.get(key_id))
+
+    def items(self) -> Iterator[tuple[str, Packed]]:
+        """All packed keys, which stay packed."""
+        return ((key_id, (sums, self._models.get(key_id))) for key_id, sums in self._sums.items())
 
     def pop(self, key_id: str) -> Packed | None:
         """A packed key, which is to be unpacked now; None if there is none."""

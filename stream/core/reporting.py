@@ -111,7 +111,7 @@ def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
         return None
     bucket = max(key.next_bucket - 1, incident.started)
     at = max(incident.detected_at, float((bucket + 1) * key.rules.settings.bucket_seconds) + key.rules.lateness)
-    status: Status = "updated" if incident.sequence else "opened"
+    status: Status = "updated" if incident.sequence > key.rules.first_sequence(incident.started) else "opened"
     return alert_of(key, incident, status, at, quality, _incident_numbers(key, incident, bucket))
 
 
@@ -126,6 +126,7 @@ def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Inc
         score=score,
         z=z,
         horizon=HORIZONS[0],
+        sequence=key.rules.first_sequence(bucket),
         channels={"surge": z},
         since=float(bucket * key.rules.settings.bucket_seconds),
     )

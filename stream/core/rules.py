@@ -23,7 +23,7 @@ class Rules:
 
     __slots__ = (
         "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "gate", "hold_score", "horizons", "lateness",
-        "law", "open_score", "priors", "settings", "update_buckets",
+        "law", "open_score", "priors", "settings", "taken", "update_buckets",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
@@ -42,12 +42,20 @@ class Rules:
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
         self.accept_buckets = ACCEPT_SECONDS // bucket_seconds
+        self.taken: tuple[int, int] | None = None
+        """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
+        out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
+        higher sequence keeps its alerts apart from those."""
         self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]
 
     def page_score(self, keys: int) -> float:
         """The score that at most `false_pages_per_week` clean key-days of an installation of `keys` keys exceed."""
         share = self.settings.false_pages_per_week / (7 * max(1, keys))
         return max(self.law.threshold(min(share, 0.1)), self.open_score)
+
+    def first_sequence(self, bucket: int) -> int:
+        """The sequence of the first alert of an incident that starts at `bucket`."""
+        return self.taken[1] if self.taken is not None and bucket <= self.taken[0] else 0
 
     @staticmethod
     def maturity(active_days: int) -> float:

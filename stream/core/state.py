@@ -3,13 +3,17 @@
 Three kinds of records, each under its own first byte of the Kafka key: the shard's (0x00), a key's sums and open
 buckets (`o` + key id; small, written at every flush that touched it), a key's model and incident (`k` + key id; written
 when a bucket closes). No pickle: whoever can write the topic must not be able to run code.
+
+Every record carries the version that wrote it, and LOADERS has a loader for each version there ever was: a state is
+brought up to date key by key, as keys are seen again.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,11 +22,41 @@ from stream.core.baseline import CALL_RATE, AdaptiveMean
 from stream.core.bucket import OpenBucket
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
+from stream.core.shardrecord import (
+    SHARD_KEY,
+    VERSION,
+    ShardRecord,
+    StateError,
+    pack_shard,
+    place_of,
+    unknown_version,
+    unpack_shard,
+)
 from stream.core.view import KeyView
 
-VERSION = 1
+__all__ = [
+    "LOADERS",
+    "MODEL",
+    "SHARD_KEY",
+    "SUMS",
+    "VERSION",
+    "ShardRecord",
+    "StateError",
+    "check_version",
+    "has_incident",
+    "has_open_bucket",
+    "open_buckets",
+    "pack_model",
+    "pack_shard",
+    "pack_sums",
+    "place_of",
+    "summaries",
+    "unpack_model",
+    "unpack_shard",
+    "unpack_sums",
+]
+
 _CURRENT = bytes([VERSION])
-SHARD_KEY = b"\x00shard"
 SUMS, MODEL = b"o", b"k"
 
 _SUMS = struct.Struct("<B4QddI")
@@ -38,75 +72,35 @@ _COUNT = struct.Struct("<H")
 _MOST = 2**64 - 1
 
 
-class StateError(ValueError):
-    """A record of the state topic that this version cannot take up; the message says why and what to do."""
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How one state version's records of a key become today's objects; each raises an error of its own kind on damage.
 
-
-class ShardRecord(msgspec.Struct):
-    """What belongs to the shard as a whole. `idle` is a watermark that was announced and not yet taken.
-
-    `origins` are the last ones that were applied: topic, partition, offset, element (`origins.Origins.pack`).
+    To change what is written: raise VERSION, write the new `pack_…`, keep the old functions here as that version's
+    loader, see to `shardrecord`, and add a golden file (tests/core/state_golden.py).
     """
 
-    version: int
-    digest: str
-    applied: int
-    newest: float | None
-    watermark: float | None
-    first_open: int
-    read_from: int
-    idle: float | None = None
-    frozen: bool = False
-    skips: list[tuple[int, int]] = []
-    accepted: int = 0
-    duplicates: int = 0
-    late: int = 0
-    missing: int = 0
-    late_tokens: int = 0
-    calls_per_bucket: float = 0.0
-    active_buckets: int = 0
-    origins: list[tuple[bytes, int, int, int]] = []
+    sums: Callable[[bytes, KeyState], None]
+    model: Callable[[memoryview, KeyState], None]
+    totals: Callable[[bytes], tuple[int, int, int, float, float, int]]
+    """Calls, input and output tokens, first and last seen, open buckets; without the rest of the sums."""
+    buckets: Callable[[bytes], list[int]]
+    """Indices of the open buckets of packed sums, without the rest."""
+    incident: Callable[[bytes], Incident | None]
+    """The incident of a model, without the rest."""
 
 
-def _check(version: int, what: str) -> None:
-    if version < VERSION:
-        raise StateError(f"{what} is damaged: there is no state version {version}")
-    if version > VERSION:
-        raise StateError(
-            f"{what} was written by a newer Overdraw (state version {version}, this one reads {VERSION}): "
-            "run the newer version; the state topic was left as it is"
-        )
+def _loader_of(data: bytes, what: str) -> Loader:
+    version = data[0] if data else 0
+    if (loader := LOADERS.get(version)) is None:
+        raise unknown_version(version, what)
+    return loader
 
 
 def check_version(data: bytes, what: str) -> None:
     """Raise StateError unless a key's sums or model are of a version that is read here."""
-    if data[:1] != _CURRENT:
-        _check(data[0] if data else 0, what)
-
-
-def pack_shard(record: ShardRecord) -> bytes:
-    """The shard's record as MessagePack."""
-    return msgspec.msgpack.encode(record)
-
-
-def unpack_shard(data: bytes, digest: str | None = None) -> ShardRecord:
-    """The shard's record; raises StateError on another version, on damage, or if it was made under other settings."""
-    try:
-        version = msgspec.msgpack.decode(data, type=dict[str, Any])["version"]
-        if type(version) is not int:
-            raise ValueError("its version is no number")
-        _check(version, "the state of this partition")
-        record = msgspec.msgpack.decode(data, type=ShardRecord)
-    except StateError:
-        raise
-    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
-        raise StateError(f"the shard record is damaged: {error}") from error
-    if digest is not None and record.digest != digest:
-        raise StateError(
-            "the state was made with another number of partitions or another bucket length, and cannot be compared: "
-            "set them back, or use a new state_topic and app_id to begin anew"
-        )
-    return record
+    if data[:1] != _CURRENT:  # nearly always it is: a million keys are looked through
+        _loader_of(data, what)
 
 
 def pack_sums(key: KeyState) -> bytes:
@@ -132,19 +126,27 @@ def pack_sums(key: KeyState) -> bytes:
 
 def unpack_sums(data: bytes, key: KeyState) -> None:
     """Take up what `pack_sums` gave."""
-    check_version(data, "a key's sums")
     try:
-        _, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
-            _SUMS.unpack_from(data)
-        )
-        key.open = {}
-        for i in range(count):
-            index, *sums, early, p0, p1, p2, p3, p4 = _BUCKET.unpack_from(data, _SUMS.size + i * _BUCKET.size)
-            bucket = key.open[index] = OpenBucket(index, array("f", (p0, p1, p2, p3, p4)))
-            bucket.calls, bucket.input_tokens, bucket.output_tokens, bucket.cost_micros, bucket.missing = sums
-            bucket.early = early
+        _loader_of(data, "a key's sums").sums(data, key)
     except struct.error as error:
         raise StateError(f"a key's sums are damaged: {error}") from error
+
+
+def _sums_1(data: bytes, key: KeyState) -> None:
+    _, key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen, count = (
+        _SUMS.unpack_from(data)
+    )
+    key.open = {}
+    for i in range(count):
+        index, *sums, early, p0, p1, p2, p3, p4 = _BUCKET.unpack_from(data, _SUMS.size + i * _BUCKET.size)
+        bucket = key.open[index] = OpenBucket(index, array("f", (p0, p1, p2, p3, p4)))
+        bucket.calls, bucket.input_tokens, bucket.output_tokens, bucket.cost_micros, bucket.missing = sums
+        bucket.early = early
+
+
+def _totals_1(data: bytes) -> tuple[int, int, int, float, float, int]:
+    _, calls, input_tokens, output_tokens, _, first, last, count = _SUMS.unpack_from(data)
+    return calls, input_tokens, output_tokens, first, last, count
 
 
 def pack_model(key: KeyState) -> bytes:
@@ -172,22 +174,21 @@ def pack_model(key: KeyState) -> bytes:
 def unpack_model(data: bytes, key: KeyState) -> None:
     """Take up what `pack_model` gave."""
     try:
-        check_version(data, "a key's model")
-        _unpack_model(memoryview(data), key)
+        _loader_of(data, "a key's model").model(memoryview(data), key)
     except StateError:
         raise
     except (struct.error, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise StateError(f"a key's model is damaged: {error}") from error
 
 
-def _unpack_model(data: memoryview, key: KeyState) -> None:
+def _model_1(data: memoryview, key: KeyState) -> None:
     baseline, residuals = key.baseline, key.residuals
     (
         _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active, level, call_tokens,
         call_input, baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected,
         key.last_upper, length,
     ) = _MODEL.unpack_from(data)  # fmt: skip
-    key.incident = _incident(data, length)
+    key.incident = _incident_at(data, length)
     baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)
     baseline.call_tokens = AdaptiveMean.at(call_tokens, CALL_RATE)
     baseline.call_input = AdaptiveMean.at(call_input, CALL_RATE)
@@ -220,15 +221,29 @@ def _unpack_model(data: memoryview, key: KeyState) -> None:
     key.stale = False
 
 
-def _incident(data: memoryview | bytes, length: int) -> Incident | None:
+def _incident_at(data: memoryview | bytes, length: int) -> Incident | None:
     return msgspec.msgpack.decode(data[_MODEL.size : _MODEL.size + length], type=Incident | None)
+
+
+def _incident_1(data: bytes) -> Incident | None:
+    return _incident_at(data, _MODEL.unpack_from(data)[-1])
+
+
+def _buckets_1(data: bytes) -> list[int]:
+    count: int = _SUMS.unpack_from(data)[-1]
+    if len(data) != _SUMS.size + count * _BUCKET.size:
+        raise struct.error("the length is wrong")
+    return [_INDEX.unpack_from(data, place)[0] for place in range(_SUMS.size, len(data), _BUCKET.size)]
+
+
+LOADERS = {1: Loader(_sums_1, _model_1, _totals_1, _buckets_1, _incident_1)}
+"""Every state version that was ever written; none is ever taken out."""
 
 
 def _incident_kinds(data: bytes) -> list[str]:
     """Kinds of the open incidents in a key's model, without unpacking the rest."""
     try:
-        check_version(data, "a key's model")
-        incident = _incident(data, _MODEL.unpack_from(data)[-1])
+        incident = _loader_of(data, "a key's model").incident(data)
     except StateError:
         raise
     except (struct.error, ValueError, msgspec.MsgspecError) as error:
@@ -237,17 +252,21 @@ def _incident_kinds(data: bytes) -> list[str]:
 
 
 def has_open_bucket(sums: bytes) -> bool:
-    """True if packed sums hold open buckets: they follow a head of fixed size."""
-    return len(sums) != _SUMS.size
+    """False if packed sums hold no open bucket, which shows by their length; True if they may."""
+    return len(sums) != _SUMS.size or sums[:1] != _CURRENT
 
 
 def open_buckets(sums: bytes) -> list[int]:
     """Indices of the open buckets of packed sums, without unpacking the rest; raises StateError on damage."""
     try:
-        count: int = _SUMS.unpack_from(sums)[-1]
-        if len(sums) != _SUMS.size + count * _BUCKET.size:
-            raise StateError("a key's sums are damaged: their length is wrong")
-        return [_INDEX.unpack_from(sums, place)[0] for place in range(_SUMS.size, len(sums), _BUCKET.size)]
+        return _loader_of(sums, "a key's sums").buckets(sums)
+    except struct.error as error:
+        raise StateError(f"a key's sums are damaged: {error}") from error
+
+
+def _totals(data: bytes) -> tuple[int, int, int, float, float, int]:
+    try:
+        return _loader_of(data, "a key's sums").totals(data)
     except struct.error as error:
         raise StateError(f"a key's sums are damaged: {error}") from error
 
@@ -255,7 +274,9 @@ def open_buckets(sums: bytes) -> list[int]:
 def has_incident(model: bytes) -> bool:
     """True if a packed model holds an open incident; raises StateError on damage of that part."""
     # most have none, which is one byte: the look at its length is all that they cost
-    return model[_INCIDENT_LENGTH] != _NO_INCIDENT and bool(_incident_kinds(model))
+    if model[:1] == _CURRENT and model[_INCIDENT_LENGTH] == _NO_INCIDENT:
+        return False
+    return bool(_incident_kinds(model))
 
 
 def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView]:
@@ -275,12 +296,7 @@ def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView
         elif kind == MODEL:
             incidents[key_id] = _incident_kinds(value) if value is not None else []
     for key_id in sorted(sums):
-        packed = sums[key_id]
-        check_version(packed, "a key's sums")
-        try:
-            _, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(packed)
-        except struct.error as error:
-            raise StateError(f"a key's sums are damaged: {error}") from error
+        calls, input_tokens, output_tokens, first, last, _ = _totals(sums[key_id])
         shown = key_id.decode("utf-8", "replace")
         open_incidents = incidents.get(key_id, [])
         yield KeyView(shown, calls, input_tokens, output_tokens, first, last, 0.0, 0.0, None, 0.0, open_incidents)

@@ -143,3 +143,8 @@ class Windows:
     def oldest_position(self) -> int | None:
         """Position of the first record in an open bucket, where ids are to be read again after a restart."""
         return min(self.first_positions.values(), default=None)
+
+    def forget_ids(self, position: int) -> None:
+        """Forget the ids of the buckets whose first record stood at `position` or behind it."""
+        for bucket in [bucket for bucket, first in self.first_positions.items() if first >= position]:
+            del self.ids[bucket], self.first_positions[bucket]

@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +25,7 @@ from stream.worker.metrics import Metrics
 from stream.worker.process import calm_the_collector
 from stream.worker.recovery import FETCH_BYTES
 from stream.worker.shards import Shards
+from stream.worker.source import TopicState
 from stream.worker.tools import Tools
 
 PATIENCE_SECONDS = 300.0
@@ -62,7 +64,9 @@ async def recover(settings: Settings) -> dict[str, Any]:
 
     calm_the_collector()
     before = peak_bytes()
-    shards = Shards(Tools(settings, Alone(settings.partitions), Metrics(CollectorRegistry()), core=core, die=_die))
+    shards = Shards(
+        Tools(settings, Alone(settings.partitions), Metrics(CollectorRegistry()), core=core, die=_die, lose=_lose)
+    )
     begin, begun = time.process_time(), time.monotonic()
     shards.on_assigned(every)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -100,6 +104,17 @@ class Alone:
     def release(self, partition: int) -> None:
         """See `Group`."""
 
+    async def committed(self, partition: int) -> int | None:
+        """See `Group`."""
+        return None
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
+        """See `Group`."""
+        return {}
+
+    async def refresh(self) -> None:
+        """See `Group`."""
+
     async def seek(self, partition: int, offset: int) -> None:
         """See `Group`."""
 
@@ -125,6 +140,10 @@ class Alone:
     def hidden(self, partition: int) -> int:
         """See `Group`."""
         return 0
+
+
+def _lose(message: str) -> None:
+    sys.exit(message)
 
 
 def _die(_: int, message: str) -> None:

@@ -15,8 +15,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from stream.alerts import Alert
 from stream.core.shard import Shard
 from stream.core.state import StateError
-from stream.core.step import Step
-from stream.worker.feed import lost
 from stream.worker.group import Group
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
@@ -25,6 +23,7 @@ from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
 from stream.worker.rights import Refusals
 from stream.worker.sequencer import Sequencer
+from stream.worker.takeover import Grounds, begin_with, report
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
@@ -47,6 +46,8 @@ class Held(Protocol):
     recovery_seconds: float
     unflushed: int
     flushing: asyncio.Lock
+    holes: list[tuple[int, int]]
+    """Stretches of offsets [first, next) without records that nobody has looked into yet."""
 
     @property
     def committed(self) -> int:
@@ -209,6 +210,7 @@ class SourceRole:
 
     def __init__(self, tools: Tools) -> None:
         self.group = tools.group
+        self.grounds = Grounds(tools)
         self.reading: dict[int, StateLog] = {}
         """How far the recoveries that are under way have read."""
         self._tools = tools
@@ -254,14 +256,9 @@ class SourceRole:
 
     async def _load(self, partition: int, core: Shard, journal: Journal, owner: Owner, state: StateLog) -> LiveShard:
         settings, now = self._tools.settings, self._tools.clock()
-        # in a thread: to look through a million keys takes half a second, in which the other shards go on
-        step, alerts = await asyncio.to_thread(_taken_up, core)
-        if core.applied >= state.source_end:
-            raise StateError(
-                f"the state has applied offset {core.applied} of {settings.source_topic}, which ends at "
-                f"{state.source_end}: was that topic created anew? Delete the state topic too, or set a new app_id "
-                "and state_topic"
-            )
+        core, step, rebuild = await begin_with(self._tools, partition, journal, core, state)
+        ground = self.grounds.find(partition, core, rebuild, state)
+        alerts = await asyncio.to_thread(lambda: list(core.open_alerts()))
         packed = state.worker.get(FEED_KEY)
         shard = LiveShard(
             partition,
@@ -271,6 +268,10 @@ class SourceRole:
             owner,
             next_offset=max(core.read_from, state.source_start),
             last_feed=Alert.model_validate_json(packed) if packed is not None else None,
+            source=ground.source,
+            source_kept=ground.kept,
+            ground=ground.name,
+            rebuild=ground.rebuild,
             watch=self._tools.observer.aged,
         )
         shard.owe(step)
@@ -282,21 +283,8 @@ class SourceRole:
             shard.open[alert.fingerprint] = shown
         if shard.feed.open is not None:
             shard.open[shard.feed.open.fingerprint] = shard.feed.open
-        if core.applied >= 0:
-            mind_gap(self._tools, shard, state.source_start - core.applied - 1)
+        if ground.finding is not None:
+            report(self._tools, shard, ground.finding, ground.unread)
+        if ground.rebuild is not None and max(core.applied + 1, state.source_start) >= ground.rebuild.until:
+            shard.speak_again()
         return shard
-
-
-def _taken_up(core: Shard) -> tuple[Step, list[Alert]]:
-    step = core.taken_up()
-    return step, list(core.open_alerts())
-
-
-def mind_gap(tools: Tools, shard: LiveShard, offsets: int) -> None:
-    """Say that the source has deleted records before they were read; nothing to say for 0 or fewer."""
-    if offsets <= 0:
-        return
-    finding = lost(offsets)
-    shard.find("gap", finding)
-    tools.observer.gap(offsets)
-    log.error("partition %d: %s; %s", shard.partition, finding.text, finding.action)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+from stream.core.state import StateError
 from stream.worker.live import LiveShard
 from stream.worker.logs import likewise
 from stream.worker.shards import Shards
@@ -51,6 +52,8 @@ class Intake:
             return
         try:
             await self._apply(shard, event.value)
+        except StateError as error:
+            self._shards.refuse(shard, error)
         except Exception as error:
             why = line_of(error)
             log.error(

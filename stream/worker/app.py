@@ -70,7 +70,9 @@ class DetectorApp(faust.App):
 class Detector:
     """Everything of a worker that is not Faust's: its parts, and their start and stop."""
 
-    def __init__(self, app: Any, settings: Settings, core: Callable[[int], Shard], ending: Exit) -> None:
+    def __init__(
+        self, app: Any, settings: Settings, core: Callable[[int], Shard], ending: Exit, *, rebuild: bool = False
+    ) -> None:
         self.settings = settings
         self.ending = ending
         self.registry = CollectorRegistry()
@@ -82,7 +84,9 @@ class Detector:
             self.metrics,
             core=core,
             die=ending.die,
+            lose=ending.lose,
             heartbeat_seconds=app.conf.broker_heartbeat_interval,
+            rebuild=rebuild,
         )
         self.shards = Shards(tools)
         intake = settings.intake_topic
@@ -143,12 +147,17 @@ class Detector:
 
 
 def build_app(
-    settings: Settings, *, core: Callable[[int], Shard] | None = None, ending: Exit | None = None
+    settings: Settings,
+    *,
+    core: Callable[[int], Shard] | None = None,
+    ending: Exit | None = None,
+    rebuild: bool = False,
 ) -> DetectorApp:
     """The worker's Faust app; its `detector` holds the parts.
 
     core: makes the shard of a partition; None: the real one
     ending: how the process ends; tests hand in one that does not
+    rebuild: learn states again that cannot be used, instead of refusing them
 
     Raises SettingsError if the HTTP server would be open to others without a token.
     """
@@ -186,7 +195,7 @@ def build_app(
     def real_core(partition: int) -> Shard:
         return Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
 
-    detector = app.detector = Detector(app, settings, core or real_core, ending)
+    detector = app.detector = Detector(app, settings, core or real_core, ending, rebuild=rebuild)
     topics = install(app, detector.held)
     add_agent(app, "detect", topics[settings.source_topic], Intake(detector.shards).take)
     if detector.intakes is not None and settings.intake_topic is not None:

@@ -31,6 +31,8 @@ BLOCKED_SECONDS = 70.0
 """An event loop that has not turned for so long will not: as long as a lag without progress lasts (see `monitor`)."""
 EXIT_BLOCKED = 75
 """`tools.EXIT_STUCK`, whose module takes a second to import: so long nobody would hear a signal."""
+EXIT_LOST = 3
+"""`tools.EXIT_LOST`, for the same reason."""
 TICK_SECONDS = 1.0
 NO_SIGNAL = b"\0"
 
@@ -38,13 +40,17 @@ log = logging.getLogger(__name__)
 
 
 class Exit:
-    """Ends the process, whatever hangs. Exit codes: 0 stopped as asked, 1 the stop hung, 75 the loop is blocked.
+    """Ends the process, whatever hangs.
 
-    `clean` is set once everything of ours is written or given up, and closed.
+    Exit codes: 0 stopped as asked, 1 the stop hung, 3 stopped as asked, and a log had lost records, 75 the loop is
+    blocked. `clean` is set once everything of ours is written or given up, and closed.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clean = False
+        self.lost: str | None = None
+        """The first thing that a log has lost."""
+        self.losses = 0
         self.asked: signal.Signals | None = None
         """The first signal that asked for the end."""
         self._asked_at = 0.0
@@ -85,7 +91,22 @@ class Exit:
     def closed(self) -> None:
         """Everything of ours is closed: Faust has a moment left."""
         self.clean = True
+        if self.lost:
+            more = f" (and {self.losses - 1} times more)" if self.losses > 1 else ""
+            log.error("exit %d, for a log has lost records: %s%s", EXIT_LOST, self.lost, more)
         self._within(FAUST_STOP_SECONDS)
+
+    def lose(self, message: str) -> None:
+        """Remember that a log has lost something: the end will say so."""
+        self.lost = self.lost or message
+        self.losses += 1
+
+    @property
+    def code(self) -> int:
+        """0 after a clean end that was asked for, EXIT_LOST if it has to be said that records were lost, else 1."""
+        if not (self.clean and self.asked):
+            return 1
+        return EXIT_LOST if self.lost else 0
 
     def beat(self) -> None:
         """The event loop turns; from the first time on it is watched."""
@@ -175,7 +196,7 @@ class Exit:
 
     def _late(self) -> None:
         text = "the stop took too long and is broken off: what was not written is read again at the next start"
-        self._end(0 if self.clean and self.asked else 1, None if self.clean else lambda: log.error(text))
+        self._end(self.code, None if self.clean else lambda: log.error(text))
 
     def _end(self, code: int, words: Callable[[], None] | None) -> None:
         self._over = True

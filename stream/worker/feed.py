@@ -62,7 +62,11 @@ def silence(seconds: float, expected_calls: float) -> Finding:
 
 
 def lost(records: int) -> Finding:
-    """The source no longer holds what came after the shard's last checkpoint."""
+    """The source no longer holds what came after the shard's last checkpoint.
+
+    An upper bound where transactions are written to the source: their markers take offsets and are no records, and
+    what is gone cannot be asked.
+    """
     return Finding(
         "gap",
         f"{records} offsets were deleted from the source before they were read: sums lack what they held",
@@ -99,6 +103,52 @@ def hanging(offsets: int, seconds: float) -> Finding:
         0.0,
         "offsets",
     )
+
+
+def anew(topic: str, before: str, unread: int) -> Finding:
+    """The source is another log than the one that was applied; `unread`: records of that one known to be lost."""
+    what = f"{topic} is not the topic that was read before ({before}): it is read from its beginning"
+    missing = f"; {unread} records of the old one had not been read" if unread else ""
+    return Finding(
+        "anew",
+        f"{what}, the states of the keys are kept{missing}",
+        "if it holds the old topic's calls again, they count twice: then begin with another state_topic and app_id",
+        "warning",
+        float(unread),
+        0.0,
+        "records",
+    )
+
+
+def cut(end: int, applied: int, unread: int) -> Finding:
+    """The source ends before what was applied: a leader without the newest records took over, or its disk lost them."""
+    missing = f", and {unread} more had not been read" if unread else ""
+    return Finding(
+        "cut",
+        f"the source was cut at offset {end}: {applied + 1 - end} records that were counted are gone from it{missing}",
+        "look at the brokers (unclean leader election, lost disks); what gateways send again counts again",
+        "warning",
+        float(applied + 1 - end + unread),
+        0.0,
+        "records",
+    )
+
+
+def gone(topic: str, unread: int) -> Finding:
+    """A topic that the detector needs was deleted."""
+    return Finding(
+        "gone",
+        f"the topic {topic} was deleted" + (f": {unread} records had not been read" if unread else ""),
+        "make it again (`overdraw topics create`), then start the worker: it goes on with what it knows of the keys",
+        "high",
+        float(unread),
+        0.0,
+        "records",
+    )
+
+
+LOG_FINDINGS = ("gap", "anew", "cut", "gone")
+"""What is over once the shard has caught up with its log."""
 
 
 def too_late(late: int, records: int) -> Finding:

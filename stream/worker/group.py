@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from stream.settings import Settings
+from stream.worker.source import TopicState, topic_states
 
 CALL_TIMEOUT_SECONDS = 5.0
 LEAVE_TIMEOUT_SECONDS = 2.0
@@ -49,6 +51,15 @@ class Group(Protocol):
 
     async def start(self, partition: int) -> int:
         """The first offset that the topic still holds."""
+
+    async def committed(self, partition: int) -> int | None:
+        """The group's offset in the source; None where it has none."""
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
+        """Whether these topics are there, and which they are."""
+
+    async def refresh(self) -> None:
+        """Let the client look which topics there are: the group then gives out partitions that were missing."""
 
     def position_behind(self, partition: int, offset: int) -> int:
         """`offset`, or the position behind it if there is no record up to there."""
@@ -149,6 +160,33 @@ class FaustGroup:
         tp = self._tp(partition)
         found = await asyncio.wait_for(self._consumer.earliest_offsets(tp), OFFSETS_TIMEOUT_SECONDS)
         return int(found[tp])
+
+    async def committed(self, partition: int) -> int | None:
+        """See `Group`."""
+        from aiokafka import TopicPartition
+
+        thread = self._consumer._thread
+        question = thread.call_thread(thread._consumer.committed, TopicPartition(self._topic, partition))
+        found = await asyncio.wait_for(question, OFFSETS_TIMEOUT_SECONDS)
+        return None if found is None else int(found)
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
+        """See `Group`."""
+        thread = self._consumer._thread
+        if thread._consumer is None:
+            return {}
+        question = thread.call_thread(topic_states, thread._consumer._client, names)
+        return dict(await asyncio.wait_for(question, CALL_TIMEOUT_SECONDS))
+
+    async def refresh(self) -> None:
+        """See `Group`."""
+        thread = self._consumer._thread
+
+        async def update() -> None:
+            await thread._consumer._client.force_metadata_update()
+
+        if thread._consumer is not None:
+            await asyncio.wait_for(thread.call_thread(update), CALL_TIMEOUT_SECONDS)
 
     def position_behind(self, partition: int, offset: int) -> int:
         """See `Group`."""

@@ -71,6 +71,7 @@ class IntakePartition:
         self.owner_due = True
         self.recovery_seconds = 0.0
         self.unflushed = 0
+        self.holes: list[tuple[int, int]] = []
         self.flushing = asyncio.Lock()
         self.front = place.front
         self.lost = 0

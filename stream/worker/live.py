@@ -13,7 +13,7 @@ from typing import Any
 from stream.alerts import Alert
 from stream.core.shard import Shard
 from stream.core.step import Step
-from stream.events import Reject
+from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
 from stream.settings import Settings
 from stream.worker.deadletters import dead_letter
@@ -22,8 +22,10 @@ from stream.worker.idle import Hidden, Idle, quiet_needed
 from stream.worker.journal import Journal, Record, Target
 from stream.worker.keying import FUTURE_SECONDS, origins_of
 from stream.worker.outbox import alert_record, as_found
-from stream.worker.recovery import FEED_KEY, OWNER_KEY
+from stream.worker.rebuild import REBUILD_KEY, Rebuild
+from stream.worker.recovery import FEED_KEY, OWNER_KEY, SOURCE_KEY
 from stream.worker.sequencer import Sequencer
+from stream.worker.source import Source
 
 MAX_UNFLUSHED = 200_000
 """Records of a shard that may wait for their transaction; beyond it no more are read of its partition."""
@@ -95,7 +97,10 @@ class Pending:
 class LiveShard:
     """One partition in this worker's hands, from its recovery until it is dropped.
 
-    `turn` is held while records or an idle step are applied, `flushing` while a transaction is under way.
+    `turn` is held while records or an idle step are applied, `flushing` while a transaction is under way. `rebuild`: up
+    to its offset the shard learns without a word. `holes`: stretches of offsets [first, next) without records that
+    nobody has looked into yet; `told`: findings that were logged since the shard last was at its log's end. `source`:
+    the log that it reads; `ground` has another value where offsets begin anew (`takeover.Ground`).
     """
 
     def __init__(
@@ -108,6 +113,10 @@ class LiveShard:
         *,
         next_offset: int,
         last_feed: Alert | None = None,
+        source: Source | None = None,
+        source_kept: bool = True,
+        ground: str = "",
+        rebuild: Rebuild | None = None,
         watch: Callable[[Sequence[float], float], None] | None = None,
     ) -> None:
         self.partition = partition
@@ -132,6 +141,13 @@ class LiveShard:
         self.owed_bytes = 0
         self.open: dict[str, Alert] = {}
         self.owner_due = True
+        self.rebuild = rebuild
+        self.holes: list[tuple[int, int]] = []
+        self.source = source
+        self.ground = ground
+        self.told: set[str] = set()
+        self._source_due = not source_kept
+        self._rebuilt = False
         self.recovery_seconds = 0.0
         self.state_bytes = 0.0
         self._mean_bytes: dict[bytes, float] = {}
@@ -147,14 +163,12 @@ class LiveShard:
 
     def apply(self, records: Sequence[Any], now: float) -> None:
         """Apply a slice of Kafka records in log order; `now` is the wall clock in epoch seconds."""
+        if self.rebuild is not None:
+            records = self._learn_silently(records, now, self.rebuild.until)
+            if not records:
+                return
         known = self.core.applied
-        no_timestamp = now + FUTURE_SECONDS
-        arrivals, rejects = parse(
-            [
-                (r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp)
-                for r in records
-            ]
-        )
+        arrivals, rejects = _parsed(records, now)
         upto = records[-1].offset
         step = self.core.observe(arrivals, upto, origins_of(records))
         if upto > known:
@@ -168,8 +182,35 @@ class LiveShard:
         step.rejects = []
         self._owe_bytes(len(step.alerts) * ALERT_BYTES)
         self._pending.step.add(step)
+        self._moved(upto, len(records))
+
+    def _moved(self, upto: int, records: int) -> None:
         self.sequencer.applied(upto)
-        self.unflushed += len(records)
+        self.unflushed += records
+
+    def _learn_silently(self, records: Sequence[Any], now: float, until: int) -> Sequence[Any]:
+        """Apply the records before `until` and say nothing of what they show; returns the rest."""
+        silent = [record for record in records if record.offset < until]
+        if silent:
+            upto, known = silent[-1].offset, self.core.applied
+            self.core.observe(_parsed(silent, now)[0], upto, origins_of(silent))
+            if upto > known:
+                self.applied_records += len(silent)
+                self.frozen = False
+            self._moved(upto, len(silent))
+        if self.core.applied + 1 >= until or len(silent) < len(records):
+            self.speak_again()
+        return records[len(silent) :]
+
+    def speak_again(self) -> None:
+        """A rebuild has come to where the old state was: what is still open is opened, and the rest goes as always."""
+        if self.rebuild is None:
+            return
+        newest = self.core.newest if self.rebuild.newest is None else max(self.core.newest, self.rebuild.newest)
+        self.core.follow(self.rebuild.sequence, newest)
+        opened = [alert.model_copy(update={"status": "opened"}) for alert in self.core.open_alerts()]
+        self._pending.step.add(Step(alerts=opened))
+        self.rebuild, self._rebuilt = None, True
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
         by_offset = {record.offset: record for record in records}
@@ -244,6 +285,12 @@ class LiveShard:
             states.insert(0, (OWNER_KEY, self._owner.pack(), ()))
         if said is not None:
             states.insert(0, (FEED_KEY, said.model_dump_json().encode(), ()))
+        if self._source_due and self.source is not None:
+            states.insert(0, (SOURCE_KEY, self.source.pack(), ()))
+            self._source_due = False
+        if self._rebuilt:
+            states.insert(0, (REBUILD_KEY, None, ()))
+            self._rebuilt = False
         written = {
             self._settings.alert_topic: [alert_record(a, self._settings.app_id, self.partition) for a in alerts],
             self._settings.dead_letter_topic: pending.letters,
@@ -273,3 +320,11 @@ class LiveShard:
             mean = self._mean_bytes.get(kind, float(size))
             self._mean_bytes[kind] = mean + (size - mean) * WEIGHT
         self.state_bytes = sum(self._mean_bytes.values()) * len(self.core)
+
+
+def _parsed(records: Sequence[Any], now: float) -> tuple[list[Arrival], list[Reject]]:
+    """Kafka records as arrivals and rejects; a record without a timestamp may not be ahead of `now` either."""
+    no_timestamp = now + FUTURE_SECONDS
+    return parse(
+        [(r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp) for r in records]
+    )

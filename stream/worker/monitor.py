@@ -8,13 +8,14 @@ import math
 import time
 from collections.abc import Callable
 
-from stream.worker.feed import hanging, silence
+from stream.worker.feed import LOG_FINDINGS, hanging, silence
 from stream.worker.idle import Outage, quiet_needed
 from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live import LiveShard
 from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
+from stream.worker.topicwatch import TopicWatch
 
 LOOK_SECONDS = 1.0
 MOST_SECONDS = 15.0
@@ -56,6 +57,7 @@ class Monitor:
         """The end offset of every partition of the source, at the last look that succeeded."""
         self.intake = IntakeWatch(tools, intakes, clock) if intakes is not None else None
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
+        self.topics = TopicWatch(tools, shards, clock)
         self._tools = tools
         self._shards = shards
         self._clock = clock
@@ -67,6 +69,7 @@ class Monitor:
         self._best: dict[int, tuple[int, int]] = {}
         self._furthest: dict[int, int] = {}
         """Offset of the state topic up to which a takeover has ever read, by partition."""
+        self._grounds: dict[int, str] = {}
         self._stuck: dict[int, float] = {}
         """Seconds without progress, by partition, while a broker answered."""
         self._applied: dict[LiveShard, int] = {}
@@ -107,6 +110,7 @@ class Monitor:
         """Look for ever."""
         while not self._shards.stopping:
             await asyncio.sleep(LOOK_SECONDS)
+            await self.topics.look(self.ends)
             await self.look_once()
 
     async def look_once(self) -> None:
@@ -158,6 +162,7 @@ class Monitor:
         now = self._answered = self._clock()
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self._watch(passed)
+        await self.topics.mind_ends(ends)
         if self.intake is not None:
             await self.intake.look()
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
@@ -202,6 +207,9 @@ class Monitor:
                 return True
             return self.ends.get(partition, 0) == 0
         self._furthest.pop(partition, None)
+        if self._grounds.get(partition) != shard.ground:
+            self._grounds[partition] = shard.ground
+            self._best.pop(partition, None)
         mark = (shard.committed, shard.sequencer.next)
         if mark > self._best.get(partition, (-2, -1)):
             self._best[partition] = mark
@@ -259,10 +267,16 @@ class Monitor:
             shard.find("intake_gap", lost if number == 0 else None)
 
     def _idle_step(self, shard: LiveShard, now: float) -> float | None:
-        """The watermark that an idle shard moves on to, if it is time; a gap is over once the shard has caught up."""
+        """The watermark that an idle shard moves on to, if it is time.
+
+        A gap, and a rebuild's silence, are over at the end of the log.
+        """
         at_end = self._at_end(shard)
         if at_end:
-            shard.find("gap", None)
+            shard.speak_again()
+            shard.told.clear()
+            for name in LOG_FINDINGS:
+                shard.find(name, None)
         if shard.frozen or self.outage.active:
             shard.idle.disturb()
             return None

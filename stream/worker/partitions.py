@@ -28,8 +28,6 @@ AFTER_DROP_SECONDS = 0.5
 """Beside two heartbeats: what their answers may take."""
 CLOSE_SECONDS = 5.0
 """For all partitions together at a stop; with leaving the group that is 7 s of the 9 that a stop may take."""
-GAP_LOOK_SECONDS = 1.0
-"""Holes of one partition are looked at together, at most so often."""
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +47,6 @@ class Partitions(Generic[H]):
         self._tools = tools
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assignments = 0
-        self._holes: dict[H, list[tuple[int, int]]] = {}
-        self._looked_at: dict[int, float] = {}
         self._acquirer = Acquirer(
             tools, self.owner, role, spawn=self.spawn, held=self.live.__contains__, deliver=self._go_live
         )
@@ -93,20 +89,25 @@ class Partitions(Generic[H]):
         mine = set(partitions)
         self.assigned = mine
         self._assignments += 1
-        self._rebalanced()
         log.info("assigned %ss: %s", self.noun, ", ".join(map(str, sorted(mine))) or "none")
         for partition, shard in list(self.live.items()):
             if partition in mine:
                 self.spawn(self._keep(shard, self._assignments))
             else:
-                shard.live, shard.broken = False, True
+                shard.live = False
                 del self.live[partition]
-                self.spawn(shard.journal.close())
+                self._lost(shard)
+        self._assigned(mine)
         for partition in sorted(mine - set(self.live)):
             self._acquirer.want_now(partition)
 
-    def _rebalanced(self) -> None:
-        """Tell of an assignment; once for all topics, so this is the shards' to do."""
+    def _lost(self, shard: H) -> None:
+        """A partition went to somebody else."""
+        shard.broken = True
+        self.spawn(shard.journal.close())
+
+    def _assigned(self, mine: set[int]) -> None:
+        """These partitions are this worker's now; what it had and has no more was given up."""
 
     async def on_revoked(self) -> None:
         """Within the group's barrier nobody else owns the partitions yet: flush them for the last time, within 3 s."""
@@ -175,37 +176,20 @@ class Partitions(Generic[H]):
 
     def passed_over(self, shard: H, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
-        self._tools.observer.holed(offsets)
-        log.debug("%s %d: accepted a hole of %d offsets without records", self.noun, shard.partition, offsets)
-        upto = shard.sequencer.next
-        holes = self._holes.setdefault(shard, [])
-        holes.append((upto - offsets, upto))
-        if len(holes) == 1:
-            self.spawn(self._look_for_gaps(shard, holes))
+        end = shard.sequencer.next
+        shard.holes.append((end - offsets, end))
 
-    async def _look_for_gaps(self, shard: H, holes: list[tuple[int, int]]) -> None:
-        """See which holes retention has made. Transactions make one at every fetch: the broker is asked once a while.
+    async def _look_into_holes(self, shard: H) -> None:
+        """Find out what was deleted, before anything behind it is committed: afterwards nobody could know of it.
 
-        With what comes meanwhile the list grows. A hole of markers that retention reaches before it is looked at counts
-        as a gap too: an upper bound, and seldom.
+        Of a hole that retention has reached all offsets count as deleted, markers too: an upper bound.
         """
-        ago = time.monotonic() - self._looked_at.get(shard.partition, -GAP_LOOK_SECONDS)
-        await asyncio.sleep(max(0.0, GAP_LOOK_SECONDS - ago))
-        self._looked_at[shard.partition] = time.monotonic()
-        try:
-            if shard.broken or self.stopping:  # its next owner asks
-                return
-            start = await self.group.start(shard.partition)
-        except Exception as error:
-            why = line_of(error)
-            log.warning(
-                "%s %d: the topic's first offset is not known: %s", self.noun, shard.partition, why,
-                extra=likewise(shard.partition, why),
-            )  # fmt: skip
-            return
-        finally:
-            del self._holes[shard]
-        self._mind_gap(shard, sum(max(0, min(upto, start) - begin) for begin, upto in holes))
+        holes = list(shard.holes)
+        start = await self.group.start(shard.partition)
+        deleted = sum(max(0, min(end, start) - begin) for begin, end in holes)
+        self._tools.observer.holed(sum(end - begin for begin, end in holes) - deleted)
+        self._mind_gap(shard, deleted)
+        del shard.holes[: len(holes)]
 
     def _mind_gap(self, shard: H, offsets: int) -> None:
         """Say that offsets were deleted before they were read; nothing to say for 0."""
@@ -236,6 +220,8 @@ class Partitions(Generic[H]):
             return True
 
     async def _write(self, shard: H) -> None:
+        while shard.holes:  # further ones may come while the broker is asked
+            await self._look_into_holes(shard)
         flush = shard.snapshot(self._tools.clock())
         if flush is None:
             return
@@ -278,7 +264,10 @@ class Partitions(Generic[H]):
         )  # fmt: skip
         self.spawn(shard.journal.close())
         if again and not self.stopping:
-            self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + AFTER_DROP_SECONDS)
+            self._want_again(shard)
+
+    def _want_again(self, shard: H) -> None:
+        self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + AFTER_DROP_SECONDS)
 
     async def close(self) -> bool:
         """Flush and close everything, within some 5 s; True if all that was applied is written."""

@@ -66,6 +66,8 @@ def worker_class(settings: Settings, ending: Exit) -> type[Any]:
         def stop_and_shutdown(self) -> None:
             ending.arm()
             super().stop_and_shutdown()
+            if ending.clean and ending.lost:
+                ending.at_once(ending.code)
 
         def change_workdir(self, path: Any) -> None:
             """Stay where we are."""

@@ -1,5 +1,5 @@
-"""Questions to a broker that aiokafka does not ask: which Kafka it is, what we may do with a topic, whether a topic is
-still the same, and what a group has committed once no transaction is pending.
+"""Questions to a broker that aiokafka does not ask: which Kafka it is, which topic it has and whether that is still the
+same, what we may do with it, and what a group has committed once no transaction is pending.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
         return data.read(16)
 
 
-_NO_UUID = bytes(16)
+NO_ID = bytes(16)
+"""What a broker says of a topic that has no id, or is not there."""
 
 
 class _TopicIdsResponse(Response):  # type: ignore[misc]
@@ -218,7 +219,7 @@ class _TopicIdsRequestV10(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdsRequest(Request[_TopicIdsRequestV10]):  # type: ignore[misc]
-    """The ids of some topics: one that is made anew has another. Needs Kafka 2.8 or newer."""
+    """Whether some topics are there, and their ids: one that is made anew has another. Needs Kafka 2.8 or newer."""
 
     API_KEY = 3
 
@@ -227,7 +228,7 @@ class TopicIdsRequest(Request[_TopicIdsRequestV10]):  # type: ignore[misc]
 
     def build(self, request_struct_class: Any) -> Any:
         """The request as it goes over the wire."""
-        return request_struct_class([(_NO_UUID, topic, {}) for topic in self._topics], False, False, False, {})
+        return request_struct_class([(NO_ID, topic, {}) for topic in self._topics], False, False, False, {})
 
 
 class _OffsetsResponse(Response):  # type: ignore[misc]

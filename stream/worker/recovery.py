@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.settings import Settings
+from stream.worker.source import topic_states
 
 STALL_SECONDS = 30.0
 """Without one record for this long a recovery gives up and is tried again."""
@@ -17,6 +18,7 @@ WORKER_KEYS = b"\xff"
 """First byte of the worker's own records on the state topic: never the first byte of UTF-8, so of no key id."""
 OWNER_KEY = WORKER_KEYS + b"owner"
 FEED_KEY = WORKER_KEYS + b"feed"
+SOURCE_KEY = WORKER_KEYS + b"source"
 FETCH_BYTES = 4 << 20
 SLICE_RECORDS = 5000
 """Some 5 ms of work; between slices other shards, heartbeats and HTTP have their turn."""
@@ -32,8 +34,8 @@ class StateLog:
 
     The detector's records go to `take_up`; without one, the last of each key is kept in `states`. `worker` holds the
     worker's own records. `begin`, `reached` and `end` are offsets of the state topic; `source_start` is the first
-    offset that the source still holds, `source_end` the one its next record will get. `records` and `bytes` count what
-    was read, `sample` is its beginning.
+    offset that the source still holds, `source_end` the one its next record will get, `source_id` its topic's id (None
+    where Kafka does not tell). `records` and `bytes` count what was read, `sample` is its beginning.
     """
 
     take_up: Callable[[list[Pair]], None] | None = None
@@ -45,6 +47,7 @@ class StateLog:
     end: int = 0
     source_start: int = 0
     source_end: int = 0
+    source_id: str | None = None
     records: int = 0
     bytes: int = 0
 
@@ -83,7 +86,7 @@ async def read_state(
 
     Only the position proves that the end is reached: markers and aborted records are never delivered, and compaction
     leaves holes. After the fence nothing can hang there. `stable`: only as far as finished transactions go, for a look
-    without a fence. Raises TimeoutError when nothing comes for `STALL_SECONDS`.
+    without a fence, and without asking for the source. Raises TimeoutError when nothing comes for `STALL_SECONDS`.
     """
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -115,8 +118,11 @@ async def read_state(
             # others write on: what compaction took from the log while it was read has its successor behind that end
             log.end = (await consumer.end_offsets([state]))[state]
             await _read_to_end(consumer, state, log)
-        log.source_start = (await consumer.beginning_offsets([source]))[source]
-        log.source_end = (await consumer.end_offsets([source]))[source]
+        else:
+            log.source_start = (await consumer.beginning_offsets([source]))[source]
+            consumer._fetcher._isolation_level = 0  # an open transaction must not make the log look shorter than it is
+            log.source_end = (await consumer.end_offsets([source]))[source]
+            log.source_id = (await topic_states(consumer._client, [settings.source_topic]))[settings.source_topic].id
     finally:
         await consumer.stop()
     return log

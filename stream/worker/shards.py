@@ -7,12 +7,16 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
-from stream.worker.acquire import SourceRole, mind_gap
+from stream.core.state import StateError
+from stream.worker.acquire import SourceRole
+from stream.worker.feed import gone, lost
 from stream.worker.live import Flush, LiveShard
 from stream.worker.partitions import Partitions
 from stream.worker.recovery import StateLog
-from stream.worker.tools import Tools, name_of
+from stream.worker.takeover import report
+from stream.worker.tools import EXIT_BAD_STATE, Tools, name_of
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +29,26 @@ class Shards(Partitions[LiveShard]):
         super().__init__(tools, role)
         self.reading: Mapping[int, StateLog] = role.reading
         """How far the recoveries that are under way have read, by partition."""
+        self.parting: list[LiveShard] = []
+        """Shards that went with an assignment that left this worker nothing: kept open until it is known why."""
+        self._grounds = role.grounds
         self._large = asyncio.Lock()
         """Held by the one large flush at a time."""
 
-    def _rebalanced(self) -> None:
+    def _assigned(self, mine: set[int]) -> None:
         self._tools.observer.rebalanced()
+        if mine:
+            self.part()
+
+    def _lost(self, shard: LiveShard) -> None:
+        self.parting.append(shard)
+
+    def part(self) -> list[asyncio.Task[Any]]:
+        """Close the shards that this worker has no more; returns the tasks that do it."""
+        parting, self.parting = self.parting, []
+        for shard in parting:
+            shard.broken = True
+        return [self.spawn(shard.journal.close()) for shard in parting]
 
     def _kept(self, shard: LiveShard) -> None:
         shard.held = False
@@ -42,8 +61,52 @@ class Shards(Partitions[LiveShard]):
             shard.journal.epoch, extra={"seldom": shard.partition},
         )  # fmt: skip
 
+    # ------------------------------------------------------------------ what the log has lost
+
+    def passed_over(self, shard: LiveShard, offsets: int) -> None:
+        """See `Partitions`; what is only read again cannot be missed."""
+        super().passed_over(shard, min(offsets, shard.sequencer.next - shard.core.applied - 1))
+
     def _mind_gap(self, shard: LiveShard, offsets: int) -> None:
-        mind_gap(self._tools, shard, offsets)
+        if offsets:
+            report(self._tools, shard, lost(offsets), offsets)
+
+    async def renew(self, shard: LiveShard, why: str, *, unread: int = 0, cut_at: int | None = None) -> None:
+        """The shard's log is another one by now: write what was applied, and take the shard over again.
+
+        unread: records of the old log that are known never to have been read
+        cut_at: the offset at which it was cut; None: it was not
+        """
+        held = shard.live  # else it is in a rebalance, or was taken away by one
+        if held:
+            await self._last_flush(shard, why)
+        self._grounds.unread[shard.partition] = unread
+        if cut_at is not None:
+            self._grounds.cuts[shard.partition] = cut_at
+        if not held:
+            return
+        if shard.broken:  # by that flush, which leaves it at that
+            self._want_again(shard)
+        self.drop(shard, why)
+
+    async def give_up(self, name: str, unread: dict[int, int]) -> None:
+        """A topic is gone: say so on every partition where that can still be written, and close everything.
+
+        name: the topic
+        unread: records of each partition that are known never to have been read
+        """
+        self.live.update({shard.partition: shard for shard in self.parting})
+        self.parting.clear()
+        for partition, shard in self.live.items():
+            missing = unread.get(partition, 0)
+            shard.holes.clear()  # there is nothing left to look into
+            shard.find("gone", gone(name, missing))
+            self._tools.observer.gap(missing)
+        await self.stop()
+
+    def refuse(self, shard: LiveShard, error: StateError) -> None:
+        """A key's state turned out to be damaged when it was needed: to go on would leave it out in silence."""
+        self._tools.die(EXIT_BAD_STATE, f"partition {shard.partition} of {self._tools.settings.state_topic}: {error}")
 
     # ------------------------------------------------------------------ back-pressure
 
@@ -79,6 +142,7 @@ class Shards(Partitions[LiveShard]):
             begun = time.monotonic()
             await shard.journal.write(flush.records)
             self._tools.observer.flushed(shard, flush, time.monotonic() - begun)
+            self._grounds.settled(shard.partition)
 
     async def step_idle(self, shard: LiveShard, watermark: float) -> bool:
         """Move an idle shard's watermark: persisted first, effective then. True if it has moved."""
@@ -104,5 +168,6 @@ class Shards(Partitions[LiveShard]):
     async def stop(self) -> bool:
         """Close everything and leave the group; True if all that was applied is written."""
         written = await self.close()
+        await asyncio.gather(*self.part())
         await self.leave()
         return written

@@ -62,7 +62,8 @@ TABLE = (
     Metric("overdraw_shards_dropped_total", "counter", "shards",
            "Shards thrown away after a failure, to be read again from the log."),
     Metric("overdraw_skipped_offsets_total", "counter", "offsets",
-           "Offsets passed over, by cause: empty (markers, compaction), deleted (by retention: data lost).",
+           "Offsets passed over, by cause: empty (markers, compaction), deleted (by retention or with the topic: "
+           "data lost).",
            ("cause",)),
     Metric("overdraw_intake_records_total", "counter", "events",
            "Elements of records of the intake topic, by outcome: passed (written to the source), dead_letter.",

@@ -11,6 +11,7 @@ from stream.core.shard import Shard
 from stream.settings import Settings
 from stream.worker.group import Group, ask_ends
 from stream.worker.journal import Journal
+from stream.worker.rebuild import Said, read_said
 from stream.worker.recovery import StateLog, read_state
 from stream.worker.rights import missing_rights
 from stream.worker.topics import Problem
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stream.worker.live import Flush, LiveShard
 
 EXIT_BAD_STATE = 2
+EXIT_LOST = 3
 EXIT_TWIN = 70
 EXIT_STUCK = 75
 """As sysexits.h has it: try again, by another process."""
@@ -55,19 +57,23 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """`die(code, message)` ends the process; `clock` gives epoch seconds."""
+    """`die(code, message)` ends the process; `lose(message)` hears what a log has lost; `clock` gives epoch seconds."""
 
     settings: Settings
     group: Group
     observer: Observer
     core: Callable[[int], Shard]
     die: Callable[[int, str], None]
+    lose: Callable[[str], None]
     heartbeat_seconds: float = 2.0
     journal: Callable[..., Journal] = Journal
     read: Callable[..., Awaitable[StateLog]] = read_state
     ends: Callable[[Settings], Awaitable[dict[int, int]]] = ask_ends
+    said: Callable[[Settings, int], Awaitable[Said]] = read_said
     clock: Callable[[], float] = time.time
     missing_rights: Callable[[Settings], Awaitable[list[Problem]]] = missing_rights
+    rebuild: bool = False
+    """Learn a state again that cannot be used, instead of refusing it."""
 
 
 def name_of(error: BaseException) -> str:

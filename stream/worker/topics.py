@@ -58,8 +58,8 @@ class Problem:
         return f"{self.subject}: {self.text}: {self.remedy}"
 
 
-def plan(settings: Settings) -> list[Topic]:
-    """The topics of these settings: four, and the intake's if there is one.
+def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
+    """The topics of these settings: four, and the intake's if there is one; a `rebuild` has to read the alerts, too.
 
     >>> from stream.settings import load_settings
     >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
@@ -71,7 +71,7 @@ def plan(settings: Settings) -> list[Topic]:
     unkeyed = [] if intake is None else [Topic(intake, "intake_topic", count, False, read, any_count=True)]
     return [
         Topic(settings.source_topic, "source_topic", count, False, read if intake is None else read | write),
-        Topic(settings.alert_topic, "alert_topic", count, False, write),
+        Topic(settings.alert_topic, "alert_topic", count, False, read | write if rebuild else write),
         Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
         Topic(settings.state_topic, "state_topic", count, True, read | write),
         *unkeyed,
@@ -100,18 +100,18 @@ async def create_topics(settings: Settings) -> list[str]:
         return made
 
 
-async def check_topics(settings: Settings) -> list[Problem]:
-    """Everything that is wrong with the topics of these settings; empty when a worker can start.
+async def check_topics(settings: Settings, *, rebuild: bool = False) -> list[Problem]:
+    """Everything that is wrong with the topics of these settings; empty when a worker (with --rebuild?) can start.
 
     Raises BrokerUnreachable.
     """
     async with cluster(settings) as kafka:
-        return await topic_problems(kafka, settings)
+        return await topic_problems(kafka, settings, rebuild=rebuild)
 
 
-async def topic_problems(kafka: Cluster, settings: Settings) -> list[Problem]:
+async def topic_problems(kafka: Cluster, settings: Settings, *, rebuild: bool = False) -> list[Problem]:
     """As `check_topics`, over a connection that is open already."""
-    wanted = plan(settings)
+    wanted = plan(settings, rebuild=rebuild)
     facts = await kafka.topics([topic.name for topic in wanted])
     problems = [problem for topic in wanted for problem in _metadata_problems(topic, facts[topic.name])]
     there = [topic for topic in wanted if facts[topic.name].error == 0]
@@ -137,8 +137,8 @@ def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
                 "partition_count",
                 topic.name,
                 f"it has {facts.partitions} partitions, the setting `partitions` says {topic.partitions}",
-                f"set OVERDRAW_PARTITIONS={facts.partitions} before the first start, or name a new topic with "
-                f"OVERDRAW_{topic.setting.upper()}: partitions are fixed for life",
+                f"set OVERDRAW_PARTITIONS={facts.partitions}, or name a new topic with "
+                f"OVERDRAW_{topic.setting.upper()}: partitions are fixed for life{_more_partitions(topic)}",
             )
         )
     if facts.leaderless:
@@ -149,6 +149,12 @@ def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
     if facts.rights is not None and not topic.rights <= facts.rights:
         problems.append(_no_right(topic, topic.rights - facts.rights))
     return problems
+
+
+def _more_partitions(topic: Topic) -> str:
+    if topic.setting != "source_topic":
+        return ""
+    return " (to have more, set the old source topic as intake_topic of a new one: other counts move keys)"
 
 
 def _configuration_problems(topic: Topic, error: int, policy: str) -> list[Problem]:

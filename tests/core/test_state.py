@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
+from stream.core import holding, shardrecord, state
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import (
+    LOADERS,
     MODEL,
     SHARD_KEY,
     SUMS,
+    VERSION,
     StateError,
     pack_model,
     pack_sums,
@@ -35,6 +39,14 @@ GOLDEN = Path(__file__).parent.parent / "state" / "v1.json"
 RECORDS = golden_shard().changes()
 BY_KIND = {name[:1]: (name, value) for name, value in RECORDS}
 damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+def quiet_records():
+    """The golden state four hours later: all keys but two stay packed when it is loaded."""
+    later = golden_shard()
+    time = later.newest + 4 * 3600
+    later.observe([(later.applied + 1, time, Call(event_id="later", time=time, key_id="once"))], later.applied + 1)
+    return later.changes()
 
 
 def shard(**changes):
@@ -112,10 +124,76 @@ def test_a_newer_version_is_refused_with_what_to_do():
             list(summaries(records))
 
 
-@pytest.mark.parametrize(("changed", "why"), [({"bucket_seconds": 600}, "buckets"), ({"partitions": 2}, "partitions")])
-def test_a_state_of_other_settings_is_refused(changed, why):
+def test_every_version_that_was_ever_written_has_a_loader_and_a_golden_file():
+    assert sorted(LOADERS) == sorted(shardrecord.SHARD_LOADERS) == list(range(1, VERSION + 1))
+    for version in LOADERS:
+        records = read_records(GOLDEN.with_name(f"v{version}.json"))
+        written = {msgspec.msgpack.decode(v)["version"] if n == SHARD_KEY else v[0] for n, v in records}
+        assert written == {version}
+
+
+def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_one(monkeypatch):
+    """The next change of the format, played through: version 1 becomes the older one."""
+    used = []
+
+    def sums_1(data, key):
+        used.append(key.key_id)
+        LOADERS[1].sums(data, key)
+
+    old = dataclasses.replace(LOADERS[1], sums=sums_1)
+    records = quiet_records()
+    for module in (state, holding, shardrecord):
+        monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setattr(state, "LOADERS", {1: old, 2: LOADERS[1]})
+    monkeypatch.setitem(shardrecord.SHARD_LOADERS, 2, shardrecord.SHARD_LOADERS[1])
+    loaded = shard()
+    loaded.load(records)
+    assert "steady" not in used, "it stays packed until it is seen"
+    call = Call(event_id="new", time=loaded.newest, key_id="steady")
+    loaded.observe([(loaded.applied + 1, loaded.newest, call)], loaded.applied + 1)
+    assert used.count("steady") == 1
+    changed = dict(loaded.changes())
+    assert changed[SUMS + b"steady"][0] == 2
+    assert msgspec.msgpack.decode(changed[SHARD_KEY])["version"] == 2
+    again = shard()
+    again.load((dict(records) | changed).items())
+    assert again.key("steady") == loaded.key("steady")
+
+
+def test_a_state_of_another_bucket_length_is_refused_with_both_values_and_what_can_be_done():
+    with pytest.raises(StateError, match=r"bucket_seconds=3600, and now it is bucket_seconds=600") as error:
+        shard(bucket_seconds=600).load(RECORDS)
+    assert "--rebuild" in str(error.value)
+    assert "Set it back" in str(error.value)
+    assert "intake_topic" not in str(error.value)
+
+
+def test_a_state_of_another_number_of_partitions_is_refused_with_the_way_to_change_it():
+    with pytest.raises(StateError, match=r"partitions=1, and now it is partitions=2") as error:
+        shard(partitions=2).load(RECORDS)
+    assert "intake_topic" in str(error.value)
+
+
+def test_a_state_that_did_not_keep_its_settings_is_refused_all_the_same():
     with pytest.raises(StateError, match="another number of partitions or another bucket length"):
-        shard(**changed).load(RECORDS)
+        shard(bucket_seconds=600).load(read_records(GOLDEN))
+
+
+def test_a_state_topic_that_has_lost_a_key_is_found_out():
+    with pytest.raises(StateError, match="holds 3 of 4 keys"):
+        shard().load([record for record in RECORDS if record[0][1:] != b"once"])
+
+
+def test_checking_finds_a_damaged_key_that_loading_leaves_packed():
+    name = MODEL + b"steady"
+    records = quiet_records()
+    loaded = shard()
+    loaded.load([(n, v[:-1] if n == name else v) for n, v in records])
+    with pytest.raises(StateError, match="damaged"):
+        loaded.check()
+    whole_one = shard()
+    whole_one.load(records)
+    whole_one.check()
 
 
 def test_a_setting_that_leaves_states_comparable_may_change():

@@ -83,6 +83,7 @@ async def test_another_partition_count_names_both_sides(settings: Settings) -> N
     assert "has 3 partitions, the setting `partitions` says 2" in problem.text
     assert "OVERDRAW_PARTITIONS=3" in problem.remedy
     assert "OVERDRAW_SOURCE_TOPIC" in problem.remedy
+    assert "set the old source topic as intake_topic of a new one" in problem.remedy
 
 
 async def test_cleanup_policies_that_would_lose_records_are_problems(settings: Settings) -> None:

@@ -17,8 +17,10 @@ from stream.worker.agents import Intake
 from stream.worker.ending import Exit
 from stream.worker.monitor import Monitor
 from stream.worker.places import Place, Topic
+from stream.worker.rebuild import Said
 from stream.worker.recovery import StateLog
 from stream.worker.shards import Shards
+from stream.worker.source import TopicState
 from stream.worker.tools import Tools
 from stream.worker.transport import Chunk
 
@@ -91,11 +93,17 @@ class FakeKafka:
         self.offsets: dict[tuple[str, int], tuple[int, str]] = {}
         self.targets: dict[tuple[str, int], list[Any]] = defaultdict(list)
         self.topic_id = b"\1" * 16
+        self.ids: dict[str, str | None] = {}
+        """Ids of topics that differ from their names; None: the topic is not there."""
+        self.committed: dict[int, int] = {}
+        self.said: dict[int, Said] = defaultdict(Said)
         self.source: dict[int, list[Record]] = defaultdict(list)
         self.source_start: dict[int, int] = defaultdict(int)
         self.partitions = partitions
         self.fail_next: list[Exception] = []
         self.transactions = 0
+        self.dies_after: int | None = None
+        """So many transactions are still written, then none: their writer has died."""
         self.hang = False
         self.slice_records = 3
         """The state log is read so many records at a time."""
@@ -111,10 +119,18 @@ class FakeKafka:
         log = self.source[partition]
         return log[-1].offset + 1 if log else self.source_start[partition]
 
+    def topic(self, name: str) -> TopicState:
+        topic_id = self.ids.get(name, f"id of {name}")
+        return TopicState(topic_id is not None, topic_id)
+
+    async def read_said(self, settings: Settings, partition: int) -> Said:
+        return self.said[partition]
+
     async def read(
         self, settings: Settings, partition: int, log: StateLog | None = None, *, stable: bool = False
     ) -> StateLog:
         log = StateLog() if log is None else log
+        log.source_id = self.topic(settings.source_topic).id
         log.source_start, log.source_end = self.source_start[partition], self.end(partition)
         records = self.state[partition]
         log.end = len(records)
@@ -143,6 +159,10 @@ class FakeJournal:
         await asyncio.sleep(0)
         while self.kafka.hang:  # noqa: ASYNC110 - the test ends it
             await asyncio.sleep(0.01)
+        if self.kafka.dies_after is not None:
+            self.kafka.dies_after -= 1
+            if self.kafka.dies_after < 0:
+                raise OSError("dead")
         if self.kafka.fail_next:
             raise self.kafka.fail_next.pop(0)
         if self.epoch != self.kafka.epochs[self.name]:
@@ -156,6 +176,9 @@ class FakeJournal:
             self.kafka.targets[topic, partition] += batch
             if topic == self.settings.state_topic:
                 self.kafka.state[self.partition] += [(key, value) for key, value, *_ in batch]
+            if topic == self.settings.alert_topic:
+                for _, value, *_ in batch:
+                    self.kafka.said[self.partition].take(value)
 
     async def close(self, *, fast: bool = False) -> None:
         self.closed = True
@@ -207,6 +230,15 @@ class FakeGroup:
 
     async def start(self, partition: int) -> int:
         return self.kafka.source_start[partition]
+
+    async def committed(self, partition: int) -> int | None:
+        return self.kafka.committed.get(partition)
+
+    async def topics(self, names: Sequence[str]) -> dict[str, TopicState]:
+        return {name: self.kafka.topic(name) for name in names}
+
+    async def refresh(self) -> None:
+        self.asked.append(("refresh",))
 
     def position_behind(self, partition: int, offset: int) -> int:
         return self.behind.get(partition, offset)
@@ -287,22 +319,28 @@ class Clock:
 class Bench:
     """A worker without Faust and Kafka."""
 
-    def __init__(self, kafka: FakeKafka | None = None, partitions: int = 1, **changes: Any) -> None:
+    def __init__(
+        self, kafka: FakeKafka | None = None, partitions: int = 1, *, rebuild: bool = False, **changes: Any
+    ) -> None:
         self.settings = make_settings(partitions=partitions, **changes)
         self.kafka = kafka or FakeKafka(partitions)
         self.group = FakeGroup(self.kafka)
         self.observer = FakeObserver()
         self.clock = Clock()
         self.deaths: list[tuple[int, str]] = []
+        self.losses: list[str] = []
         self.tools = Tools(
             self.settings,
             self.group,
             self.observer,
             core=lambda p: Shard(p, self.settings, partition_of=lambda key_id: p),
             die=lambda code, text: self.deaths.append((code, text)),
+            lose=lambda text: self.losses.append(text),
             heartbeat_seconds=0.001,
             journal=lambda settings, p, role="": FakeJournal(self.kafka, settings, p, role),  # type: ignore[arg-type,return-value]
             read=self.kafka.read,
+            said=self.kafka.read_said,
+            rebuild=rebuild,
             clock=self.clock,
         )
         self.shards = Shards(self.tools)

@@ -231,3 +231,14 @@ def test_the_first_process_of_a_container_ends_by_a_signal() -> None:
     finally:
         outside.kill()
         outside.communicate()
+
+
+def test_a_clean_end_after_a_loss_is_3_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    ending = Kept()
+    ending.asked = signal.SIGTERM
+    ending.lose("partition 3: 7 offsets were deleted")
+    ending.lose("partition 4: the same")
+    assert ending.code == 1, "not written yet: others may not take it for a clean end"
+    ending.closed()
+    assert ending.code == 3
+    assert "a log has lost records: partition 3: 7 offsets were deleted (and 1 times more)" in caplog.text

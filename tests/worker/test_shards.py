@@ -226,20 +226,8 @@ async def test_a_state_of_other_settings_ends_the_worker_with_what_to_do() -> No
     await until(lambda: bool(other.deaths))
     code, text = other.deaths[0]
     assert code == EXIT_BAD_STATE
-    assert "another bucket length" in text
-
-
-async def test_a_source_that_was_created_anew_is_not_read_in_silence() -> None:
-    bench = Bench()
-    await bench.assign(0)
-    await bench.take(bench.kafka.feed([call("a", T0), call("b", T0)]))
-    await bench.flush()
-    bench.kafka.source.clear()
-    other = Bench(bench.kafka)
-    other.group.mine = {0}
-    other.shards.on_assigned([0])
-    await until(lambda: bool(other.deaths))
-    assert "created anew" in other.deaths[0][1]
+    assert "bucket_seconds=60, and now it is bucket_seconds=300" in text
+    assert "--rebuild" in text
 
 
 async def test_records_that_retention_took_are_counted_and_raise_a_feed_alert() -> None:
@@ -252,6 +240,7 @@ async def test_records_that_retention_took_are_counted_and_raise_a_feed_alert() 
     other = Bench(bench.kafka)
     await other.assign(0)
     assert other.observer.counts["gap"] == 7
+    assert len(other.losses) == 1
     assert other.shards.live[0].sequencer.next == 12
     assert await other.flush()
     alerts = [json.loads(value) for _, value, _ in bench.kafka.topics[other.settings.alert_topic]]

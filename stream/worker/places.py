@@ -20,8 +20,9 @@ ANSWER_SECONDS = 10.0
 PENDING_SECONDS = 10.0
 """A transaction that is over has its offsets applied within milliseconds; one that is open is aborted by the fence."""
 POLL_SECONDS = 0.02
-UNSTABLE = 88
-"""Kafka's error code for offsets that belong to a transaction which has not ended."""
+PASSING = frozenset({14, 15, 16, 88})
+"""Kafka's error codes for a coordinator that is being made, loads or has moved, and for offsets of a transaction that
+has not ended."""
 IDENTITY_BYTES = 8
 
 
@@ -124,28 +125,33 @@ class Places:
         """
         deadline = time.monotonic() + PENDING_SECONDS
         while True:
-            rows = await self._ask(lambda admin: self._fetch(admin, list(partitions)))
-            errors = {row["error_code"] for row in rows} - {0}
+            rows, errors = await self._ask(lambda admin: self._fetch(admin, list(partitions)))
             if not errors:
                 return {
                     row["partition"]: Place.of(self._topic, row["offset"], row["metadata"])
                     for row in rows
                     if row["offset"] >= 0
                 }
-            if errors != {UNSTABLE} or time.monotonic() > deadline:
+            if not errors <= PASSING or time.monotonic() > deadline:
                 named = ", ".join(map(str, sorted(errors)))
                 raise PlaceError(f"the offsets of {self._topic} cannot be read (Kafka error {named})")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _fetch(self, admin: Any, partitions: list[int]) -> list[dict[str, Any]]:
+    async def _fetch(self, admin: Any, partitions: list[int]) -> tuple[list[dict[str, Any]], set[int]]:
+        """What is committed, and Kafka's error codes if there are any."""
+        from aiokafka.errors import BrokerResponseError
+
         from stream.worker.protocol import OffsetsRequest
 
         group = self._settings.app_id
-        coordinator = await admin.find_coordinator(group)
-        answer = (await admin._send_request(OffsetsRequest(group, self._topic, partitions), coordinator)).to_object()
-        if answer["error_code"]:
-            raise PlaceError(f"the offsets of group {group} cannot be read (Kafka error {answer['error_code']})")
-        return [row for topic in answer["topics"] for row in topic["partitions"]]
+        try:
+            coordinator = await admin.find_coordinator(group)
+        except BrokerResponseError as error:
+            return [], {error.errno}
+        request = OffsetsRequest(group, self._topic, partitions)
+        answer = (await admin._send_request(request, coordinator)).to_object()
+        rows = [row for topic in answer["topics"] for row in topic["partitions"]]
+        return rows, {answer["error_code"], *(row["error_code"] for row in rows)} - {0}
 
     async def _ask(self, question: Any) -> Any:
         """One question at a time; after a failure the next one makes a new connection."""

@@ -13,11 +13,13 @@ from urllib.request import urlopen
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.partition import partition_of
 from stream.settings import Settings, load_settings
 from stream.worker.cluster import cluster
-from stream.worker.journal import Journal
+from stream.worker.journal import INTAKE, Journal
+from stream.worker.places import Place, Places
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
     Worker,
@@ -250,3 +252,46 @@ async def test_check_live_finds_a_topic_that_is_not_keyed_and_names_the_intake(u
     assert problem["level"] == "problem"
     assert "keys were seen on several" in problem["text"]
     assert "intake_topic" in problem["remedy"]
+
+
+async def test_places_are_read_once_no_transaction_is_pending_and_know_a_topic_that_was_made_anew(
+    unkeyed: Settings,
+) -> None:
+    name = unkeyed.intake_topic or ""
+    await make_topics(unkeyed, 3)
+    places, journal = Places(unkeyed, name), Journal(unkeyed, 0, INTAKE)
+    await journal.open()
+    try:
+        topic = await places.topic()
+        assert await places.read([0, 1, 2]) == {}
+        place = Place(7, topic, "worker-0", 1_700_000_000_000, 1.5)
+        await journal.write({}, {(name, 1): (7, place.metadata)})
+        assert await places.read([0, 1, 2]) == {1: place}
+
+        await journal._producer.begin_transaction()
+        await journal._send_offsets({(name, 1): (9, place.metadata)})
+        reading = asyncio.create_task(places.read([1]))
+        await asyncio.wait([reading], timeout=0.3)
+        assert not reading.done(), "what is pending may still become true"
+        await journal._producer.commit_transaction()
+        assert (await reading)[1].offset == 9
+
+        admin = AIOKafkaAdminClient(bootstrap_servers=unkeyed.broker)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
+        finally:
+            await admin.close()
+        async with asyncio.timeout(20):
+            while await is_there(unkeyed, name):  # noqa: ASYNC110 - Kafka tells nobody when it is done
+                await asyncio.sleep(0.1)
+        await make_topics(unkeyed, 3)
+        assert (await places.topic()).identity != topic.identity
+    finally:
+        await journal.close()
+        await places.close()
+
+
+async def is_there(settings: Settings, topic: str) -> bool:
+    async with cluster(settings) as kafka:
+        return (await kafka.topics([topic]))[topic].error == 0

@@ -85,6 +85,9 @@ class Intakes(Partitions[IntakePartition]):
                 "raise the topic's retention above the longest stop of the workers",
                 shard.partition, offsets, self._topic,
             )  # fmt: skip
+            self._tools.lose(
+                f"intake partition {shard.partition}: {offsets} offsets were deleted before they were read"
+            )
 
     async def _commit(self, shard: IntakePartition, flush: IntakeFlush) -> None:
         await shard.journal.write(flush.records, flush.offsets)

@@ -31,6 +31,7 @@ class TopicWatch:
             settings.state_topic,
             settings.alert_topic,
             settings.dead_letter_topic,
+            *([settings.intake_topic] if settings.intake_topic is not None else []),
         )
         self._state_id: str | None = None
         self._gone_since: float | None = None

@@ -16,13 +16,16 @@ from stream.worker.group import Group
 from stream.worker.journal import INTAKE, Journal, Offsets, Record, Target
 from stream.worker.keying import Keyed, key_records
 from stream.worker.live import Owner
-from stream.worker.places import Place, Topic
+from stream.worker.places import Place, PlaceError, Topic
 from stream.worker.sequencer import Sequencer
 from stream.worker.tools import Tools
 from stream.worker.transport import Chunk
 
 STRIDE_RECORDS = 500
 """Records that are keyed at once: some 5 ms of work."""
+
+SECOND_LOOK_SECONDS = 1.0
+"""Before it is believed that a log has lost its end."""
 
 log = logging.getLogger(__name__)
 
@@ -148,11 +151,10 @@ class IntakeRole:
 
     noun = "intake partition"
 
-    def __init__(self, tools: Tools, topic: str, group: Group, places: PlacesOf, alignment: Alignment) -> None:
+    def __init__(self, tools: Tools, group: Group, places: PlacesOf, alignment: Alignment) -> None:
         self.group = group
         self._alignment = alignment
         self._tools = tools
-        self._topic = topic
         self._places = places
 
     def journal(self, partition: int) -> Journal:
@@ -172,10 +174,13 @@ class IntakeRole:
         check()
         committed = (await self._places.read([partition])).get(partition)
         check()
-        start, ends = await self.group.start(partition), await self.group.ends()
-        if not self._alignment.partitions:
-            self._alignment.see_ends(ends, -math.inf)  # none may go before it is known who lags behind
-        place, lost = beginning(partition, topic, committed, start, ends.get(partition, 0))
+        start, end = await self.group.start(partition), await self._end(partition)
+        if committed is not None and committed.offset > end:
+            # a new leader may not know yet how far its log goes
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+            check()
+            end = await self._end(partition)
+        place, lost = beginning(partition, topic, committed, start, end)
         held = IntakePartition(
             partition,
             journal,
@@ -186,6 +191,14 @@ class IntakeRole:
         )
         held.lost = lost
         return held, committed
+
+    async def _end(self, partition: int) -> int:
+        ends = await self.group.ends()
+        if partition not in ends:
+            raise PlaceError("the end of its log is not known yet")
+        if not self._alignment.partitions:
+            self._alignment.see_ends(ends, -math.inf)  # none may go before it is known who lags behind
+        return ends[partition]
 
 
 def beginning(partition: int, topic: Topic, committed: Place | None, start: int, end: int) -> tuple[Place, int]:

@@ -52,7 +52,7 @@ class Intakes(Partitions[IntakePartition]):
             allowance=tools.settings.allowed_lateness_seconds / 2,
             patience=max(ALIGN_PATIENCE_SECONDS, 2 * tools.settings.session_timeout_seconds),
         )
-        super().__init__(tools, IntakeRole(tools, topic, group, self._places, self.alignment))
+        super().__init__(tools, IntakeRole(tools, group, self._places, self.alignment))
         self._topic = topic
         self._elsewhere: dict[int, Reach] = {}
         self._looks = 0

@@ -267,6 +267,24 @@ async def test_records_that_retention_took_are_counted_and_said(caplog: pytest.L
     assert "7 offsets were deleted from raw before they were read" in caplog.text
 
 
+async def test_an_end_that_is_not_known_yet_is_no_log_that_was_cut() -> None:
+    bench = IntakeBench()
+    await bench.go(0)
+    await bench.hand(bench.unkeyed.feed([call("a", T0), call("b", T0)]))
+    await bench.write()
+    other = IntakeBench(bench.kafka, bench.unkeyed)
+    real, answers = other.raw_group.ends, [{}, {0: 1}]
+
+    async def ends() -> dict[int, int]:
+        return answers.pop(0) if answers else await real()
+
+    other.raw_group.ends = ends  # type: ignore[method-assign]
+    await other.go(0)
+    assert other.intakes.live[0].sequencer.next == 2
+    await other.write()
+    assert Place.of(RAW, *other.kafka.offsets[RAW, 0]).topic.cuts == 0
+
+
 TOPIC = Topic(RAW, b"\1" * 16)
 
 

@@ -24,6 +24,10 @@ WRITE_SECONDS = 50.0
 STALL_SECONDS = 10.0
 """Without an acknowledged batch for so long the broker is gone. A shard's states cannot be split over transactions, and
 at the close of a bucket they may be hundreds of megabytes: as long as these go on being taken, all is well."""
+INTAKE_TIMEOUT_SECONDS = 10.0
+"""The same for the intake, whose transactions are small: a dead owner's open one hides what others write to the source
+behind it."""
+INTAKE_WRITE_SECONDS = 8.0
 OPEN_TIMEOUT_SECONDS = 30.0
 ABORT_TIMEOUT_SECONDS = 1.5
 STOP_TIMEOUT_SECONDS = 2.0
@@ -56,6 +60,9 @@ class Journal:
 
     def __init__(self, settings: Settings, partition: int, role: str = "") -> None:
         self.partition = partition
+        shared = role == INTAKE
+        self._timeout = INTAKE_TIMEOUT_SECONDS if shared else TRANSACTION_TIMEOUT_SECONDS
+        self._write_seconds = INTAKE_WRITE_SECONDS if shared else WRITE_SECONDS
         self._name = "-".join(part for part in (settings.app_id, role, str(partition)) if part)
         self._settings = settings
         self._producer: Any = None
@@ -69,7 +76,7 @@ class Journal:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.broker,
             transactional_id=name,
-            transaction_timeout_ms=int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+            transaction_timeout_ms=int(self._timeout * 1000),
             client_id=f"{name}-journal",
             linger_ms=0,
             max_batch_size=BATCH_BYTES,
@@ -92,7 +99,7 @@ class Journal:
         hides what others committed behind it, so every shard has its own. `offsets` are committed with it, as the
         group's.
         """
-        await asyncio.wait_for(self._write(records, offsets), WRITE_SECONDS)
+        await asyncio.wait_for(self._write(records, offsets), self._write_seconds)
 
     async def _write(self, records: Mapping[Target, Sequence[Record]], offsets: Offsets | None) -> None:
         producer = self._producer

@@ -61,7 +61,7 @@ def worker_class(settings: Settings, ending: Exit) -> type[Any]:
             except Exception as error:
                 log.error("the stop failed: what was not written is read again at the next start", exc_info=error)
                 ending.at_once(1)
-            ending.at_once(0)
+            ending.at_once(ending.code)
 
         def stop_and_shutdown(self) -> None:
             ending.arm()

@@ -88,7 +88,11 @@ def least(guarded: EmbeddedKafka, settings: Settings) -> Settings:
 
 def grant_least(settings: Settings) -> dict[tuple[str, str, str], Rule]:
     """Let only the listed rights be: by kind, setting and operation."""
-    rules = {(kind, name, what): rule_of(settings, kind, name, dash, what) for kind, name, dash, what in listed()}
+    rules = {
+        (kind, name, what): rule_of(settings, kind, name, dash, what)
+        for kind, name, dash, what in listed()
+        if getattr(settings, name) is not None
+    }
     # a resource without any rule is everybody's: this one is somebody's
     own = [Rule(r.kind, r.name, ALL, pattern=r.pattern, principal="User:nobody") for r in rules.values()]
     add(settings.broker, [*own, *rules.values()])
@@ -110,6 +114,23 @@ def test_the_page_lists_rights_on_everything_that_a_worker_uses() -> None:
         ("group", "app_id"),
         ("transactional id", "app_id"),
     }
+
+
+def test_with_an_intake_a_worker_needs_what_is_listed_and_to_write_the_source(least: Settings, tmp_path: Path) -> None:
+    chosen = least.model_copy(update={"intake_topic": f"{least.app_id}-raw"})
+    asyncio.run(create_topics(chosen))
+    events = traffic()
+    asyncio.run(feed(chosen.model_copy(update={"source_topic": chosen.intake_topic}), events))
+    grant_least(chosen)
+    done = overdraw(chosen, "check")
+    assert done.returncode == 1
+    assert f"{chosen.source_topic}: we lack the right Write" in done.stdout
+    add(chosen.broker, [Rule(TOPIC, chosen.source_topic, WRITE)])
+    with running(chosen, tmp_path) as worker:
+        eventually(lambda: dumped(chosen) == sums(events), 60, worker.said())
+        code, _ = worker.end()
+    assert code == 0
+    assert "we lack" not in worker.said()
 
 
 def test_a_worker_and_the_commands_around_it_need_no_more_than_the_listed_rights(

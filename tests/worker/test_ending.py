@@ -114,6 +114,7 @@ async def test_a_signal_stops_our_parts_without_waiting_for_fausts(monkeypatch: 
 
     async def stop() -> None:
         stops.append("ours")
+        ending.clean = True
 
     monkeypatch.setattr(app.detector, "stop", stop)
     worker.install_signal_handlers()

@@ -56,7 +56,7 @@ class Producer:
 
 
 def on(producer: Producer) -> Journal:
-    journal = Journal(make_settings(), 0)
+    journal = Journal(make_settings(), 0)  # made behind the test's change of the limits
     journal._producer = producer
     return journal
 
@@ -90,6 +90,8 @@ async def test_no_transaction_takes_longer_than_the_broker_lets_it(monkeypatch: 
 
 def test_the_broker_waits_longer_than_we_do_and_the_watchdog_too() -> None:
     from stream.worker.monitor import STUCK_SECONDS
+
+    assert module.INTAKE_TIMEOUT_SECONDS > module.INTAKE_WRITE_SECONDS
 
     assert min(STUCK_SECONDS, module.TRANSACTION_TIMEOUT_SECONDS) > module.WRITE_SECONDS
 

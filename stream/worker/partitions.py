@@ -177,7 +177,8 @@ class Partitions(Generic[H]):
     def passed_over(self, shard: H, offsets: int) -> None:
         """The log holds nothing where records were expected: markers and compaction do that, and so does retention."""
         end = shard.sequencer.next
-        shard.holes.append((end - offsets, end))
+        if offsets > 0:
+            shard.holes.append((end - offsets, end))
 
     async def _look_into_holes(self, shard: H) -> None:
         """Find out what was deleted, before anything behind it is committed: afterwards nobody could know of it.

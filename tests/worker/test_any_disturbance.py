@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
+import pytest
 from aiokafka.errors import KafkaTimeoutError
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,7 @@ class Disturbed:
 
 
 # not shrunk: one example takes a second, and what it logs tells the story
-@settings(max_examples=15, phases=[Phase.generate])
+@settings(max_examples=30, phases=[Phase.generate])
 @given(actions=st.lists(st.tuples(ACTIONS, st.integers(1, 300)), min_size=25, max_size=50))
 def test_sums_alerts_and_dead_letters_are_those_of_one_undisturbed_pass(actions: list[tuple[str, int]]) -> None:
     async def run() -> None:
@@ -134,4 +135,6 @@ def test_sums_alerts_and_dead_letters_are_those_of_one_undisturbed_pass(actions:
         letters = Counter(json.loads(value)["reason"] for _, value, _ in topics[names.dead_letter_topic])
         assert letters == refused
 
-    asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stream.worker.partitions.AFTER_DROP_SECONDS", 0.01)
+        asyncio.run(run())

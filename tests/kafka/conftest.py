@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from stream.broker import EmbeddedKafka
 from stream.settings import Settings, load_settings
+from tests.kafka.workers import Start, Worker
 
 HERE = Path(__file__).parent
 CACHE = load_settings().data_dir
@@ -56,3 +58,16 @@ def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
 def _shared_jars(monkeypatch: pytest.MonkeyPatch) -> None:
     """One download for all tests and the commands that they run, wherever the developer keeps it."""
     monkeypatch.setenv("OVERDRAW_DATA_DIR", CACHE)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts workers, and kills those that still run at the end; see `Worker` for what may be said."""
+    with ExitStack() as held:
+
+        def run(settings: Settings, *arguments: str, instance: str = "worker-0", before: str = "") -> Worker:
+            worker = Worker(settings, tmp_path, instance, *arguments, before=before)
+            held.callback(worker.kill)
+            return worker
+
+        yield run

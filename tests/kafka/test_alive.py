@@ -8,8 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,13 @@ from stream.worker.agents import SLICE_RECORDS
 from stream.worker.ending import STOP_SECONDS
 from stream.worker.topics import create_topics
 from tests.kafka.conftest import CACHE
-from tests.kafka.workers import Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
+from tests.kafka.workers import Start, Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
 
 LIMIT_SECONDS = 10.0
 FLUSH_SECONDS = 2.0
 """So long that a broker that is hurt right after the feeding finds something unwritten."""
 MOST_LINES = 40
 """What an outage of less than a minute may add to the log, however many partitions there are."""
-Start = Callable[..., Worker]
-
-
-@pytest.fixture
-def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers, and ends those that still run."""
-    with ExitStack() as held:
-
-        def run(*arguments: str, settings: Settings = settings, before: str = "") -> Worker:
-            worker = Worker(settings, tmp_path, "worker-0", *arguments, before=before)
-            held.callback(worker.kill)
-            return worker
-
-        yield run
 
 
 @pytest.fixture
@@ -56,7 +41,7 @@ def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
 async def under_way(settings: Settings, start: Start, count: int = 2000, **options: Any) -> Worker:
     """A worker that has applied some traffic."""
     await create_topics(settings)
-    worker = await asyncio.to_thread(start(settings=settings, **options).wait_ready)
+    worker = await asyncio.to_thread(start(settings, **options).wait_ready)
     await feed(settings, traffic()[:count])
     await applied_to_the_end(settings, [worker])
     return worker
@@ -105,7 +90,7 @@ tools.Tools.__init__.__defaults__ = tuple(slow if d is real else d for d in tool
 
 async def test_a_worker_ends_in_time_in_the_midst_of_a_recovery(settings: Settings, start: Start) -> None:
     await create_topics(settings)
-    worker = start(before=SLOW_STATE)
+    worker = start(settings, before=SLOW_STATE)
     await asyncio.to_thread(eventually, lambda: "reading" in worker.said(), 30, "a recovery")
     assert not worker.is_ready()
     code, seconds = await asyncio.to_thread(worker.end)
@@ -115,7 +100,7 @@ async def test_a_worker_ends_in_time_in_the_midst_of_a_recovery(settings: Settin
 async def test_a_worker_ends_in_time_before_its_first_assignment(settings: Settings, start: Start) -> None:
     await create_topics(settings)
     never = "import faust\nasync def none(*_): await __import__('asyncio').sleep(1000)\n"
-    worker = start(before=f"{never}faust.App._on_partitions_assigned = none")
+    worker = start(settings, before=f"{never}faust.App._on_partitions_assigned = none")
     await asyncio.to_thread(eventually, lambda: worker.url, 30, "HTTP")
     code, seconds = await asyncio.to_thread(worker.end)
     assert (code, seconds < LIMIT_SECONDS) == (0, True), worker.said()
@@ -123,7 +108,7 @@ async def test_a_worker_ends_in_time_before_its_first_assignment(settings: Setti
 
 def test_a_worker_that_waits_for_a_deaf_broker_ends_at_once(settings: Settings, start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        worker = start(settings=settings.model_copy(update={"broker": f"127.0.0.1:{deaf.getsockname()[1]}"}))
+        worker = start(settings.model_copy(update={"broker": f"127.0.0.1:{deaf.getsockname()[1]}"}))
         connection, _ = deaf.accept()
         with connection:
             code, seconds = worker.end()
@@ -149,7 +134,7 @@ async def test_a_worker_whose_loop_is_blocked_ends_in_time_and_at_once_by_a_seco
     settings: Settings, start: Start, again: bool
 ) -> None:
     await create_topics(settings)
-    worker = await asyncio.to_thread(start(before=BLOCKED).wait_ready)
+    worker = await asyncio.to_thread(start(settings, before=BLOCKED).wait_ready)
     await feed(settings, traffic()[:50])
     await asyncio.to_thread(eventually, lambda: "blocked" in worker.said(), 30, "the loop blocked")
     begun = time.monotonic()
@@ -167,7 +152,7 @@ async def test_a_worker_whose_loop_is_blocked_ends_in_time_and_at_once_by_a_seco
 
 async def test_a_worker_whose_agent_crashes_ends_in_time(settings: Settings, start: Start) -> None:
     await create_topics(settings)
-    worker = await asyncio.to_thread(start(before=CRASHING).wait_ready)
+    worker = await asyncio.to_thread(start(settings, before=CRASHING).wait_ready)
     await feed(settings, traffic()[:50])
     await asyncio.to_thread(eventually, lambda: "sabotage" in worker.said(), 30, "the crash")
     code, seconds = await asyncio.to_thread(worker.end)
@@ -214,11 +199,11 @@ async def test_a_worker_that_does_nothing_ends_by_itself_to_be_started_again(
     sabotage: str, settings: Settings, start: Start
 ) -> None:
     await create_topics(settings)
-    worker = await asyncio.to_thread(start(before=QUICK + sabotage).wait_ready)
+    worker = await asyncio.to_thread(start(settings, before=QUICK + sabotage).wait_ready)
     await feed(settings, traffic()[:50])
     code = await asyncio.to_thread(worker.process.wait, 60)
     assert code in ((1, 75) if sabotage == CRASHING else (75,)), worker.said()
-    healthy = await asyncio.to_thread(start().wait_ready)
+    healthy = await asyncio.to_thread(start(settings).wait_ready)
     await applied_to_the_end(settings, [healthy])
     assert dumped(settings) == sums(traffic()[:50])
 
@@ -280,7 +265,7 @@ async def test_a_partition_that_cannot_be_written_is_paused_and_the_others_go_on
 ) -> None:
     await create_topics(settings)
     stall = tmp_path / "stall"
-    worker = start(before=STALLING.format(most=MOST_UNFLUSHED, path=str(stall)))
+    worker = start(settings, before=STALLING.format(most=MOST_UNFLUSHED, path=str(stall)))
     await asyncio.to_thread(worker.wait_ready)
     stall.touch()
     events = traffic()

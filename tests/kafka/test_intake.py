@@ -6,9 +6,6 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -22,6 +19,7 @@ from stream.worker.journal import INTAKE, Journal
 from stream.worker.places import Place, Places
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
+    Start,
     Worker,
     applied_to_the_end,
     dumped,
@@ -34,7 +32,6 @@ from tests.kafka.workers import (
     traffic,
 )
 
-Start = Callable[..., Worker]
 BAD = [b'{"broken', b'{"event_id": "x", "time": 1, "key_id": "k"}', b"\xff\xfe", b"[7]"]
 
 
@@ -51,19 +48,6 @@ def unkeyed(settings: Settings) -> Settings:
         "intake_topic": f"{settings.app_id}-raw",
     }
     return load_settings({**settings.model_dump(exclude={"web_token"}), **changes}, environ={})
-
-
-@pytest.fixture
-def start(unkeyed: Settings, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers, and ends those that still run."""
-    with ExitStack() as held:
-
-        def run(instance: str = "worker-0", *arguments: str, settings: Settings = unkeyed) -> Worker:
-            worker = Worker(settings, tmp_path, instance, *arguments)
-            held.callback(worker.kill)
-            return worker
-
-        yield run
 
 
 async def make_topics(settings: Settings, intake_partitions: int) -> None:
@@ -132,13 +116,13 @@ async def test_an_unkeyed_topic_is_counted_exactly_while_workers_are_killed(unke
     events = traffic()
     values = mixed(events, rnd)
     await make_topics(unkeyed, 6)
-    workers = [start("worker-0"), start("worker-1")]
+    workers = [start(unkeyed), start(unkeyed, instance="worker-1")]
     pouring = asyncio.create_task(pour(unkeyed, values, 6, 500, rnd))
     for victim in (0, 1, 0):
         await asyncio.to_thread(workers[victim].wait_ready)
         await asyncio.sleep(rnd.uniform(0.1, 1.0))
         workers[victim].kill()
-        workers[victim] = start(f"worker-{victim}")
+        workers[victim] = start(unkeyed, instance=f"worker-{victim}")
     await pouring
     await all_passed(unkeyed, workers, await ends_of(unkeyed, unkeyed.intake_topic or "", 6))
     assert dumped(unkeyed) == sums(events)
@@ -178,14 +162,14 @@ async def test_offsets_that_were_reset_count_nothing_twice(unkeyed: Settings, st
     events = traffic()[:1500]
     first, more = mixed(events[:1000], rnd), mixed(events[1000:], rnd)
     await make_topics(unkeyed, 3)
-    worker = start()
+    worker = start(unkeyed)
     await pour(unkeyed, first, 3, 0, rnd)
     await all_passed(unkeyed, [worker], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
     assert worker.end()[0] == 0, worker.said()
     passed = len(await read_topic(unkeyed, unkeyed.source_topic))
     assert passed == 1000
     await reset_offsets(unkeyed, 3)
-    again = start()
+    again = start(unkeyed)
     await pour(unkeyed, more, 3, 0, rnd)
     await all_passed(unkeyed, [again], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
     assert len(await read_topic(unkeyed, unkeyed.source_topic)) == 2000 + 500, "all of it was written again"
@@ -211,7 +195,7 @@ async def test_what_a_gateway_aborts_never_counts_and_what_it_hides_is_not_late(
         event = {"event_id": name, "time": at, "key_id": "k", "input_tokens": 1, "output_tokens": 1}
         await producer.send_and_wait(keyed.source_topic, json.dumps(event).encode(), partition=home)
 
-    worker = start(settings=keyed).wait_ready()
+    worker = start(keyed).wait_ready()
     async with gateway.transaction():
         await send(gateway, "committed", moment)
     await gateway.begin_transaction()

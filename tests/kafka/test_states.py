@@ -6,9 +6,8 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import urlopen
 
@@ -21,6 +20,7 @@ from stream.core.state import SHARD_KEY
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
+    Start,
     Worker,
     applied_to_the_end,
     dumped,
@@ -33,7 +33,6 @@ from tests.kafka.workers import (
     traffic,
 )
 
-Start = Callable[..., Worker]
 ANEW = "is not the topic that was read before"
 EVENTS = traffic(keys=6, attacked=(0, 1))
 
@@ -48,19 +47,6 @@ def two(settings: Settings) -> Settings:
         "session_timeout_seconds": 6.0,
     }
     return settings.model_copy(update=changes)
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts workers, and ends those that still run."""
-    with ExitStack() as held:
-
-        def run(settings: Settings, *arguments: str) -> Worker:
-            worker = Worker(settings, tmp_path, "worker-0", *arguments)
-            held.callback(worker.kill)
-            return worker
-
-        yield run
 
 
 @asynccontextmanager

@@ -6,9 +6,6 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +14,7 @@ from stream.alerts import Alert
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
-    Worker,
+    Start,
     applied_to_the_end,
     dumped,
     eventually,
@@ -29,8 +26,6 @@ from tests.kafka.workers import (
     sums,
     traffic,
 )
-
-Start = Callable[..., Worker]
 
 
 @pytest.fixture
@@ -44,19 +39,6 @@ def eight(settings: Settings) -> Settings:
         "session_timeout_seconds": 6.0,
     }
     return settings.model_copy(update=changes)
-
-
-@pytest.fixture
-def start(eight: Settings, tmp_path: Path) -> Iterator[Start]:
-    """Starts workers, and ends those that still run."""
-    with ExitStack() as held:
-
-        def run(instance: str = "worker-0", *arguments: str, settings: Settings = eight) -> Worker:
-            worker = Worker(settings, tmp_path, instance, *arguments)
-            held.callback(worker.kill)
-            return worker
-
-        yield run
 
 
 async def alerts_of(settings: Settings) -> list[Any]:
@@ -82,7 +64,7 @@ async def test_events_become_sums_alerts_and_dead_letters(eight: Settings, start
     rnd = random.Random(1)
     for number in range(100):
         mixed.insert(rnd.randrange(len(mixed)), bad[number % len(bad)])
-    worker = start("worker-0", "--create-topics").wait_ready()
+    worker = start(eight, "--create-topics").wait_ready()
     assert "created topic" in worker.said()
     await feed(eight, mixed)
     await applied_to_the_end(eight, [worker])
@@ -125,13 +107,13 @@ async def test_events_become_sums_alerts_and_dead_letters(eight: Settings, start
 async def test_a_worker_that_is_killed_again_and_again_ends_with_the_exact_sums(eight: Settings, start: Start) -> None:
     await create_topics(eight)
     events = traffic()
-    worker = start()
+    worker = start(eight)
     feeding = asyncio.create_task(feed(eight, events, per_second=700))
     for _ in range(3):
         await asyncio.to_thread(eventually, lambda w=worker: w.partitions(), 60, "at work")
         await asyncio.sleep(random.Random(len(worker.said())).uniform(0.1, 1.0))
         worker.kill()
-        worker = start()
+        worker = start(eight)
     await feeding
     await applied_to_the_end(eight, [worker])
     assert worker.end()[0] == 0
@@ -141,7 +123,7 @@ async def test_a_worker_that_is_killed_again_and_again_ends_with_the_exact_sums(
 async def test_of_two_workers_the_second_takes_over_what_the_first_gives_up(eight: Settings, start: Start) -> None:
     await create_topics(eight)
     events = traffic()
-    first, second = start("worker-0"), start("worker-1")
+    first, second = start(eight), start(eight, instance="worker-1")
     await asyncio.to_thread(
         eventually,
         lambda: (
@@ -166,8 +148,8 @@ async def test_of_two_workers_the_second_takes_over_what_the_first_gives_up(eigh
 
 async def test_the_older_of_two_workers_with_one_name_gives_way(eight: Settings, start: Start) -> None:
     await create_topics(eight)
-    older = start().wait_ready()
-    younger = start()
+    older = start(eight).wait_ready()
+    younger = start(eight)
     assert await asyncio.to_thread(older.process.wait, 40) == 70
     assert "also runs in a newer process" in older.said()
     await asyncio.to_thread(younger.wait_ready)

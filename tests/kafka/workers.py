@@ -124,6 +124,10 @@ class Worker:
             raise AssertionError(f"the worker did not end\n{self.said()}") from None
 
 
+Start = Callable[..., Worker]
+"""What the fixture `start` gives: `start(settings, *arguments, instance=…, before=…)`."""
+
+
 def traffic(keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3) -> list[tuple[str, bytes]]:
     """Ten days of hourly buckets in order of time; some keys are drained for four hours near the end."""
     rnd = random.Random(seed)

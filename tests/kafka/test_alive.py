@@ -172,12 +172,12 @@ Intake.take = take
 """
 ENDED = """
 from stream.worker import agents
-def add_agent(app, topic, intake):
-    async def detect(stream):
+def add_agent(app, name, topic, take):
+    async def agent(stream):
         async for event in stream.noack().events():
             print("the stream ends", flush=True)
             return
-    app.agent(topic, name="detect")(detect)
+    app.agent(topic, name=name)(agent)
 agents.add_agent = add_agent
 """
 DEAD_THREAD = """
@@ -251,10 +251,10 @@ from stream.worker import live
 from stream.worker.journal import Journal
 live.MAX_UNFLUSHED = {most}
 real = Journal._write
-async def write(self, records):
+async def write(self, records, offsets):
     while self.partition == 0 and os.path.exists({path!r}):
         await asyncio.sleep(0.05)
-    await real(self, records)
+    await real(self, records, offsets)
 Journal._write = write
 """
 MOST_UNFLUSHED = 300

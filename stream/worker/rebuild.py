@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 REBUILD_KEY = WORKER_KEYS + b"rebuild"
 CHUNK_RECORDS = 50_000
-"""Deletions in one transaction: some 5 MB, far less than its 10 s."""
+"""Deletions in one transaction: some 5 MB, far less than a transaction may carry."""
 STALL_SECONDS = 30.0
 
 log = logging.getLogger(__name__)

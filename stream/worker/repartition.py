@@ -25,7 +25,7 @@ from stream.worker.tools import Tools, line_of
 from stream.worker.transport import Chunk
 
 MAX_PENDING_BYTES = 4 << 20
-"""Beyond it a partition is flushed at once: a transaction takes well under a second of the 10 s that it may."""
+"""Beyond it a partition is flushed at once: a transaction takes well under a second of the 8 s that it may."""
 HOLD_CHUNKS = 4
 """A partition with so many chunks waiting is fetched from no more until it has one left."""
 ALIGN_SECONDS, MOST_ALIGN_SECONDS = 0.02, 0.32

@@ -65,7 +65,9 @@ class Shards(Partitions[LiveShard]):
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """See `Partitions`; what is only read again cannot be missed."""
-        super().passed_over(shard, min(offsets, shard.sequencer.next - shard.core.applied - 1))
+        missed = min(offsets, shard.sequencer.next - shard.core.applied - 1)
+        if missed > 0:
+            super().passed_over(shard, missed)
 
     def _mind_gap(self, shard: LiveShard, offsets: int) -> None:
         if offsets:

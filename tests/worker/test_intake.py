@@ -79,6 +79,23 @@ async def test_a_hole_among_what_is_read_again_is_no_loss() -> None:
     assert (other.calls(), other.observer.counts["gap"]) == (11, 0)
 
 
+async def test_a_hole_that_lies_wholly_in_what_is_read_again_is_not_looked_into() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call(f"e{i}", T0) for i in range(10)]))
+    await bench.flush()
+    other = Bench(bench.kafka)
+    await other.assign(0)
+    log = bench.kafka.source[0]
+    await other.take(log[:3], begin=0)
+    await other.take(log[4:8], begin=3)
+    assert other.shards.live[0].holes == []
+    assert await other.flush()
+    await other.take([*log[9:], *bench.kafka.feed([call("new", T0)])], begin=8)
+    assert await other.flush()
+    assert (other.calls(), other.observer.counts["holed"], other.observer.counts["gap"]) == (11, 0, 0)
+
+
 async def test_a_hole_that_nobody_can_look_into_is_not_passed_over_in_silence() -> None:
     bench = Bench()
     await bench.assign(0)

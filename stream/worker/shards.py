@@ -39,6 +39,7 @@ class Shards(Partitions[LiveShard]):
         self._tools.observer.rebalanced()
         if mine:
             self.part()
+            self._grounds.keep(mine)
 
     def _lost(self, shard: LiveShard) -> None:
         self.parting.append(shard)

@@ -251,6 +251,36 @@ async def test_a_log_that_is_too_short_for_a_moment_is_not_cut(caplog: pytest.Lo
     assert other.shards.live[0].core.applied == 9
 
 
+async def test_a_cut_that_another_worker_has_dealt_with_is_not_believed_when_the_partition_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten(monkeypatch)
+    bench = Watched(partitions=2)
+    await bench.assign(0, 1)
+    bench.kafka.feed([call(f"a{i}", T0 + i) for i in range(10)], timestamp=LATER)
+    await bench.take(bench.kafka.source[0])
+    await bench.flush(0)
+    del bench.kafka.source[0][6:]
+    while bench.shards.ready(0) is not None:
+        await bench.look()
+    await bench.shards.on_revoked()
+    bench.group.mine = {1}
+    bench.shards.on_assigned([1])
+
+    other = Watched(bench.kafka, partitions=2)
+    await other.assign(0)
+    bench.kafka.feed([call(f"b{i}", T0 + 100 + i) for i in range(10)], timestamp=LATER)
+    await other.take(bench.kafka.source[0], begin=0)
+    assert await other.flush(0)
+    await other.shards.on_revoked()
+
+    await bench.shards.on_revoked()
+    await bench.assign(0, 1)
+    shard = bench.shards.live[0]
+    await bench.take([r for r in bench.kafka.source[0] if r.offset >= shard.sequencer.next], shard.sequencer.next)
+    assert (bench.calls(), shard.core.applied) == (20, 15)
+
+
 async def test_a_source_made_anew_under_a_running_worker_is_taken_up_from_its_start() -> None:
     bench = await stored([call(f"e{i}", T0 + i) for i in range(10)])
     await bench.look()
@@ -343,6 +373,18 @@ async def test_shards_of_an_empty_assignment_are_closed_once_the_topics_are_know
     await bench.look()
     await until(lambda: shard.journal.closed)  # type: ignore[attr-defined]
     assert bench.group.asked[-1] == ("refresh",), "the group may have been given nothing while a topic was missing"
+
+
+async def test_a_broker_that_hangs_does_not_end_a_worker_that_has_no_partition() -> None:
+    bench = Watched()
+
+    async def refresh() -> None:
+        raise TimeoutError
+
+    bench.group.refresh = refresh  # type: ignore[method-assign]
+    bench.shards.on_assigned([])
+    await bench.look()
+    assert bench.deaths == []
 
 
 async def test_a_state_topic_made_anew_under_a_running_worker_ends_it() -> None:

@@ -279,7 +279,6 @@ class LiveShard:
             count=self.unflushed - self._in_flight,
             size=pending.size,
         )
-        self._in_flight += flush.count
         if self.owner_due:
             self.owner_due = False
             states.insert(0, (OWNER_KEY, self._owner.pack(), ()))
@@ -297,7 +296,10 @@ class LiveShard:
             self._settings.state_topic: states,
         }
         flush.records.update({topic: records for topic, records in written.items() if records})
-        return flush if flush.records or flush.acknowledge else None
+        if not flush.records and not flush.acknowledge:
+            return None  # of what is only read again, and its chunk goes on
+        self._in_flight += flush.count
+        return flush
 
     def written(self, flush: Flush) -> None:
         """A flush is committed: only now its events may be acknowledged."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stream.worker import agents
-from stream.worker.agents import slices
+from stream.worker.agents import SLICE_RECORDS, slices
 from stream.worker.transport import split
 from tests.worker.fakes import T0, Bench, Event, call, records, until
 
@@ -143,6 +143,26 @@ async def test_of_several_holes_only_what_retention_took_is_a_gap() -> None:
         await bench.take(records([call(f"e{first}", T0)], start=first), begin=begin)
     assert await bench.flush()
     assert (bench.observer.counts["gap"], bench.observer.counts["holed"]) == (2, 1)
+
+
+async def test_a_flush_amid_what_is_only_read_again_keeps_count_of_what_is_not_written() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    chunk = bench.kafka.feed([call(f"e{i}", T0) for i in range(3 * SLICE_RECORDS)])
+    await bench.take(chunk)
+    await bench.flush()
+    other = Bench(bench.kafka)
+    await other.assign(0)
+    await other.flush()  # its owner's record
+    shard = other.shards.live[0]
+    taking = asyncio.create_task(other.intake.take(Event(0, chunk, 0)))
+    while not shard.unflushed:
+        await asyncio.sleep(0)
+    assert shard.unflushed < len(chunk)
+    await other.flush()
+    await taking
+    await other.flush()
+    assert shard.unflushed == 0
 
 
 async def test_a_large_chunk_lets_others_have_their_turn_between_slices() -> None:

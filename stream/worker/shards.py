@@ -16,7 +16,7 @@ from stream.worker.live import Flush, LiveShard
 from stream.worker.partitions import Partitions
 from stream.worker.recovery import StateLog
 from stream.worker.takeover import report
-from stream.worker.tools import EXIT_BAD_STATE, Tools, name_of
+from stream.worker.tools import EXIT_BAD_STATE, Tools, line_of, name_of
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,14 @@ class Shards(Partitions[LiveShard]):
             shard.core.announce(watermark)
             if not await self.flush(shard) or shard.broken:
                 return False
-            shard.owe(shard.core.advance())
+            try:
+                shard.owe(shard.core.advance())
+            except StateError as error:
+                self.refuse(shard, error)
+                return False
+            except Exception as error:
+                self.drop(shard, line_of(error))  # it is half done
+                raise
             return shard.core.watermark > before
 
     # ------------------------------------------------------------------ the end

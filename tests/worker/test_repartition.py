@@ -479,6 +479,19 @@ async def test_what_the_intake_lost_is_a_feed_alert_of_one_shard_until_it_has_ca
     assert [alert["status"] for alert in alerts] == ["opened", "resolved"]
 
 
+async def test_what_the_intake_lost_is_said_even_if_it_catches_up_at_once() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    bench.kafka.offsets[RAW, 0] = (3, "")
+    bench.unkeyed.source_start[0] = 9
+    await bench.go(0)
+    for _ in range(2):
+        await bench.look()
+        await bench.flush(0)
+    alerts = [json.loads(record[1]) for record in bench.kafka.topics[bench.settings.alert_topic]]
+    assert [alert["status"] for alert in alerts] == ["opened", "resolved"]
+
+
 async def test_a_watch_that_finds_no_ends_concludes_nothing() -> None:
     bench = Watched()
     await bench.assign(0, 1)

@@ -111,6 +111,39 @@ async def test_a_key_that_turns_out_damaged_ends_the_worker_instead_of_being_lef
     assert again.sums() == {"quiet": 2, "k": 3}
 
 
+async def quiet_and_damaged() -> Watched:
+    """A worker whose one key is packed, has an open bucket, and cannot be unpacked."""
+    bench = await stored([call("a", T0), *(call(f"e{i}", T0 + 3600 + i) for i in range(3))])
+    name = MODEL + b"k"
+    bench.kafka.state[0].append((name, dict(bench.kafka.state[0])[name][:-1]))
+    other = Watched(bench.kafka)
+    await other.assign(0)
+    await other.catch_up()
+    return other
+
+
+async def test_a_damaged_key_whose_bucket_is_closed_by_silence_ends_the_worker_too() -> None:
+    bench = await quiet_and_damaged()
+    for _ in range(10):
+        await bench.look(60)
+    assert EXIT_BAD_STATE in [code for code, _ in bench.deaths]
+    assert "damaged" in bench.deaths[0][1]
+
+
+async def test_an_idle_step_that_fails_half_way_drops_the_shard(caplog: pytest.LogCaptureFixture) -> None:
+    bench = await stored([call("a", T0)])
+    shard = bench.shards.live[0]
+
+    def advance() -> Any:
+        raise ZeroDivisionError("a defect")
+
+    shard.core.advance = advance  # type: ignore[method-assign]
+    for _ in range(3):
+        await bench.look(60)
+    await until(lambda: bench.shards.ready(0) not in (None, shard))
+    assert "ZeroDivisionError: a defect" in caplog.text
+
+
 # ---------------------------------------------------------------------- another log, a shorter one
 
 
@@ -600,6 +633,18 @@ async def test_what_retention_took_between_the_old_state_and_the_source_is_a_gap
     await other.assign(0)
     assert other.observer.counts["gap"] == 300
     assert other.shards.live[0].rebuild is None, "there is nothing left to be silent about"
+
+
+async def test_a_gap_behind_which_nothing_is_left_is_said_before_it_is_over() -> None:
+    bench = await stored([call("a", T0)])
+    bench.kafka.source_start[0] = 8
+    bench.kafka.source[0].clear()
+    other = Watched(bench.kafka)
+    await other.assign(0)
+    for _ in range(2):
+        await other.look()
+        await other.flush()
+    assert [alert["status"] for alert in other.written(other.settings.alert_topic)] == ["opened", "resolved"]
 
 
 async def test_the_end_of_the_log_ends_the_silence_too() -> None:

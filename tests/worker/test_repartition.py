@@ -281,10 +281,14 @@ async def test_a_failure_of_the_keying_drops_the_partition_and_never_escapes(cap
         raise ZeroDivisionError("a defect")
 
     held.key = key  # type: ignore[method-assign]
-    await bench.hand(bench.unkeyed.feed([call("a", T0)]))
+    chunk = bench.unkeyed.feed([call("a", T0)])
+    await bench.hand(chunk)
     assert held.broken
     assert "ZeroDivisionError: a defect" in caplog.text
     await until(lambda: bench.intakes.ready(0) is not None)
+    bench.intakes.live[0].key = key  # type: ignore[method-assign]
+    await bench.hand(chunk)
+    assert caplog.text.count("Traceback") == 1, "the same record fails again after every takeover"
 
 
 async def test_records_that_retention_took_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:

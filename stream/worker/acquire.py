@@ -163,8 +163,9 @@ class Acquirer(Generic[H]):
                 self.refusals.take(error)
                 why, noun = line_of(error), self._role.noun
                 log.warning(
-                    "%s %d: not taken over (will try again): %s", noun, partition, why, extra=likewise(partition, why)
-                )
+                    "%s %d: not taken over (will try again): %s", noun, partition, why,
+                    extra=likewise(partition, why, noun),
+                )  # fmt: skip
             delay = min(1.0 + failures, MOST_PATIENCE_SECONDS)
             failures += 1
 

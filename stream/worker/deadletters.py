@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from pydantic import AliasChoices
@@ -20,9 +22,12 @@ MAX_STRING = 256
 MAX_INTEGER = 2**63 - 1
 """Beyond it most readers of JSON lose digits, and Python's own printing refuses thousands of them."""
 MAX_PARSED_BYTES = 8 << 20
+MAX_LETTERS = 100
+"""Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
 KNOWN_ADDRESSES = 65_536
 """Addresses whose network is remembered, some 10 MB: to work it out takes as long as everything else of a record."""
 
+_position = attrgetter("position")
 _LEFT_OUT = frozenset({"user_agent"})
 
 
@@ -97,6 +102,16 @@ def _harmless(content: Any) -> Any:
     if isinstance(content, int) and abs(content) > MAX_INTEGER:
         return "(integer of more than 64 bits)"
     return content
+
+
+def dead_letters(rejects: Sequence[Reject], by_offset: Mapping[int, Any], topic: str) -> Iterator[Record]:
+    """The dead letters of some rejects, a bounded number of each record; `by_offset` has the records they came from."""
+    for position, several in groupby(sorted(rejects, key=_position), key=_position):
+        group = list(several)
+        told = group[:MAX_LETTERS]
+        for reject in told:
+            further = len(group) - len(told) if reject is told[-1] else 0
+            yield dead_letter(reject, by_offset[position], topic, further=further)
 
 
 def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0) -> Record:

@@ -70,9 +70,9 @@ class Seldom(logging.Filter):
         return True
 
 
-def likewise(partition: int, reason: str) -> dict[str, object]:
+def likewise(partition: int, reason: str, noun: str = "partition") -> dict[str, object]:
     """`extra` of a log line on one partition that may befall all of them at once; see `Likewise`."""
-    return {"partition": partition, "reason": reason}
+    return {"partition": partition, "reason": reason, "noun": noun}
 
 
 @dataclass(slots=True)
@@ -90,16 +90,16 @@ class Likewise(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[tuple[str, str, str], _Said] = {}
+        self._said: dict[tuple[str, str, str, str], _Said] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to let it pass."""
         partition = getattr(record, "partition", None)
         if partition is None:
             return True
-        now, reason = self._clock(), record.reason  # type: ignore[attr-defined]
+        now, reason, noun = self._clock(), record.reason, record.noun  # type: ignore[attr-defined]
         self._said = {key: said for key, said in self._said.items() if now - said.at < REPEAT_SECONDS or not said.told}
-        key = (record.name, str(record.msg), reason)
+        key = (record.name, str(record.msg), noun, reason)
         said = self._said.get(key)
         if said is None:
             self._said[key] = _Said(record.levelno, reason, now)
@@ -111,13 +111,13 @@ class Likewise(logging.Filter):
     def tell(self) -> None:
         """Say whom the same befell; to be called once in a while."""
         now = self._clock()
-        for (name, _, _), said in list(self._said.items()):
+        for (name, _, noun, _), said in list(self._said.items()):
             if said.told or now - said.at < GATHER_SECONDS:
                 continue
             said.told = True
             if said.others:
                 others = ", ".join(map(str, sorted(said.others)))
-                logging.getLogger(name).log(said.level, "likewise partitions %s: %s", others, said.reason)
+                logging.getLogger(name).log(said.level, "likewise %ss %s: %s", noun, others, said.reason)
 
 
 LIKEWISE = Likewise()

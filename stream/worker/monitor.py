@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
-from stream.worker.feed import LOG_FINDINGS, hanging, silence
+from stream.worker.feed import LOG_FINDINGS, Finding, hanging, silence
 from stream.worker.idle import Outage, quiet_needed
 from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live import LiveShard
@@ -163,11 +163,13 @@ class Monitor:
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self._watch(passed)
         await self.topics.mind_ends(ends)
+        lost = None
         if self.intake is not None:
+            lost = self.intake.lost()  # a partition that has caught up forgets it
             await self.intake.look()
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
-        self._say_what_is_missing(live, now)
+        self._say_what_is_missing(live, lost, now)
         targets = [(shard, self._idle_step(shard, now)) for shard in live]
         steps = {self._shards.spawn(self._step(shard, target)) for shard, target in targets if target is not None}
         if steps:  # a step waits for a flush: the watchdog must not wait for what it watches
@@ -252,7 +254,7 @@ class Monitor:
             seconds = self.outage.silent_seconds
             live[0].find("silence", silence(seconds, expected(seconds)))
 
-    def _say_what_is_missing(self, live: list[LiveShard], now: float) -> None:
+    def _say_what_is_missing(self, live: list[LiveShard], lost: Finding | None, now: float) -> None:
         """Open transactions that hide records, by shard; what the intake has lost is said by the first shard."""
         for shard in live:
             offsets = self._hidden(shard)
@@ -262,9 +264,13 @@ class Monitor:
                 log.error("partition %d: %s", shard.partition, shard.findings["open_transaction"].text)
             elif not offsets:
                 shard.find("open_transaction", None)
-        lost = self.intake.lost() if self.intake is not None else None
         for number, shard in enumerate(live):
-            shard.find("intake_gap", lost if number == 0 else None)
+            said = shard.feed.says("intake_gap")
+            still = self.intake.lost() if self.intake is not None else None
+            if number == 0 and (finding := still or (None if said else lost)):
+                shard.find("intake_gap", finding)
+            elif said:  # what was never said is said first
+                shard.find("intake_gap", None)
 
     def _idle_step(self, shard: LiveShard, now: float) -> float | None:
         """The watermark that an idle shard moves on to, if it is time.
@@ -276,7 +282,8 @@ class Monitor:
             shard.speak_again()
             shard.told.clear()
             for name in LOG_FINDINGS:
-                shard.find(name, None)
+                if shard.feed.says(name):  # what was never said is said first
+                    shard.find(name, None)
         if shard.frozen or self.outage.active:
             shard.idle.disturb()
             return None

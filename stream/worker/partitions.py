@@ -152,7 +152,7 @@ class Partitions(Generic[H]):
         """The sequencer asked for one seek back."""
         log.info(
             "%s %d: seek back to %d", self.noun, shard.partition, shard.sequencer.next,
-            extra=likewise(shard.partition, "seek back"),
+            extra=likewise(shard.partition, "seek back", self.noun),
         )  # fmt: skip
         self.spawn(self._seek(shard))
 
@@ -163,7 +163,7 @@ class Partitions(Generic[H]):
             why = name_of(error)
             log.warning(
                 "%s %d: no seek to %d: %s", self.noun, shard.partition, shard.sequencer.next, why,
-                extra=likewise(shard.partition, f"no seek: {why}"),
+                extra=likewise(shard.partition, f"no seek: {why}", self.noun),
             )  # fmt: skip
 
     async def denied(self, error: Exception) -> None:
@@ -261,7 +261,8 @@ class Partitions(Generic[H]):
             log.debug("%s %d: not paused: %s", self.noun, shard.partition, name_of(error))
         log.warning(
             "%s %d: dropped with %d records not yet written, they are read again: %s",
-            self.noun, shard.partition, shard.unflushed, why, extra=likewise(shard.partition, f"dropped: {why}"),
+            self.noun, shard.partition, shard.unflushed, why,
+            extra=likewise(shard.partition, f"dropped: {why}", self.noun),
         )  # fmt: skip
         self.spawn(shard.journal.close())
         if again and not self.stopping:

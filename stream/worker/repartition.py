@@ -19,15 +19,18 @@ from stream.worker.agents import slices
 from stream.worker.alignment import Alignment, Limit, Reach
 from stream.worker.group import Group
 from stream.worker.intake import STRIDE_RECORDS, IntakeFlush, IntakePartition, IntakeRole, PlacesOf
+from stream.worker.logs import likewise
 from stream.worker.partitions import Partitions
 from stream.worker.places import Place, Places
-from stream.worker.tools import Tools, line_of
+from stream.worker.tools import Tools, line_of, name_of
 from stream.worker.transport import Chunk
 
 MAX_PENDING_BYTES = 4 << 20
 """Beyond it a partition is flushed at once: a transaction takes well under a second of the 8 s that it may."""
 HOLD_CHUNKS = 4
 """A partition with so many chunks waiting is fetched from no more until it has one left."""
+DISCONNECT_SECONDS = 0.5
+"""At a stop: a question that hangs would take 10 s of the 9 that there are."""
 ALIGN_SECONDS, MOST_ALIGN_SECONDS = 0.02, 0.32
 """Pace at which a partition that waits for another worker's looks how far that one has come, while nothing moves."""
 ALIGN_PATIENCE_SECONDS = 60.0
@@ -60,6 +63,8 @@ class Intakes(Partitions[IntakePartition]):
         self._pace = 0.0
         self._moved = asyncio.Event()
         self._monotonic = clock
+        self._shown: set[str] = set()
+        """Failures whose traceback is in the log: the same record fails again after every takeover."""
 
     # ------------------------------------------------------------------ what the life cycle asks
 
@@ -72,6 +77,7 @@ class Intakes(Partitions[IntakePartition]):
         log.info(
             "intake partition %d: live at offset %d, %s, after %.0f ms (epoch %d)",
             shard.partition, shard.sequencer.next, whence, seconds * 1000, shard.journal.epoch,
+            extra={"seldom": shard.partition},
         )  # fmt: skip
         lost, shard.lost = shard.lost, 0
         self._mind_gap(shard, lost)
@@ -97,7 +103,10 @@ class Intakes(Partitions[IntakePartition]):
     async def close(self) -> bool:
         """See `Partitions`; the connection is closed too."""
         written = await super().close()
-        await self._places.close()
+        try:
+            await asyncio.wait_for(self._places.close(), DISCONNECT_SECONDS)
+        except Exception as error:
+            log.debug("the connection for the intake's places was not closed: %s", name_of(error))
         return written
 
     # ------------------------------------------------------------------ records
@@ -109,7 +118,7 @@ class Intakes(Partitions[IntakePartition]):
         if held is None:  # not taken over yet, or dropped: it is read again
             return
         held.chunks.append(event.value)
-        if len(held.chunks) >= HOLD_CHUNKS and not held.held_back:
+        if len(held.chunks) >= HOLD_CHUNKS:  # once more too: Faust lets go of it when its own buffer has room again
             held.held_back = True
             self.group.hold(held.partition)
         if not held.working:
@@ -127,10 +136,13 @@ class Intakes(Partitions[IntakePartition]):
                 if not held.chunks and any(other.waiting for other in self.live.values()):
                     await self.flush(held)
         except Exception as error:
+            why = line_of(error)
             log.error(
-                "intake partition %d: a record could not be keyed: %s", held.partition, line_of(error), exc_info=error
-            )
-            self.drop(held, line_of(error))
+                "intake partition %d: a record could not be keyed: %s", held.partition, why,
+                exc_info=error if why not in self._shown else None, extra=likewise(held.partition, why, self.noun),
+            )  # fmt: skip
+            self._shown.add(why)
+            self.drop(held, why)
         finally:
             held.working = held.held_back = False
             held.chunks.clear()  # empty, or no longer ours: then it is read again
@@ -218,7 +230,8 @@ class Intakes(Partitions[IntakePartition]):
                 others = sorted(set(ends) - self._mine)
                 places = await self._places.read(others) if others else {}
             except Exception as error:
-                log.warning("how far the intake's partitions are is not known: %s", line_of(error))
+                why = line_of(error)
+                log.warning("how far the intake's partitions are is not known: %s", why, extra={"seldom": why})
                 self._pace = MOST_ALIGN_SECONDS
                 return
             elsewhere = {partition: Reach(place.offset, place.front) for partition, place in places.items()}

@@ -125,7 +125,7 @@ class Refusals:
     async def _missing(self) -> list[Problem]:
         try:
             missing = await self._look(self._settings)
-        except ConnectionError as error:  # whoever tries again meets the broker's absence, and says so
+        except (errors.KafkaError, OSError) as error:  # whoever tries again meets the broker's absence, and says so
             log.debug("the rights are not known: %s", error)
             return []
         said, at = self._said

@@ -16,7 +16,7 @@ from stream.worker.live import Flush, LiveShard
 from stream.worker.partitions import Partitions
 from stream.worker.recovery import StateLog
 from stream.worker.takeover import report
-from stream.worker.tools import EXIT_BAD_STATE, Tools, name_of
+from stream.worker.tools import EXIT_BAD_STATE, Tools, line_of, name_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Shards(Partitions[LiveShard]):
         self._tools.observer.rebalanced()
         if mine:
             self.part()
+            self._grounds.keep(mine)
 
     def _lost(self, shard: LiveShard) -> None:
         self.parting.append(shard)
@@ -65,7 +66,9 @@ class Shards(Partitions[LiveShard]):
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """See `Partitions`; what is only read again cannot be missed."""
-        super().passed_over(shard, min(offsets, shard.sequencer.next - shard.core.applied - 1))
+        missed = min(offsets, shard.sequencer.next - shard.core.applied - 1)
+        if missed > 0:
+            super().passed_over(shard, missed)
 
     def _mind_gap(self, shard: LiveShard, offsets: int) -> None:
         if offsets:
@@ -153,7 +156,14 @@ class Shards(Partitions[LiveShard]):
             shard.core.announce(watermark)
             if not await self.flush(shard) or shard.broken:
                 return False
-            shard.owe(shard.core.advance())
+            try:
+                shard.owe(shard.core.advance())
+            except StateError as error:
+                self.refuse(shard, error)
+                return False
+            except Exception as error:
+                self.drop(shard, line_of(error))  # it is half done
+                raise
             return shard.core.watermark > before
 
     # ------------------------------------------------------------------ the end

@@ -121,6 +121,12 @@ class Grounds:
         """What the shard made of it is committed: nothing more is to be known of its former log."""
         self.unread.pop(partition, None)
         self.cuts.pop(partition, None)
+        self._short_since.pop(partition, None)
+
+    def keep(self, partitions: set[int]) -> None:
+        """Only these are this worker's now: of the others another one finds out by itself, and its log may go on."""
+        for partition in {*self.unread, *self.cuts, *self._short_since} - partitions:
+            self.settled(partition)
 
     def find(self, partition: int, core: Shard, rebuild: Rebuild | None, state: StateLog) -> Ground:
         """Compare a shard with its source, and let it go on where that does.

@@ -54,8 +54,14 @@ class TopicWatch:
             await self._mind_ids(topics, ends)
             self._shards.part()
             if self._shards.assigned == set():
-                # a group that was given its partitions while the topic was missing does not look for it again
-                await self._tools.group.refresh()
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        """A group that was given its partitions while the topic was missing does not look for it again."""
+        try:
+            await self._tools.group.refresh()
+        except Exception as error:  # a broker that hangs; the next look asks again
+            log.debug("the group's topics could not be looked at: %s", line_of(error))
 
     async def _mind_gone(self, name: str, ends: dict[int, int]) -> None:
         now = self._clock()

@@ -242,7 +242,7 @@ class BatchConsumer(driver.Consumer):
                 why = type(error).__name__
                 log.warning(
                     "%s-%d: no seek to %d: %s", tp.topic, tp.partition, offset, why,
-                    extra=likewise(tp.partition, f"no seek: {why}"),
+                    extra=likewise(tp.partition, f"no seek: {why}", f"{tp.topic} partition"),
                 )  # fmt: skip
 
     def position_behind(self, tp: Any, offset: int) -> int:

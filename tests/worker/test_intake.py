@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stream.worker import agents
-from stream.worker.agents import slices
+from stream.worker.agents import SLICE_RECORDS, slices
 from stream.worker.transport import split
 from tests.worker.fakes import T0, Bench, Event, call, records, until
 
@@ -79,6 +79,23 @@ async def test_a_hole_among_what_is_read_again_is_no_loss() -> None:
     assert (other.calls(), other.observer.counts["gap"]) == (11, 0)
 
 
+async def test_a_hole_that_lies_wholly_in_what_is_read_again_is_not_looked_into() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call(f"e{i}", T0) for i in range(10)]))
+    await bench.flush()
+    other = Bench(bench.kafka)
+    await other.assign(0)
+    log = bench.kafka.source[0]
+    await other.take(log[:3], begin=0)
+    await other.take(log[4:8], begin=3)
+    assert other.shards.live[0].holes == []
+    assert await other.flush()
+    await other.take([*log[9:], *bench.kafka.feed([call("new", T0)])], begin=8)
+    assert await other.flush()
+    assert (other.calls(), other.observer.counts["holed"], other.observer.counts["gap"]) == (11, 0, 0)
+
+
 async def test_a_hole_that_nobody_can_look_into_is_not_passed_over_in_silence() -> None:
     bench = Bench()
     await bench.assign(0)
@@ -126,6 +143,26 @@ async def test_of_several_holes_only_what_retention_took_is_a_gap() -> None:
         await bench.take(records([call(f"e{first}", T0)], start=first), begin=begin)
     assert await bench.flush()
     assert (bench.observer.counts["gap"], bench.observer.counts["holed"]) == (2, 1)
+
+
+async def test_a_flush_amid_what_is_only_read_again_keeps_count_of_what_is_not_written() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    chunk = bench.kafka.feed([call(f"e{i}", T0) for i in range(3 * SLICE_RECORDS)])
+    await bench.take(chunk)
+    await bench.flush()
+    other = Bench(bench.kafka)
+    await other.assign(0)
+    await other.flush()  # its owner's record
+    shard = other.shards.live[0]
+    taking = asyncio.create_task(other.intake.take(Event(0, chunk, 0)))
+    while not shard.unflushed:  # noqa: ASYNC110 - the moment between two slices is short
+        await asyncio.sleep(0)
+    assert shard.unflushed < len(chunk)
+    await other.flush()
+    await taking
+    await other.flush()
+    assert shard.unflushed == 0
 
 
 async def test_a_large_chunk_lets_others_have_their_turn_between_slices() -> None:

@@ -13,9 +13,9 @@ from stream.core.origins import Origin
 from stream.events import Call
 from stream.gateways.overdraw import ALIASES, parse
 from stream.partition import partition_of
-from stream.worker.deadletters import network_of
+from stream.worker.deadletters import MAX_LETTERS, network_of
 from stream.worker.keying import ORIGIN_HEADER, Keyed, key_records, origins_of
-from tests.worker.fakes import T0, Record, call
+from tests.worker.fakes import T0, Record, call, records
 
 FUTURE = T0 + 300
 
@@ -132,6 +132,13 @@ def test_a_record_without_a_timestamp_gets_the_clocks() -> None:
 def test_the_headers_of_others_are_no_origins() -> None:
     others = [("traceparent", b"00-1"), (ORIGIN_HEADER, b"too short")]
     assert origins_of([Record(0, b"", None, headers=others)]) == []
+
+
+def test_an_array_of_garbage_counts_whole_and_has_a_bounded_number_of_letters() -> None:
+    done = keyed(records([json.dumps([0] * 5000).encode(), b"{"]))
+    assert (len(done.letters), len(done.reasons)) == (MAX_LETTERS + 1, 5001)
+    furthers = [json.loads(value or b"")["further"] for _, value, *_ in done.letters]
+    assert [further for further in furthers if further] == [5000 - MAX_LETTERS]
 
 
 def test_parts_add_up_to_the_whole() -> None:

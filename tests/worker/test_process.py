@@ -51,13 +51,14 @@ def test_what_befalls_many_partitions_is_two_lines(caplog: pytest.LogCaptureFixt
     now = [0.0]
     gather = Likewise(lambda: now[0])
 
-    def dropped(partition: int, why: str = "no broker") -> bool:
+    def dropped(partition: int, why: str = "no broker", noun: str = "partition") -> bool:
         marked = record("stream.worker.shards", "partition %d: dropped: %s")
-        marked.__dict__.update(likewise(partition, why))
+        marked.__dict__.update(likewise(partition, why, noun))
         return gather.filter(marked)
 
     assert [dropped(partition) for partition in range(24)] == [True] + [False] * 23
     assert dropped(3, "fenced"), "another reason is another line"
+    assert dropped(3, noun="intake partition"), "and so is a partition of another topic"
     assert gather.filter(record("stream.worker.shards", "another"))
     gather.tell()
     assert caplog.messages == []

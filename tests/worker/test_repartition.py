@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
+from stream.worker import repartition
 from stream.worker.intake import beginning
 from stream.worker.keying import ORIGIN_HEADER, origins_of
 from stream.worker.live import Owner
@@ -238,6 +239,39 @@ async def test_a_partition_that_cannot_keep_up_is_fetched_from_no_more_until_it_
     assert held.pending.passed + bench.observer.counts["passed_on"] == HOLD_CHUNKS + 1
 
 
+async def test_faust_that_lets_go_of_a_held_partition_is_put_right() -> None:
+    bench = IntakeBench()
+    await bench.go(0)
+    bench.kafka.hang = True
+    held = bench.intakes.live[0]
+    held.pending.size = 1 << 30  # the next record makes it flush at once
+    for number in range(HOLD_CHUNKS + 2):
+        await bench.intakes.take(Event(0, bench.unkeyed.feed([call(f"e{number}", T0)])))
+        await asyncio.sleep(0)
+        if number == HOLD_CHUNKS:
+            assert bench.raw_group.held == {0}
+            bench.raw_group.held.clear()
+    assert bench.raw_group.held == {0}
+    bench.kafka.hang = False
+    await until(lambda: not held.working)
+    assert bench.raw_group.held == set()
+
+
+async def test_a_connection_that_hangs_does_not_keep_the_stop_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repartition, "DISCONNECT_SECONDS", 0.01)
+    bench = IntakeBench()
+    await bench.go(0)
+    await bench.hand(bench.unkeyed.feed([call("a", T0)]))
+
+    async def close() -> None:
+        await asyncio.Event().wait()
+
+    bench.places.close = close  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        assert await bench.intakes.close()
+    assert bench.place() == 1
+
+
 async def test_a_failure_of_the_keying_drops_the_partition_and_never_escapes(caplog: pytest.LogCaptureFixture) -> None:
     bench = IntakeBench()
     await bench.go(0)
@@ -247,10 +281,14 @@ async def test_a_failure_of_the_keying_drops_the_partition_and_never_escapes(cap
         raise ZeroDivisionError("a defect")
 
     held.key = key  # type: ignore[method-assign]
-    await bench.hand(bench.unkeyed.feed([call("a", T0)]))
+    chunk = bench.unkeyed.feed([call("a", T0)])
+    await bench.hand(chunk)
     assert held.broken
     assert "ZeroDivisionError: a defect" in caplog.text
     await until(lambda: bench.intakes.ready(0) is not None)
+    bench.intakes.live[0].key = key  # type: ignore[method-assign]
+    await bench.hand(chunk)
+    assert caplog.text.count("Traceback") == 1, "the same record fails again after every takeover"
 
 
 async def test_records_that_retention_took_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -475,6 +513,19 @@ async def test_what_the_intake_lost_is_a_feed_alert_of_one_shard_until_it_has_ca
     await bench.hand(bench.unkeyed.source[0], begin=9)
     await bench.look()
     await bench.flush(0)
+    alerts = [json.loads(record[1]) for record in bench.kafka.topics[bench.settings.alert_topic]]
+    assert [alert["status"] for alert in alerts] == ["opened", "resolved"]
+
+
+async def test_what_the_intake_lost_is_said_even_if_it_catches_up_at_once() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    bench.kafka.offsets[RAW, 0] = (3, "")
+    bench.unkeyed.source_start[0] = 9
+    await bench.go(0)
+    for _ in range(2):
+        await bench.look()
+        await bench.flush(0)
     alerts = [json.loads(record[1]) for record in bench.kafka.topics[bench.settings.alert_topic]]
     assert [alert["status"] for alert in alerts] == ["opened", "resolved"]
 

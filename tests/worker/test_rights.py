@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from aiokafka.errors import (
+    CorrelationIdError,
     GroupAuthorizationFailedError,
     KafkaTimeoutError,
     TopicAuthorizationFailedError,
@@ -78,7 +79,11 @@ async def test_it_is_said_again_once_a_minute_and_when_it_changes(caplog: pytest
     assert ["transactional" in message for message in caplog.messages] == [True, True, False]
 
 
-@pytest.mark.parametrize("answer", [[], ConnectionError("no broker")], ids=["none is missing", "nobody answers"])
+@pytest.mark.parametrize(
+    "answer",
+    [[], ConnectionError("no broker"), CorrelationIdError()],
+    ids=["none is missing", "nobody answers", "an answer of another kind"],
+)
 async def test_a_refusal_that_no_missing_right_explains_only_slows_down(
     answer: list[Problem] | Exception, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -111,6 +111,39 @@ async def test_a_key_that_turns_out_damaged_ends_the_worker_instead_of_being_lef
     assert again.sums() == {"quiet": 2, "k": 3}
 
 
+async def quiet_and_damaged() -> Watched:
+    """A worker whose one key is packed, has an open bucket, and cannot be unpacked."""
+    bench = await stored([call("a", T0), *(call(f"e{i}", T0 + 3600 + i) for i in range(3))])
+    name = MODEL + b"k"
+    bench.kafka.state[0].append((name, dict(bench.kafka.state[0])[name][:-1]))
+    other = Watched(bench.kafka)
+    await other.assign(0)
+    await other.catch_up()
+    return other
+
+
+async def test_a_damaged_key_whose_bucket_is_closed_by_silence_ends_the_worker_too() -> None:
+    bench = await quiet_and_damaged()
+    for _ in range(10):
+        await bench.look(60)
+    assert EXIT_BAD_STATE in [code for code, _ in bench.deaths]
+    assert "damaged" in bench.deaths[0][1]
+
+
+async def test_an_idle_step_that_fails_half_way_drops_the_shard(caplog: pytest.LogCaptureFixture) -> None:
+    bench = await stored([call("a", T0)])
+    shard = bench.shards.live[0]
+
+    def advance() -> Any:
+        raise ZeroDivisionError("a defect")
+
+    shard.core.advance = advance  # type: ignore[method-assign]
+    for _ in range(3):
+        await bench.look(60)
+    await until(lambda: bench.shards.ready(0) not in (None, shard))
+    assert "ZeroDivisionError: a defect" in caplog.text
+
+
 # ---------------------------------------------------------------------- another log, a shorter one
 
 
@@ -251,6 +284,36 @@ async def test_a_log_that_is_too_short_for_a_moment_is_not_cut(caplog: pytest.Lo
     assert other.shards.live[0].core.applied == 9
 
 
+async def test_a_cut_that_another_worker_has_dealt_with_is_not_believed_when_the_partition_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten(monkeypatch)
+    bench = Watched(partitions=2)
+    await bench.assign(0, 1)
+    bench.kafka.feed([call(f"a{i}", T0 + i) for i in range(10)], timestamp=LATER)
+    await bench.take(bench.kafka.source[0])
+    await bench.flush(0)
+    del bench.kafka.source[0][6:]
+    while bench.shards.ready(0) is not None:
+        await bench.look()
+    await bench.shards.on_revoked()
+    bench.group.mine = {1}
+    bench.shards.on_assigned([1])
+
+    other = Watched(bench.kafka, partitions=2)
+    await other.assign(0)
+    bench.kafka.feed([call(f"b{i}", T0 + 100 + i) for i in range(10)], timestamp=LATER)
+    await other.take(bench.kafka.source[0], begin=0)
+    assert await other.flush(0)
+    await other.shards.on_revoked()
+
+    await bench.shards.on_revoked()
+    await bench.assign(0, 1)
+    shard = bench.shards.live[0]
+    await bench.take([r for r in bench.kafka.source[0] if r.offset >= shard.sequencer.next], shard.sequencer.next)
+    assert (bench.calls(), shard.core.applied) == (20, 15)
+
+
 async def test_a_source_made_anew_under_a_running_worker_is_taken_up_from_its_start() -> None:
     bench = await stored([call(f"e{i}", T0 + i) for i in range(10)])
     await bench.look()
@@ -343,6 +406,18 @@ async def test_shards_of_an_empty_assignment_are_closed_once_the_topics_are_know
     await bench.look()
     await until(lambda: shard.journal.closed)  # type: ignore[attr-defined]
     assert bench.group.asked[-1] == ("refresh",), "the group may have been given nothing while a topic was missing"
+
+
+async def test_a_broker_that_hangs_does_not_end_a_worker_that_has_no_partition() -> None:
+    bench = Watched()
+
+    async def refresh() -> None:
+        raise TimeoutError
+
+    bench.group.refresh = refresh  # type: ignore[method-assign]
+    bench.shards.on_assigned([])
+    await bench.look()
+    assert bench.deaths == []
 
 
 async def test_a_state_topic_made_anew_under_a_running_worker_ends_it() -> None:
@@ -558,6 +633,18 @@ async def test_what_retention_took_between_the_old_state_and_the_source_is_a_gap
     await other.assign(0)
     assert other.observer.counts["gap"] == 300
     assert other.shards.live[0].rebuild is None, "there is nothing left to be silent about"
+
+
+async def test_a_gap_behind_which_nothing_is_left_is_said_before_it_is_over() -> None:
+    bench = await stored([call("a", T0)])
+    bench.kafka.source_start[0] = 8
+    bench.kafka.source[0].clear()
+    other = Watched(bench.kafka)
+    await other.assign(0)
+    for _ in range(2):
+        await other.look()
+        await other.flush()
+    assert [alert["status"] for alert in other.written(other.settings.alert_topic)] == ["opened", "resolved"]
 
 
 async def test_the_end_of_the_log_ends_the_silence_too() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from pydantic import AliasChoices
@@ -16,6 +18,8 @@ from stream.alerts import rfc3339
 from stream.events import ApiCall, Reject
 from stream.worker.journal import Record
 
+MAX_LETTERS = 100
+"""Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
 MAX_STRING = 256
 MAX_INTEGER = 2**63 - 1
 """Beyond it most readers of JSON lose digits, and Python's own printing refuses thousands of them."""
@@ -23,6 +27,7 @@ MAX_PARSED_BYTES = 8 << 20
 KNOWN_ADDRESSES = 65_536
 """Addresses whose network is remembered, some 10 MB: to work it out takes as long as everything else of a record."""
 
+_position = attrgetter("position")
 _LEFT_OUT = frozenset({"user_agent"})
 
 
@@ -124,3 +129,13 @@ def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0) ->
     }
     headers = (("reason", reject.reason.encode()), ("content-type", b"application/json"))
     return None, json.dumps(letter).encode(), headers
+
+
+def letters_of(rejects: Sequence[Reject], records: Mapping[int, Any], topic: str) -> Iterator[Record]:
+    """The dead letters of some rejects, `MAX_LETTERS` a record at most; `records` are the Kafka records by offset."""
+    for position, several in groupby(sorted(rejects, key=_position), key=_position):
+        group = list(several)
+        told = group[:MAX_LETTERS]
+        for reject in told:
+            further = len(group) - len(told) if reject is told[-1] else 0
+            yield dead_letter(reject, records[position], topic, further=further)

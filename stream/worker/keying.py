@@ -19,7 +19,7 @@ from stream.core.origins import Origin
 from stream.events import Arrival, Call, Reject
 from stream.gateways.overdraw import parse
 from stream.partition import key_bytes, partition_of
-from stream.worker.deadletters import dead_letter, network_of
+from stream.worker.deadletters import letters_of, network_of
 from stream.worker.journal import Record
 
 FUTURE_SECONDS = 300.0
@@ -80,7 +80,7 @@ def origins_of(records: Sequence[Any]) -> list[tuple[int, Origin]]:
     found = []
     for record in records:
         for name, value in record.headers:
-            if name == ORIGIN_HEADER and len(value) == _ORIGIN.size:
+            if name == ORIGIN_HEADER and value is not None and len(value) == _ORIGIN.size:
                 found.append((record.offset, Origin(*_ORIGIN.unpack(value))))
     return found
 
@@ -118,11 +118,10 @@ def key_records(records: Sequence[Any], *, topic: str, identity: bytes, partitio
         done.size += len(key) + len(value)
         done.front = max(done.front, time)
     done.passed = len(arrivals)
-    for reject in rejects:
-        letter = dead_letter(reject, by_offset[reject.position], topic)
+    for letter in letters_of(rejects, by_offset, topic):
         done.letters.append(letter)
-        done.reasons.append(reject.reason)
         done.size += len(letter[1] or b"")
+    done.reasons += [reject.reason for reject in rejects]
     return done
 
 

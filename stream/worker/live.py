@@ -6,8 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
-from operator import attrgetter
+from itertools import islice
 from typing import Any
 
 from stream.alerts import Alert
@@ -16,7 +15,7 @@ from stream.core.step import Step
 from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
 from stream.settings import Settings
-from stream.worker.deadletters import dead_letter
+from stream.worker.deadletters import letters_of
 from stream.worker.feed import Feed, Finding, LateShare
 from stream.worker.idle import Hidden, Idle, quiet_needed
 from stream.worker.journal import Journal, Record, Target
@@ -37,14 +36,10 @@ ALERT_BYTES = 4096
 """An alert in JSON, some more than usual."""
 LARGE_BYTES = 16 << 20
 """Of a flush: at the close of a bucket every key of a shard is written, 180 MB for 125,000 of them."""
-MAX_LETTERS = 100
-"""Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
 HANGING_SECONDS = 60.0
 """A producer's transaction ends by itself after 60 s, unless it asks for more (transaction.timeout.ms)."""
 WEIGHED_RECORDS = 1000
 WEIGHT = 0.01
-
-_position = attrgetter("position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +209,10 @@ class LiveShard:
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
         by_offset = {record.offset: record for record in records}
-        topic, pending = self._settings.source_topic, self._pending
-        for position, several in groupby(sorted(rejects, key=_position), key=_position):
-            group = list(several)
-            told = group[:MAX_LETTERS]
-            for reject in told:
-                further = len(group) - len(told) if reject is told[-1] else 0
-                letter = dead_letter(reject, by_offset[position], topic, further=further)
-                pending.letters.append(letter)
-                self._owe_bytes(len(letter[1] or b""))
-            pending.reasons += [reject.reason for reject in group]
+        for letter in letters_of(rejects, by_offset, self._settings.source_topic):
+            self._pending.letters.append(letter)
+            self._owe_bytes(len(letter[1] or b""))
+        self._pending.reasons += [reject.reason for reject in rejects]
 
     def _owe_bytes(self, size: int) -> None:
         self._pending.size += size

@@ -109,7 +109,7 @@ class Intakes(Partitions[IntakePartition]):
         if held is None:  # not taken over yet, or dropped: it is read again
             return
         held.chunks.append(event.value)
-        if len(held.chunks) >= HOLD_CHUNKS and not held.held_back:
+        if len(held.chunks) >= HOLD_CHUNKS:  # and again with each further one: a rebalance may have ended the hold
             held.held_back = True
             self.group.hold(held.partition)
         if not held.working:
@@ -182,9 +182,12 @@ class Intakes(Partitions[IntakePartition]):
     def _mine(self) -> set[int]:
         return {partition for partition, held in self.live.items() if held.live}
 
+    @property
+    def _reached(self) -> dict[int, Reach]:
+        return {**self._elsewhere, **{partition: self.live[partition].reach for partition in self._mine}}
+
     def _limit(self, held: IntakePartition) -> Limit:
-        own = {partition: self.live[partition].reach for partition in self._mine}
-        return self.alignment.limit(held.partition, {**self._elsewhere, **own}, self._monotonic())
+        return self.alignment.limit(held.partition, self._reached, self._monotonic())
 
     async def _wait(self, held: IntakePartition, front: float, limit: Limit) -> None:
         """Wait a moment for those who lag behind: those in hand move by themselves, for others one has to look."""
@@ -225,7 +228,7 @@ class Intakes(Partitions[IntakePartition]):
             moved = elsewhere != self._elsewhere
             self._pace = 0.0 if moved else min(max(2 * self._pace, ALIGN_SECONDS), MOST_ALIGN_SECONDS)
             self._elsewhere = elsewhere
-            self.alignment.see_ends(ends, front)
+            self.alignment.see_ends(ends, front, self._reached)
             self._pulse()
 
     def _pulse(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from stream.core.origins import Origin
 from stream.events import Call
 from stream.gateways.overdraw import ALIASES, parse
 from stream.partition import partition_of
-from stream.worker.deadletters import network_of
+from stream.worker.deadletters import MAX_LETTERS, network_of
 from stream.worker.keying import ORIGIN_HEADER, Keyed, key_records, origins_of
 from tests.worker.fakes import T0, Record, call
 
@@ -130,8 +131,17 @@ def test_a_record_without_a_timestamp_gets_the_clocks() -> None:
 
 
 def test_the_headers_of_others_are_no_origins() -> None:
-    others = [("traceparent", b"00-1"), (ORIGIN_HEADER, b"too short")]
+    others = [("traceparent", b"00-1"), (ORIGIN_HEADER, b"too short"), (ORIGIN_HEADER, None)]
     assert origins_of([Record(0, b"", None, headers=others)]) == []
+
+
+def test_an_array_of_garbage_makes_a_bounded_number_of_dead_letters_and_counts_all_of_it() -> None:
+    garbage = b"[" + b",".join([b"7"] * 5000) + b"]"
+    done = keyed([Record(0, garbage, int(T0 * 1000)), Record(1, b"{", int(T0 * 1000))])
+    letters = [json.loads(value or b"") for _, value, *_ in done.letters]
+    assert Counter(letter["offset"] for letter in letters) == {0: MAX_LETTERS, 1: 1}
+    assert [letter["further"] for letter in letters if letter["further"]] == [5000 - MAX_LETTERS]
+    assert len(done.reasons) == 5001
 
 
 def test_parts_add_up_to_the_whole() -> None:

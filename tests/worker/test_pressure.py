@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stream.worker import live
 from stream.worker.agents import SLICE_RECORDS
+from stream.worker.deadletters import MAX_LETTERS
 from tests.worker.fakes import T0, Bench, call, until
 
 CHUNK = 20
@@ -158,8 +159,8 @@ async def test_an_array_of_garbage_counts_whole_and_has_a_bounded_number_of_lett
     await bench.take(bench.kafka.feed([json.dumps([0] * 5000).encode(), b"{", json.dumps([0] * 3).encode()]))
     await bench.flush()
     letters = [json.loads(value) for _, value, _ in bench.kafka.topics[bench.settings.dead_letter_topic]]
-    assert Counter(letter["offset"] for letter in letters) == {0: live.MAX_LETTERS, 1: 1, 2: 3}
-    assert [letter["further"] for letter in letters if letter["further"]] == [5000 - live.MAX_LETTERS]
+    assert Counter(letter["offset"] for letter in letters) == {0: MAX_LETTERS, 1: 1, 2: 3}
+    assert [letter["further"] for letter in letters if letter["further"]] == [5000 - MAX_LETTERS]
     assert bench.observer.counts["dead"] == 5004
 
 

@@ -57,7 +57,8 @@ class IntakeWatch:
         try:
             ends = await self.intakes.group.ends()
         except Exception as error:
-            log.warning("the end of the intake topic is not known: %s", line_of(error))
+            why = line_of(error)
+            log.warning("the end of the intake topic is not known: %s", why, extra={"seldom": why})
             self._looked = self._clock()
             return
         now = self._clock()

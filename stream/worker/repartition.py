@@ -19,6 +19,7 @@ from stream.worker.agents import slices
 from stream.worker.alignment import Alignment, Limit, Reach
 from stream.worker.group import Group
 from stream.worker.intake import STRIDE_RECORDS, IntakeFlush, IntakePartition, IntakeRole, PlacesOf
+from stream.worker.logs import likewise
 from stream.worker.partitions import Partitions
 from stream.worker.places import Place, Places
 from stream.worker.tools import Tools, line_of
@@ -60,6 +61,8 @@ class Intakes(Partitions[IntakePartition]):
         self._pace = 0.0
         self._moved = asyncio.Event()
         self._monotonic = clock
+        self._shown: set[str] = set()
+        """Failures whose traceback is in the log: the same record fails again after every takeover."""
 
     # ------------------------------------------------------------------ what the life cycle asks
 
@@ -72,6 +75,7 @@ class Intakes(Partitions[IntakePartition]):
         log.info(
             "intake partition %d: live at offset %d, %s, after %.0f ms (epoch %d)",
             shard.partition, shard.sequencer.next, whence, seconds * 1000, shard.journal.epoch,
+            extra={"seldom": shard.partition},
         )  # fmt: skip
         lost, shard.lost = shard.lost, 0
         self._mind_gap(shard, lost)
@@ -83,7 +87,7 @@ class Intakes(Partitions[IntakePartition]):
             log.error(
                 "intake partition %d: %d offsets were deleted from %s before they were read: sums lack what they held; "
                 "raise the topic's retention above the longest stop of the workers",
-                shard.partition, offsets, self._topic,
+                shard.partition, offsets, self._topic, extra=likewise(shard.partition, "offsets were deleted"),
             )  # fmt: skip
             self._tools.lose(
                 f"intake partition {shard.partition}: {offsets} offsets were deleted before they were read"
@@ -127,10 +131,13 @@ class Intakes(Partitions[IntakePartition]):
                 if not held.chunks and any(other.waiting for other in self.live.values()):
                     await self.flush(held)
         except Exception as error:
+            why = line_of(error)
             log.error(
-                "intake partition %d: a record could not be keyed: %s", held.partition, line_of(error), exc_info=error
-            )
-            self.drop(held, line_of(error))
+                "intake partition %d: a record could not be keyed: %s", held.partition, why,
+                exc_info=error if why not in self._shown else None, extra=likewise(held.partition, why),
+            )  # fmt: skip
+            self._shown.add(why)
+            self.drop(held, why)
         finally:
             held.working = held.held_back = False
             held.chunks.clear()  # empty, or no longer ours: then it is read again
@@ -221,7 +228,8 @@ class Intakes(Partitions[IntakePartition]):
                 others = sorted(set(ends) - self._mine)
                 places = await self._places.read(others) if others else {}
             except Exception as error:
-                log.warning("how far the intake's partitions are is not known: %s", line_of(error))
+                why = line_of(error)
+                log.warning("how far the intake's partitions are is not known: %s", why, extra={"seldom": why})
                 self._pace = MOST_ALIGN_SECONDS
                 return
             elsewhere = {partition: Reach(place.offset, place.front) for partition, place in places.items()}

@@ -16,6 +16,7 @@ from stream.worker.group import Group
 from stream.worker.journal import INTAKE, Journal, Offsets, Record, Target
 from stream.worker.keying import Keyed, key_records
 from stream.worker.live import Owner
+from stream.worker.logs import likewise
 from stream.worker.places import Place, PlaceError, Topic
 from stream.worker.sequencer import Sequencer
 from stream.worker.tools import Tools
@@ -210,13 +211,17 @@ def beginning(partition: int, topic: Topic, committed: Place | None, start: int,
         return Place(start, topic), 0
     known = committed.topic
     if known.uuid and topic.uuid != known.uuid:
-        log.error("intake partition %d: %s was made anew: it is read from its first offset", partition, topic.name)
+        log.error(
+            "intake partition %d: %s was made anew: it is read from its first offset", partition, topic.name,
+            extra=likewise(partition, "made anew", IntakeRole.noun),
+        )  # fmt: skip
         return Place(start, topic), 0
     topic = Topic(topic.name, topic.uuid, known.cuts)
     if committed.offset > end:
         log.error(
             "intake partition %d: offset %d of %s was read, and its log ends at %d: it has lost its end (unclean leader"
             " election?), and is read on from there", partition, committed.offset - 1, topic.name, end,
+            extra=likewise(partition, "its log has lost its end", IntakeRole.noun),
         )  # fmt: skip
         return Place(end, topic.cut(), front=committed.front), 0
     return Place(max(start, committed.offset), topic, front=committed.front), max(0, start - committed.offset)

@@ -54,7 +54,6 @@ class IntakeWatch:
 
     async def look(self) -> None:
         """Ask for the end offsets and draw conclusions; none where nobody tells them."""
-        front = self.intakes.front
         try:
             ends = await self.intakes.group.ends()
         except Exception as error:
@@ -65,7 +64,6 @@ class IntakeWatch:
         now = self._clock()
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self.ends = ends
-        self.intakes.alignment.see_ends(ends, front)
         assigned = self.intakes.assigned or set()
         self._best = {p: offset for p, offset in self._best.items() if p in assigned}
         self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}

@@ -80,7 +80,7 @@ def origins_of(records: Sequence[Any]) -> list[tuple[int, Origin]]:
     found = []
     for record in records:
         for name, value in record.headers:
-            if name == ORIGIN_HEADER and len(value) == _ORIGIN.size:
+            if name == ORIGIN_HEADER and value is not None and len(value) == _ORIGIN.size:
                 found.append((record.offset, Origin(*_ORIGIN.unpack(value))))
     return found
 

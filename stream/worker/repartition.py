@@ -90,6 +90,7 @@ class Intakes(Partitions[IntakePartition]):
                 "intake partition %d: %d offsets were deleted from %s before they were read: sums lack what they held; "
                 "raise the topic's retention above the longest stop of the workers",
                 shard.partition, offsets, self._topic,
+                extra=likewise(shard.partition, "offsets were deleted", self.noun),
             )  # fmt: skip
             self._tools.lose(
                 f"intake partition {shard.partition}: {offsets} offsets were deleted before they were read"
@@ -194,9 +195,12 @@ class Intakes(Partitions[IntakePartition]):
     def _mine(self) -> set[int]:
         return {partition for partition, held in self.live.items() if held.live}
 
+    @property
+    def _reached(self) -> dict[int, Reach]:
+        return {**self._elsewhere, **{partition: self.live[partition].reach for partition in self._mine}}
+
     def _limit(self, held: IntakePartition) -> Limit:
-        own = {partition: self.live[partition].reach for partition in self._mine}
-        return self.alignment.limit(held.partition, {**self._elsewhere, **own}, self._monotonic())
+        return self.alignment.limit(held.partition, self._reached, self._monotonic())
 
     async def _wait(self, held: IntakePartition, front: float, limit: Limit) -> None:
         """Wait a moment for those who lag behind: those in hand move by themselves, for others one has to look."""
@@ -238,7 +242,7 @@ class Intakes(Partitions[IntakePartition]):
             moved = elsewhere != self._elsewhere
             self._pace = 0.0 if moved else min(max(2 * self._pace, ALIGN_SECONDS), MOST_ALIGN_SECONDS)
             self._elsewhere = elsewhere
-            self.alignment.see_ends(ends, front)
+            self.alignment.see_ends(ends, front, self._reached)
             self._pulse()
 
     def _pulse(self) -> None:

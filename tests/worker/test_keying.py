@@ -130,7 +130,7 @@ def test_a_record_without_a_timestamp_gets_the_clocks() -> None:
 
 
 def test_the_headers_of_others_are_no_origins() -> None:
-    others = [("traceparent", b"00-1"), (ORIGIN_HEADER, b"too short")]
+    others = [("traceparent", b"00-1"), (ORIGIN_HEADER, b"too short"), (ORIGIN_HEADER, None)]
     assert origins_of([Record(0, b"", None, headers=others)]) == []
 
 

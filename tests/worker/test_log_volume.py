@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiokafka.errors import ProducerFenced, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaTimeoutError, ProducerFenced, TopicAuthorizationFailedError
 
+from stream.worker import intake
 from stream.worker.logs import Likewise, Plain, Seldom
+from stream.worker.monitor import Monitor
 from tests.worker.fakes import T0, Bench, call, until
+from tests.worker.test_repartition import IntakeBench
 
 PARTITIONS = 24
 ROUNDS = 4
@@ -95,6 +98,46 @@ async def test_a_record_that_fails_again_after_every_takeover_shows_its_tracebac
     text = log.getvalue()
     assert text.count("Traceback") == 1
     assert text.count("a record could not be applied") == 1
+
+
+async def test_the_intake_is_as_quiet_in_an_outage(log: io.StringIO) -> None:
+    bench = IntakeBench(intake_partitions=PARTITIONS)
+    partitions = range(PARTITIONS)
+    await bench.go(*partitions)
+    for _ in range(ROUNDS):
+        for partition in partitions:
+            bench.intakes.live[partition].owner_due = True
+            bench.kafka.fail_next.append(KafkaTimeoutError())
+            assert not await bench.write(partition)
+        await until(lambda: all(bench.intakes.ready(partition) for partition in partitions), 20)
+    bench.raw_group.silent = True
+    monitor = Monitor(bench.tools, bench.shards, intakes=bench.intakes)
+    assert monitor.intake is not None
+    for _ in range(100):
+        await monitor.intake.look()
+    lines = log.getvalue().splitlines()
+    assert len(lines) <= MOST_LINES
+    assert sum("KafkaTimeoutError" in line for line in lines) == 1
+    assert sum("the end of the intake topic is not known" in line for line in lines) == 1
+
+
+async def test_a_record_that_cannot_be_keyed_shows_its_traceback_once(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defective(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(intake, "key_records", defective)
+    bench = IntakeBench()
+    await bench.go(0)
+    poison = bench.unkeyed.feed([call("poison", T0)])
+    for _ in range(ROUNDS):
+        await bench.hand(poison)
+        await until(lambda: bench.intakes.ready(0) is not None)
+    text = log.getvalue()
+    assert bench.observer.counts["dropped"] == ROUNDS
+    assert text.count("Traceback") == 1
+    assert text.count("a record could not be keyed") == 1
 
 
 async def test_a_ghost_that_was_fenced_is_quiet(log: io.StringIO) -> None:

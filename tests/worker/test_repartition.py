@@ -428,6 +428,34 @@ async def test_nobody_waits_for_ever_for_a_partition_that_does_not_move() -> Non
     assert held.sequencer.next == 1
 
 
+@pytest.mark.parametrize("at", [T0 - 86_400, None], ids=["an old clock", "only garbage"])
+async def test_what_is_written_to_another_workers_partition_all_the_time_holds_nobody_up_for_ever(
+    at: float | None,
+) -> None:
+    one = IntakeBench(intake_partitions=2, allowed_lateness_seconds=100)
+    two = IntakeBench(one.kafka, one.unkeyed, allowed_lateness_seconds=100)
+    number = 0
+
+    async def ends() -> dict[int, int]:
+        nonlocal number
+        if one.unkeyed.source[1]:  # what was written before has been passed on by now
+            await two.hand(one.unkeyed.source[1][-1:])
+            await two.write(1)
+        number += 1
+        one.unkeyed.feed([b"{" if at is None else call(f"old-{number}", at + number)], partition=1)
+        return {partition: one.unkeyed.end(partition) for partition in range(2)}
+
+    await two.go(1)
+    one.raw_group.ends = ends  # type: ignore[method-assign]
+    chunk = one.unkeyed.feed([call("a", T0), call("b", T0 + 500)], partition=0)
+    await one.go(0)
+    await one.intakes.take(Event(0, chunk))
+    held = one.intakes.live[0]
+    await until(lambda: not held.working)
+    assert held.sequencer.next == 2
+    assert one.ticks < 30, "and not by patience"
+
+
 # -- what is watched
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream.lab.chaos.fleet import until
+from stream.lab.chaos.losses import gap_is_told, lost_records
 from stream.lab.chaos.topics import is_replicated
 from stream.lab.chaos.world import World
 
@@ -23,12 +24,18 @@ COMPACTED_AT_ONCE = {
 """Segments are closed, compacted and replaced all the time, also under a reader; markers and tombstones go soon."""
 
 
+UNKEYED: Mapping[str, object] = {"intake_topic": "api-calls-unkeyed", "allowed_lateness_seconds": 6 * 3600.0}
+"""At the experiments' rate an hour passes in a fraction of a second, and partitions wait for each other by half of the
+lateness: with 10 minutes of it they would hardly do anything else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A disturbance and the world that it needs.
 
     `disturb` returns when the disturbance is over and all partitions are processed again. `faults`: the gateway's
-    records have them too; `state`: settings of the state topic other than the usual ones.
+    records have them too; `settings`: other than the usual ones; `state`: the same for the state topic. `demand` looks
+    at the workers before they end, says what else is wrong, and may ask for other exit codes than 0.
     """
 
     summary: str
@@ -36,7 +43,9 @@ class Experiment:
     workers: int = 3
     brokers: int = 1
     faults: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
     state: Mapping[str, str] | None = None
+    demand: Callable[[World], Awaitable[list[str]]] | None = None
 
 
 async def kills(world: World) -> None:
@@ -173,5 +182,7 @@ EXPERIMENTS = {
     "bad-gateway": Experiment(
         "repeated, mixed, late, future and broken records, and kill -9", bad_gateway, faults=True
     ),
+    "unkeyed": Experiment("a topic without keys, bad records too, and kill -9", kills, faults=True, settings=UNKEYED),
+    "lost-records": Experiment("records are deleted before they are read", lost_records, demand=gap_is_told),
 }
 """Name of an experiment to what it does."""

@@ -62,6 +62,10 @@ class Worker:
         """Whether its process lives."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def _url(self) -> str:
+        return f"http://127.0.0.1:{self._settings.web_port}"
+
     async def start(self) -> None:
         """Start its process; returns at once."""
         self._process = await launch(self._settings, self.instance, self.log)
@@ -110,19 +114,31 @@ class Worker:
         """What `/api/status` says; None while it does not answer."""
         try:
             timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-            url = f"http://127.0.0.1:{self._settings.web_port}/api/status"
-            async with self._session.get(url, timeout=timeout) as answer:
+            async with self._session.get(f"{self._url}/api/status", timeout=timeout) as answer:
                 status: dict[str, Any] = await answer.json()
                 return status
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
-    async def committed(self) -> dict[int, int]:
-        """The last committed offset of every partition that it holds live."""
+    async def committed(self, rows: str = "partitions") -> dict[int, int]:
+        """The last committed offset of every partition that it holds live; `rows`: those of the source, or `intake`."""
         if not self.running or self.paused:
             return {}
-        status = await self.status() or {"partitions": []}
-        return {row["partition"]: row["committed"] for row in status["partitions"] if row["live"]}
+        status = await self.status() or {}
+        return {row["partition"]: row["committed"] for row in status.get(rows, ()) if row["live"]}
+
+    async def counted(self, sample: str) -> int:
+        """A counter of its `/metrics`, by name and labels. Raises ChaosError if it does not say."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+            async with self._session.get(f"{self._url}/metrics", timeout=timeout) as answer:
+                lines = (await answer.text()).splitlines()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ChaosError(f"{self.instance} does not show its metrics: {error}") from error
+        found = [line.removeprefix(sample) for line in lines if line.startswith(f"{sample} ")]
+        if len(found) != 1:
+            raise ChaosError(f"{self.instance} has no metric {sample}")
+        return round(float(found[0]))
 
     def said(self) -> str:
         """Its whole log."""

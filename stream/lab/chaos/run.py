@@ -55,6 +55,7 @@ class Row:
             "keys": verdict.keys if verdict else None,
             "incidents": verdict.incidents if verdict else None,
             "dead_letters": verdict.dead_letters if verdict else None,
+            "gap": verdict.gap if verdict else None,
             "back_seconds": {"median": round(median(self.back), 2), "most": round(max(self.back), 2)}
             if self.back
             else None,
@@ -88,7 +89,7 @@ async def run_experiment(name: str, scale: Scale, *, version: str = KAFKA_VERSIO
     kafka = brokers(experiment.brokers, version, tell)
     try:
         await asyncio.to_thread(kafka.start)
-        settings = settings_on(kafka.bootstrap, replication=min(3, experiment.brokers))
+        settings = settings_on(kafka.bootstrap, replication=min(3, experiment.brokers), **experiment.settings)
         row = await _carry_out(name, experiment, settings, scale, kafka, version, seed)
     except ChaosError as error:
         row = Row(name, version, experiment.summary, None, (), (str(error),), (), 0.0)
@@ -119,12 +120,13 @@ async def _carry_out(
         await experiment.disturb(world)
         await asyncio.sleep(SETTLED_SECONDS)
         await world.settled()
-        faults = [
-            f"a worker ended with {ending.code} after {ending.seconds:.1f} s"
-            for ending in await world.end_workers()
-            if ending.code != 0 or ending.seconds > STOP_LIMIT_SECONDS
+        faults = await experiment.demand(world) if experiment.demand is not None else []
+        faults += [
+            f"{instance} ended with {ending.code} after {ending.seconds:.1f} s"
+            for instance, ending in (await world.end_workers()).items()
+            if ending.code != world.codes.get(instance, 0) or ending.seconds > STOP_LIMIT_SECONDS
         ]
-        verdict, wrong = await judge(settings, world.traffic.truth, world.workers)
+        verdict, wrong = await judge(world)
         if experiment.state is not None:
             share = await share_kept(settings, settings.state_topic)
             world.notes.append(f"{share:.0%} of the state topic's offsets still held a record")

@@ -21,12 +21,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     if verdict is None:
         return (row.summary, row.kafka, "", "", "**broken off**", "", "")
     wrong = "exact" if row.exact else "**NOT EXACT**"
+    gap = f", gap of {verdict.gap:,} counted, exit 3" if verdict.gap and row.exact else ""
     return (
         row.summary,
         row.kafka,
         str(len(row.back)),
         f"{verdict.records:,}",
-        f"{verdict.keys} {wrong}",
+        f"{verdict.keys} {wrong}{gap}",
         f"{verdict.incidents} {wrong}",
         back(row.back),
     )

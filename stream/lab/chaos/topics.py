@@ -49,6 +49,21 @@ async def make_topic(settings: Settings, name: str, configuration: Mapping[str, 
         raise ChaosError(f"the topic {name} could not be made: {words}")
 
 
+async def delete_before(settings: Settings, name: str, offsets: Mapping[int, int]) -> None:
+    """What retention does: partitions begin at these offsets from now on."""
+    from aiokafka import TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(name, partition): RecordsToDelete(offset) for partition, offset in offsets.items()}
+        )
+    finally:
+        await admin.close()
+
+
 async def share_kept(settings: Settings, name: str) -> float:
     """The share of a topic's offsets that still hold a record: what compaction, and markers, have left of 1."""
     held = 0

@@ -39,6 +39,8 @@ class Truth:
     sums: dict[str, list[int]] = field(default_factory=dict)
     dead_letters: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    late: int = 0
+    """Records that must have come too late to be counted."""
 
     def count(self, key_id: str, input_tokens: int, output_tokens: int) -> None:
         """Take up one accepted call."""
@@ -47,13 +49,22 @@ class Truth:
         row[1] += input_tokens
         row[2] += output_tokens
 
+    def forget(self, value: bytes) -> None:
+        """Take back an accepted call, for nobody can have read it."""
+        content = json.loads(value)
+        row = self.sums[content["key_id"]]
+        row[0] -= 1
+        row[1] -= content["input_tokens"]
+        row[2] -= content["output_tokens"]
+
 
 class Traffic:
     """An endless gateway, hour by hour of event time. `faults`: it repeats, mixes, delays and spoils what it sends.
 
     Each hour has some `per_hour` calls of all keys; from the sixth day on one key after the other is drained for some
     hours. With faults, the order within the allowed lateness is mixed (`lateness` in seconds), and there are repeated,
-    late, future and broken records; what must come of each is certain by its making. `clock`: the present, in epoch
+    late, future and broken records; what must come of each is certain by its making. Where partitions are read side by
+    side it is not certain which record is late: so without `late` there are none. `clock`: the present, in epoch
     seconds, as the records' timestamps will have it.
     """
 
@@ -65,10 +76,12 @@ class Traffic:
         seed: int,
         faults: bool = False,
         lateness: float = 600.0,
+        late: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.truth = Truth()
         self._keys, self._per_hour, self._faults, self._lateness = keys, per_hour, faults, lateness
+        self._late = late
         self._random = random.Random(seed)
         self._clock = clock
         self._name = f"{seed:x}"
@@ -126,7 +139,8 @@ class Traffic:
         dice = self._random.random()
         if dice < 0.02:  # sent twice
             self._arrive(arrives + self._random.random() * 1200, record)
-        elif dice < 0.023:  # a clock that lags by hours
+        elif dice < 0.023 and self._late:  # a clock that lags by hours
+            self.truth.late += 1
             self._arrive(arrives, (at, key_id, self._value(at - LATE_SECONDS, key_id, 7, 7)))
         elif dice < 0.026:  # a clock that is ahead
             self.truth.dead_letters["future"] += 1

@@ -11,12 +11,11 @@ from typing import Any
 from stream.core.shard import Shard
 from stream.core.state import summaries
 from stream.gateways.overdraw import parse
-from stream.lab.chaos.fleet import Worker
 from stream.lab.chaos.topics import records_of
-from stream.lab.chaos.traffic import Truth
+from stream.lab.chaos.world import World
 from stream.partition import partition_of
 from stream.settings import Settings
-from stream.worker.keying import FUTURE_SECONDS
+from stream.worker.keying import FUTURE_SECONDS, origins_of
 from stream.worker.recovery import read_state
 
 SHOWN = 3
@@ -33,6 +32,8 @@ class Verdict:
     keys: int
     incidents: int
     dead_letters: int
+    gap: int = 0
+    """Offsets that were deleted before they were read, and counted as such."""
 
 
 def said_of(alert: dict[str, Any]) -> Incident:
@@ -42,17 +43,24 @@ def said_of(alert: dict[str, Any]) -> Incident:
     )
 
 
-async def undisturbed(settings: Settings) -> list[Incident]:
-    """The alerts that the pure core makes of the source's log: one shard after the other, no worker, no failure."""
+async def undisturbed(settings: Settings, gone: Sequence[Any] = ()) -> tuple[list[Incident], int]:
+    """What the pure core makes of the source's log: one shard after the other, no worker, no failure.
+
+    gone: records that were applied before the log lost them
+
+    Returns what the alerts say, and how many calls came too late. What an intake wrote twice counts once.
+    """
     logs: dict[int, list[Any]] = defaultdict(list)
-    for record in await records_of(settings, settings.source_topic):
-        logs[record.partition].append((record.offset, record.value, record.timestamp / 1000 + FUTURE_SECONDS))
-    said = []
+    for record in [*gone, *await records_of(settings, settings.source_topic)]:
+        logs[record.partition].append(record)
+    said, late = [], 0
     for partition, log in logs.items():
         shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
-        step = shard.observe(parse(log)[0], log[-1][0])
+        calls, _ = parse([(record.offset, record.value, record.timestamp / 1000 + FUTURE_SECONDS) for record in log])
+        step = shard.observe(calls, log[-1].offset, origins_of(log))
         said += [said_of(alert.model_dump(mode="json")) for alert in step.alerts]
-    return sorted(said, key=str)
+        late += step.late
+    return sorted(said, key=str), late
 
 
 async def stored_sums(settings: Settings) -> dict[str, list[int]]:
@@ -65,21 +73,26 @@ async def stored_sums(settings: Settings) -> dict[str, list[int]]:
     return found
 
 
-async def judge(settings: Settings, truth: Truth, workers: Sequence[Worker]) -> tuple[Verdict, list[str]]:
+async def judge(world: World) -> tuple[Verdict, list[str]]:
     """Compare everything that the topics hold with what was sent and with the core's own judgement.
 
     The second value says what is wrong; it is empty when all is as if nothing had happened.
     """
+    settings, truth = world.settings, world.traffic.truth
     alerts = [json.loads(record.value) for record in await records_of(settings, settings.alert_topic)]
-    letters = Counter(
-        json.loads(record.value)["reason"] for record in await records_of(settings, settings.dead_letter_topic)
-    )
+    refused = [json.loads(record.value) for record in await records_of(settings, settings.dead_letter_topic)]
+    letters = Counter(letter["reason"] for letter in refused)
+    places = Counter((letter["topic"], letter["partition"], letter["offset"], letter["element"]) for letter in refused)
     said = [said_of(alert) for alert in alerts if alert["kind"] != "feed"]
-    expected, sums = await undisturbed(settings), await stored_sums(settings)
+    (expected, late), sums = await undisturbed(settings, world.gone), await stored_sums(settings)
     faults = compare(sums, truth.sums, said, expected, letters, truth.dead_letters)
-    faults += [f"{worker.instance}: {count} tracebacks" for worker in workers if (count := worker.tracebacks())]
+    faults += [f"{count} dead letters of {place}" for place, count in places.items() if count > 1]
+    if late != truth.late:
+        faults.append(f"{late} calls were late by the order of the source, and {truth.late} are late by their making")
+    faults += [f"{worker.instance}: {count} tracebacks" for worker in world.workers if (count := worker.tracebacks())]
     opened = sum(row[2] == "opened" for row in said)
-    return Verdict(truth.records, len(truth.sums), opened, letters.total()), faults
+    gap = sum(world.lost.values())
+    return Verdict(truth.records, len(truth.sums), opened, letters.total(), gap), faults
 
 
 def compare(

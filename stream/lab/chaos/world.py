@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import aiohttp
 
@@ -18,7 +19,7 @@ from stream.broker import EmbeddedCluster, EmbeddedKafka
 from stream.lab.chaos.fleet import ChaosError, Ending, Worker, until
 from stream.lab.chaos.topics import records_of
 from stream.lab.chaos.traffic import LEARNING_HOURS, Traffic
-from stream.lab.produce import Producer
+from stream.lab.produce import Producer, Sendable, Timed
 from stream.settings import Settings, load_settings
 
 PARTITIONS = 8
@@ -76,6 +77,12 @@ class World:
     random: Random
     back: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    gone: list[Any] = field(default_factory=list)
+    """Records that were applied, and that the source does not hold any more."""
+    lost: dict[int, int] = field(default_factory=dict)
+    """Offsets by partition of the source that were deleted before they were read."""
+    codes: dict[str, int] = field(default_factory=dict)
+    """Exit codes by worker that are right at the end, where they are not 0."""
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     sending: asyncio.Task[None] | None = None
 
@@ -83,27 +90,33 @@ class World:
 
     async def gateway(self) -> None:
         """Send days of traffic at once, then hour after hour at the scale's rate, until there is enough."""
-        async with Producer(self.settings, patience_seconds=PATIENCE_SECONDS) as producer:
+        topic = self.settings.intake_topic or self.settings.source_topic
+        settings = self.settings.model_copy(update={"source_topic": topic})
+        async with Producer(settings, patience_seconds=PATIENCE_SECONDS) as producer:
             for _ in range(LEARNING_HOURS):
-                await producer.send(self.traffic.hour())
+                await producer.send(self._addressed(self.traffic.hour()))
             await producer.flush()
             due = time.monotonic()
             while not self.enough.is_set():
-                records = self.traffic.hour()
+                records = self._addressed(self.traffic.hour())
                 step = max(1, round(self.scale.rate * STEP_SECONDS))
                 for first in range(0, len(records), step):
                     await producer.send(records[first : first + step])
                     await producer.flush()
                     due = max(due + STEP_SECONDS, time.monotonic() - 1.0)  # no rush behind an outage
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await producer.send(self.traffic.rest())
+            await producer.send(self._addressed(self.traffic.rest()))
+
+    def _addressed(self, records: Sequence[Timed]) -> Sequence[Sendable]:
+        """As the gateway keys them: not at all, where there is an intake for that."""
+        return records if self.settings.intake_topic is None else [(at, None, value) for at, _, value in records]
 
     # ------------------------------------------------------------------ the workers
 
-    async def committed(self) -> dict[int, int]:
-        """The last committed offset of every partition, over all workers."""
+    async def committed(self, rows: str = "partitions") -> dict[int, int]:
+        """The last committed offset of every partition, over all workers; `rows` as in `Worker.committed`."""
         found: dict[int, int] = {}
-        for held in await asyncio.gather(*(worker.committed() for worker in self.workers)):
+        for held in await asyncio.gather(*(worker.committed(rows) for worker in self.workers)):
             for partition, offset in held.items():
                 found[partition] = max(offset, found.get(partition, -1))
         return found
@@ -133,19 +146,26 @@ class World:
         self.enough.set()
         if self.sending is not None:
             await self.sending
+        if self.settings.intake_topic is not None:
+            await self._read_to_end(self.settings.intake_topic, "intake")
+        await self._read_to_end(self.settings.source_topic, "partitions")
+
+    async def _read_to_end(self, topic: str, rows: str) -> None:
         last: dict[int, int] = {}
-        for record in await records_of(self.settings, self.settings.source_topic):
+        for record in await records_of(self.settings, topic):
             last[record.partition] = record.offset
 
         async def done() -> bool:
-            held = await self.committed()
+            held = await self.committed(rows)
             return all(held.get(partition, -1) >= offset for partition, offset in last.items())
 
-        await until(done, DRAIN_SECONDS, f"the log is applied to its end {last}\n{self._logs()}")
+        await until(done, DRAIN_SECONDS, f"{topic} is applied to its end {last}\n{self._logs()}")
 
-    async def end_workers(self) -> list[Ending]:
-        """SIGTERM to all that run, at once."""
-        return list(await asyncio.gather(*(worker.end() for worker in self.workers if worker.running)))
+    async def end_workers(self) -> dict[str, Ending]:
+        """SIGTERM to all that run, at once; how each of them ended."""
+        running = [worker for worker in self.workers if worker.running]
+        endings = await asyncio.gather(*(worker.end() for worker in running))
+        return {worker.instance: ending for worker, ending in zip(running, endings, strict=True)}
 
     def _logs(self) -> str:
         return "\n".join(f"-- {worker.instance}\n{worker.last_lines()}" for worker in self.workers)
@@ -180,7 +200,14 @@ async def world_of(
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="overdraw-chaos-")))
         session = await held.enter_async_context(aiohttp.ClientSession())
         fleet = [Worker(settings, f"worker-{number}", folder, session) for number in range(workers)]
-        traffic = Traffic(keys=KEYS, per_hour=PER_HOUR, seed=seed, faults=faults, lateness=LATENESS_SECONDS)
+        traffic = Traffic(
+            keys=KEYS,
+            per_hour=PER_HOUR,
+            seed=seed,
+            faults=faults,
+            lateness=LATENESS_SECONDS,
+            late=settings.intake_topic is None,
+        )
         world = World(settings, scale, kafka, traffic, fleet, Random(seed))
         for worker in fleet:
             held.push_async_callback(worker.kill)

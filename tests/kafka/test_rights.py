@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream.broker import EmbeddedKafka
+from stream.lab.chaos.topics import records_of
 from stream.settings import Settings
 from stream.worker.rights import missing_rights
 from stream.worker.topics import create_topics
@@ -42,7 +43,6 @@ from tests.kafka.workers import (
     eventually,
     feed,
     overdraw,
-    read_topic,
     sums,
     traffic,
 )
@@ -155,7 +155,7 @@ def test_a_worker_and_the_commands_around_it_need_no_more_than_the_listed_rights
     add(least.broker, [Rule(TOPIC, least.alert_topic, READ)])
     done = overdraw(least, *tail)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == len(asyncio.run(read_topic(least, least.alert_topic))) > 0
+    assert len(done.stdout.splitlines()) == len(asyncio.run(records_of(least, least.alert_topic))) > 0
 
 
 async def test_each_listed_right_is_missed_by_name(guarded: EmbeddedKafka, least: Settings) -> None:

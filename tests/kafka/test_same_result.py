@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stream.lab.chaos.topics import records_of
 from stream.settings import Settings, load_settings
-from tests.kafka.workers import Worker, eventually, overdraw, read_topic
+from tests.kafka.workers import Worker, eventually, overdraw
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 AZURE = [
@@ -74,11 +75,11 @@ async def compare(settings: Settings, start: Callable, arguments: list[str], set
         return [row for worker in workers for row in worker.partitions().values()]
 
     ends: dict[int, int] = {}
-    for record in await read_topic(chosen, chosen.source_topic):
+    for record in await records_of(chosen, chosen.source_topic):
         ends[record.partition] = record.offset
     eventually(lambda: {r["partition"]: r["committed"] for r in statuses() if r["partition"] in ends} == ends, 60)
     assert all(worker.partitions() for worker in workers), "both workers have a share"
-    live = [json.loads(r.value) for r in await read_topic(chosen, chosen.alert_topic)]
+    live = [json.loads(r.value) for r in await records_of(chosen, chosen.alert_topic)]
     live = [alert for alert in live if alert["kind"] != "feed"]
     dumped = overdraw(chosen, "state", "dump", "--json")
     keys = [json.loads(line) for line in dumped.stdout.splitlines()]

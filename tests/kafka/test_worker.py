@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from stream.alerts import Alert
+from stream.lab.chaos.topics import records_of
+from stream.lab.chaos.verdict import said_of, undisturbed
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
@@ -19,10 +21,7 @@ from tests.kafka.workers import (
     dumped,
     eventually,
     feed,
-    judged,
     overdraw,
-    read_topic,
-    said_of,
     sums,
     traffic,
 )
@@ -42,7 +41,7 @@ def eight(settings: Settings) -> Settings:
 
 
 async def alerts_of(settings: Settings) -> list[Any]:
-    return await read_topic(settings, settings.alert_topic)
+    return await records_of(settings, settings.alert_topic)
 
 
 async def assert_exact(settings: Settings, events: list[tuple[str, bytes]]) -> None:
@@ -51,7 +50,7 @@ async def assert_exact(settings: Settings, events: list[tuple[str, bytes]]) -> N
     said = [json.loads(record.value) for record in await alerts_of(settings)]
     twice = [pair for pair, n in Counter((alert["alert_id"], alert["sequence"]) for alert in said).items() if n > 1]
     assert twice == []
-    expected = await judged(settings)
+    expected = (await undisturbed(settings))[0]
     assert expected, "the traffic holds an attack"
     assert sorted((said_of(alert) for alert in said if alert["kind"] != "feed"), key=str) == expected
 
@@ -72,11 +71,11 @@ async def test_events_become_sums_alerts_and_dead_letters(eight: Settings, start
     for key_id, (calls, given, taken) in sums(events).items():
         view = worker.get(f"/api/keys/{key_id}")
         assert (view["calls"], view["input_tokens"], view["output_tokens"]) == (calls, given, taken)
-    letters = [json.loads(record.value) for record in await read_topic(eight, eight.dead_letter_topic)]
+    letters = [json.loads(record.value) for record in await records_of(eight, eight.dead_letter_topic)]
     reasons = Counter(letter["reason"] for letter in letters)
     assert sum(reasons.values()) == 100
     assert set(reasons) == {"broken_json", "time_out_of_range", "invalid_utf8", "misrouted"}
-    source = {(r.partition, r.offset): r.value for r in await read_topic(eight, eight.source_topic)}
+    source = {(r.partition, r.offset): r.value for r in await records_of(eight, eight.source_topic)}
     for letter in letters:
         assert len(source[letter["partition"], letter["offset"]]) == letter["size"]
 

@@ -18,13 +18,11 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
-from stream.core.shard import Shard
-from stream.gateways.overdraw import parse
+from stream.lab.chaos.topics import records_of
 from stream.partition import partition_of
 from stream.settings import Settings
-from stream.worker.keying import origins_of
 
 HOUR = 3600
 DAYS = 10
@@ -185,29 +183,6 @@ async def feed(settings: Settings, events: Sequence[tuple[str, bytes]], per_seco
         await producer.stop()
 
 
-async def read_topic(settings: Settings, topic: str, *, committed: bool = True) -> list[Any]:
-    """Every record of a topic, by partition and offset."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
-        isolation_level="read_committed" if committed else "read_uncommitted",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic, p) for p in range(settings.partitions)]
-        ends = await consumer.end_offsets(partitions)
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        found: list[Any] = []
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            batches = await consumer.getmany(timeout_ms=200)
-            found += [record for batch in batches.values() for record in batch]
-        return sorted(found, key=lambda record: (record.partition, record.offset))
-    finally:
-        await consumer.stop()
-
-
 def sums(events: Iterable[tuple[str, bytes]]) -> dict[str, tuple[int, int, int]]:
     """Calls, input and output tokens of every key."""
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -226,29 +201,10 @@ def dumped(settings: Settings) -> dict[str, tuple[int, int, int]]:
     return {view["key_id"]: (view["calls"], view["input_tokens"], view["output_tokens"]) for view in views}
 
 
-def said_of(alert: Any) -> tuple[Any, ...]:
-    """What two runs over the same log must agree on."""
-    return tuple(alert[name] for name in ("alert_id", "sequence", "status", "kind", "started_at", "resolved_at"))
-
-
-async def judged(settings: Settings) -> list[tuple[Any, ...]]:
-    """The alerts that the pure core makes of the source's log, without a worker."""
-    logs = defaultdict(list)
-    for record in await read_topic(settings, settings.source_topic):
-        logs[record.partition].append(record)
-    said = []
-    for partition, log in logs.items():
-        shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
-        calls, _ = parse([(record.offset, record.value, record.timestamp / 1000 + 300) for record in log])
-        step = shard.observe(calls, log[-1].offset, origins_of(log))
-        said += [said_of(alert.model_dump(mode="json")) for alert in step.alerts]
-    return sorted(said, key=str)
-
-
 async def applied_to_the_end(settings: Settings, workers: Sequence[Worker]) -> None:
     """Wait until every partition is committed to its end."""
     ends: dict[int, int] = defaultdict(int)
-    for record in await read_topic(settings, settings.source_topic):
+    for record in await records_of(settings, settings.source_topic):
         ends[record.partition] = record.offset
     deadline = time.monotonic() + 60
     while True:

@@ -14,8 +14,6 @@ from stream.lab.chaos.world import World
 
 REPLICATION_SECONDS = 60.0
 FULL_DISK_SECONDS = 30.0
-SETTLED_SECONDS = 3.0
-"""Undisturbed work before the first disturbance and after the last one."""
 
 COMPACTED_AT_ONCE = {
     "cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01",
@@ -72,7 +70,7 @@ async def join_and_leave(world: World) -> None:
     ending = await joining.end()
     world.notes.append(f"left within {ending.seconds:.1f} s with {ending.code}")
     world.back.append(await world.all_at_work())
-    await asyncio.sleep(SETTLED_SECONDS)
+    await asyncio.sleep(world.scale.settled_seconds)
     await joining.start()
     world.back.append(await world.at_work(joining))
     await world.all_at_work()
@@ -100,7 +98,7 @@ async def stopped_worker(world: World) -> None:
         ghost.pause()
         await world.all_at_work()
         world.back.append(time.monotonic() - begun)
-        await asyncio.sleep(SETTLED_SECONDS)
+        await asyncio.sleep(world.scale.settled_seconds)
         ghost.resume()
         await world.at_work(ghost)
         await world.all_at_work()

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from stream.broker import KAFKA_VERSION, EmbeddedCluster, EmbeddedKafka
-from stream.lab.chaos.experiments import EXPERIMENTS, SETTLED_SECONDS, Experiment
+from stream.lab.chaos.experiments import EXPERIMENTS, Experiment
 from stream.lab.chaos.fleet import ChaosError
 from stream.lab.chaos.topics import make_topic, share_kept
 from stream.lab.chaos.verdict import Verdict, judge
@@ -116,9 +116,9 @@ async def _carry_out(
     await create_topics(settings)
     workers, spoilt = experiment.workers, experiment.faults
     async with world_of(kafka, settings, scale, workers=workers, seed=seed, faults=spoilt) as world:
-        await asyncio.sleep(SETTLED_SECONDS)
+        await asyncio.sleep(scale.settled_seconds)
         await experiment.disturb(world)
-        await asyncio.sleep(SETTLED_SECONDS)
+        await asyncio.sleep(scale.settled_seconds)
         await world.settled()
         faults = await experiment.demand(world) if experiment.demand is not None else []
         faults += [

@@ -23,7 +23,7 @@ from stream.worker.outbox import as_found
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, Pair, StateLog
 from stream.worker.rights import Refusals
 from stream.worker.sequencer import Sequencer
-from stream.worker.takeover import Grounds, begin_with, report
+from stream.worker.takeover import Grounds, begin_with
 from stream.worker.tools import EXIT_BAD_STATE, EXIT_TWIN, Tools, line_of
 
 NOT_MEMBER_SECONDS = 0.3
@@ -284,8 +284,6 @@ class SourceRole:
             shard.open[alert.fingerprint] = shown
         if shard.feed.open is not None:
             shard.open[shard.feed.open.fingerprint] = shard.feed.open
-        if ground.finding is not None:
-            report(self._tools, shard, ground.finding, ground.unread)
         if ground.rebuild is not None and max(core.applied + 1, state.source_start) >= ground.rebuild.until:
             shard.speak_again()
         return shard

@@ -100,6 +100,11 @@ class IntakePartition:
         return self._place.offset - 1
 
     @property
+    def topic(self) -> Topic:
+        """Which log it reads."""
+        return self._place.topic
+
+    @property
     def reach(self) -> Reach:
         """How far it has come, for others to wait for: what is committed, for only that lies in the source."""
         return Reach(self._place.offset, self._place.front)
@@ -154,6 +159,8 @@ class IntakeRole:
 
     def __init__(self, tools: Tools, group: Group, places: PlacesOf, alignment: Alignment) -> None:
         self.group = group
+        self.cuts: dict[int, int] = {}
+        """Where logs were cut, by partition, as this process has seen; by now they may have grown again."""
         self._alignment = alignment
         self._tools = tools
         self._places = places
@@ -181,7 +188,10 @@ class IntakeRole:
             await asyncio.sleep(SECOND_LOOK_SECONDS)
             check()
             end = await self._end(partition)
+        end = min(end, self.cuts.get(partition, end))
         place, lost = beginning(partition, topic, committed, start, end)
+        if committed is not None and committed.topic.uuid and place.topic != committed.topic:
+            self._tools.lose(f"intake partition {partition}: {topic.name} was made anew, or has lost its end")
         held = IntakePartition(
             partition,
             journal,

@@ -8,11 +8,14 @@ from collections.abc import Callable
 
 from stream.worker.feed import Finding, intake_lost
 from stream.worker.intake import IntakePartition
+from stream.worker.places import Topic
 from stream.worker.repartition import Intakes
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
 MOST_SECONDS = 15.0
 """What one look may count for: a process that was suspended has not been stuck."""
+SHORT_SECONDS = 5.0
+"""A log was cut once it has ended before what was read for this long: a new leader may need a moment."""
 STUCK_SECONDS = 60.0
 """Lag and no progress for this long: not ready; after as much again the process ends, to be started again."""
 
@@ -29,8 +32,10 @@ class IntakeWatch:
         self._tools = tools
         self._clock = clock
         self._looked = clock()
-        self._best: dict[int, int] = {}
+        self._best: dict[int, tuple[Topic, int]] = {}
         self._stuck: dict[int, float] = {}
+        self._short: dict[int, tuple[float, int]] = {}
+        """Since when, and how far at least, a log has ended before what was read of it."""
 
     def lag(self, partition: int) -> int | None:
         """Records that an own partition is behind its log's end; None while that is not known."""
@@ -64,8 +69,9 @@ class IntakeWatch:
         now = self._clock()
         passed, self._looked = min(now - self._looked, MOST_SECONDS), now
         self.ends = ends
+        await self._mind_ends(ends, now)
         assigned = self.intakes.assigned or set()
-        self._best = {p: offset for p, offset in self._best.items() if p in assigned}
+        self._best = {p: best for p, best in self._best.items() if p in assigned}
         self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}
         for partition in sorted(assigned):
             if self._has_progress(partition, self.intakes.live.get(partition)):
@@ -75,6 +81,20 @@ class IntakeWatch:
             if seconds > 2 * STUCK_SECONDS:
                 self._tools.die(EXIT_STUCK, f"{_stuck(partition, seconds)}: this process ends, to be started again")
 
+    async def _mind_ends(self, ends: dict[int, int], now: float) -> None:
+        """A log that ends before what was read was cut: what comes now has the offsets of what is gone."""
+        short: dict[int, tuple[float, int]] = {}
+        for partition, held in list(self.intakes.live.items()):
+            end = ends.get(partition, held.sequencer.next)
+            if not held.live or end >= held.sequencer.next:
+                continue
+            since, lowest = self._short.get(partition, (now, end))
+            short[partition] = since, min(lowest, end)
+            if now - since >= SHORT_SECONDS:
+                why = f"its log ends at {end}, before what was read"
+                await self.intakes.renew(held, why, cut_at=short.pop(partition)[1])
+        self._short = short
+
     def _has_progress(self, partition: int, held: IntakePartition | None) -> bool:
         """Whether more was written than ever; who waits for others that lag behind is not stuck."""
         if held is None:
@@ -82,8 +102,9 @@ class IntakeWatch:
         at_end = held.position >= self.ends.get(partition, 0)
         if at_end:
             held.lost = 0
-        if held.committed > self._best.get(partition, -2):
-            self._best[partition] = held.committed
+        topic, furthest = self._best.get(partition, (held.topic, -2))
+        if held.topic != topic or held.committed > furthest:  # offsets of another log begin anew
+            self._best[partition] = held.topic, held.committed
             return True
         return held.waiting or (at_end and not held.unflushed)
 

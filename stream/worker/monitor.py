@@ -57,7 +57,7 @@ class Monitor:
         """The end offset of every partition of the source, at the last look that succeeded."""
         self.intake = IntakeWatch(tools, intakes, clock) if intakes is not None else None
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
-        self.topics = TopicWatch(tools, shards, clock)
+        self.topics = TopicWatch(tools, shards, clock, intakes)
         self._tools = tools
         self._shards = shards
         self._clock = clock

@@ -55,7 +55,9 @@ class Intakes(Partitions[IntakePartition]):
             allowance=tools.settings.allowed_lateness_seconds / 2,
             patience=max(ALIGN_PATIENCE_SECONDS, 2 * tools.settings.session_timeout_seconds),
         )
-        super().__init__(tools, IntakeRole(tools, group, self._places, self.alignment))
+        role = IntakeRole(tools, group, self._places, self.alignment)
+        super().__init__(tools, role)
+        self._cuts = role.cuts
         self._topic = topic
         self._elsewhere: dict[int, Reach] = {}
         self._looks = 0
@@ -98,8 +100,21 @@ class Intakes(Partitions[IntakePartition]):
 
     async def _commit(self, shard: IntakePartition, flush: IntakeFlush) -> None:
         await shard.journal.write(flush.records, flush.offsets)
+        self._cuts.pop(shard.partition, None)  # the place says so by now
         self._pulse()
         self._tools.observer.passed_on(flush.done)
+
+    async def renew(self, held: IntakePartition, why: str, *, cut_at: int | None = None) -> None:
+        """A partition's log is another one by now: write what was keyed, and take the partition over again.
+
+        cut_at: the offset at which the log was cut; None: it was not
+        """
+        await self._last_flush(held, why)
+        if cut_at is not None:
+            self._cuts[held.partition] = cut_at
+        if held.broken:  # by that flush, which leaves it at that
+            self._want_again(held)
+        self.drop(held, why)
 
     async def close(self) -> bool:
         """See `Partitions`; the connection is closed too."""

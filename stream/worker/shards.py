@@ -56,6 +56,7 @@ class Shards(Partitions[LiveShard]):
 
     def _recovered(self, shard: LiveShard, read: StateLog, seconds: float) -> None:
         self._tools.observer.recovered(shard, read, seconds)
+        self._grounds.tell(shard)
         log.info(
             "partition %d: live at offset %d with %d keys, after %.0f ms (%d records, %.1f MB read, epoch %d)",
             shard.partition, shard.sequencer.next, len(shard.core), seconds * 1000, read.records, read.bytes / 1e6,

@@ -84,16 +84,16 @@ async def topic_states(client: Any, names: Sequence[str]) -> dict[str, TopicStat
     return {
         topic["topic"]: TopicState(
             topic["error_code"] != UNKNOWN_TOPIC,
-            _text(topic_id) if (topic_id := topic.get("topic_id", NO_ID)) != NO_ID else None,
+            id_text(topic_id) if (topic_id := topic.get("topic_id", NO_ID)) != NO_ID else None,
         )
         for topic in answer.to_object()["topics"]
     }
 
 
-def _text(topic_id: bytes) -> str:
+def id_text(topic_id: bytes) -> str:
     """A topic's id as Kafka's own tools write it.
 
-    >>> _text(bytes(range(16)))
+    >>> id_text(bytes(range(16)))
     'AAECAwQFBgcICQoLDA0ODw'
     """
     return urlsafe_b64encode(topic_id).rstrip(b"=").decode()

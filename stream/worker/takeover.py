@@ -116,6 +116,7 @@ class Grounds:
         """Where logs were cut, by partition, as this process has seen; by now they may have grown again."""
         self._tools = tools
         self._short_since: dict[int, float] = {}
+        self._found: dict[int, Ground] = {}
 
     def settled(self, partition: int) -> None:
         """What the shard made of it is committed: nothing more is to be known of its former log."""
@@ -157,8 +158,17 @@ class Grounds:
         elif reached >= 0 and state.source_start > reached + 1:
             unread = state.source_start - reached - 1
             finding = lost(unread)
+            if not fresh:  # its next flush says so for good: another owner has not lost it once more
+                core.read_on_at(state.source_start, same_log=True)
         name = f"{found.id} from {'its end' if verdict == 'cut' else 'nothing' if fresh else 'a state'}"
-        return Ground(found, found == known, name, rebuild, finding, unread)
+        ground = self._found[partition] = Ground(found, found == known, name, rebuild, finding, unread)
+        return ground
+
+    def tell(self, shard: LiveShard) -> None:
+        """Report what the log has lost of a shard that is live now; an attempt that came to nothing reports nothing."""
+        ground = self._found.pop(shard.partition, None)
+        if ground is not None and ground.finding is not None:
+            report(self._tools, shard, ground.finding, ground.unread)
 
     def _verdict(self, partition: int, known: Source | None, found: Source, applied: int, end: int) -> Fate:
         verdict = fate(known, found, applied, end)

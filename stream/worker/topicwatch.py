@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
-from stream.worker.source import TopicState
+from stream.worker.source import TopicState, id_text
 from stream.worker.tools import EXIT_LOST, Tools, line_of
 
 GONE_SECONDS = 5.0
@@ -21,9 +22,16 @@ log = logging.getLogger(__name__)
 class TopicWatch:
     """Looks at the topics; `clock` is monotonic, in seconds."""
 
-    def __init__(self, tools: Tools, shards: Shards, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        shards: Shards,
+        clock: Callable[[], float] = time.monotonic,
+        intakes: Intakes | None = None,
+    ) -> None:
         self._tools = tools
         self._shards = shards
+        self._intakes = intakes
         self._clock = clock
         settings = tools.settings
         self._names = (
@@ -89,6 +97,7 @@ class TopicWatch:
             if state.id != self._state_id:
                 await self._leave_state()
                 return
+        await self._mind_intake(topics.get(settings.intake_topic or ""))
         if source is None or source.id is None:
             return
         unread = self._unread(ends)
@@ -96,6 +105,14 @@ class TopicWatch:
         for shard in [*self._shards.live.values(), *self._shards.parting]:
             if shard.source is not None and shard.source.id not in (None, source.id):
                 await self._shards.renew(shard, why, unread=unread.get(shard.partition, 0))
+
+    async def _mind_intake(self, intake: TopicState | None) -> None:
+        if self._intakes is None or intake is None or intake.id is None:
+            return
+        why = f"{self._tools.settings.intake_topic} was deleted and made anew"
+        for held in list(self._intakes.live.values()):
+            if held.live and held.topic.uuid and id_text(held.topic.uuid) != intake.id:
+                await self._intakes.renew(held, why)
 
     async def _leave_state(self) -> None:
         """Only what changes from now on would be written to the new state topic: it must not pass for the whole."""

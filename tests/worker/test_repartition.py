@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
+from stream.core.origins import Origin
 from stream.core.shard import Shard
 from stream.gateways.overdraw import parse
 from stream.worker import repartition
@@ -19,6 +20,7 @@ from stream.worker.live import Owner
 from stream.worker.monitor import Monitor
 from stream.worker.places import Place, Topic
 from stream.worker.repartition import HOLD_CHUNKS, Intakes
+from stream.worker.source import id_text
 from stream.worker.tools import EXIT_STUCK, EXIT_TWIN
 from tests.worker.fakes import T0, Bench, Clock, Event, FakeGroup, FakeKafka, FakePlaces, Record, call, records, until
 
@@ -69,6 +71,10 @@ class IntakeBench(Bench):
     @property
     def letters(self) -> list[Any]:
         return [json.loads(record[1]) for record in self.kafka.topics[self.settings.dead_letter_topic]]
+
+    def origins(self) -> list[tuple[int, Origin]]:
+        """The origins of what is in the source."""
+        return origins_of([Record(0, value, stamp, 0, key, headers) for key, value, headers, stamp in self.source])
 
     def place(self, partition: int = 0) -> int | None:
         said = self.kafka.offsets.get((RAW, partition))
@@ -572,6 +578,55 @@ async def test_a_watch_that_finds_no_ends_concludes_nothing() -> None:
     for _ in range(300):
         await bench.look()
     assert bench.deaths == []
+
+
+async def test_an_intake_topic_that_is_made_anew_while_it_is_read_is_read_from_its_start() -> None:
+    bench = Watched()
+    bench.kafka.ids[RAW] = id_text(bench.kafka.topic_id)
+    await bench.assign(0, 1)
+    await bench.go(0)
+    await bench.hand(bench.unkeyed.feed([call(f"e{number}", T0) for number in range(5)]))
+    await bench.monitor.topics.look({})
+    assert bench.intakes.ready(0) is not None
+    bench.kafka.topic_id = b"\2" * 16
+    bench.kafka.ids[RAW] = id_text(bench.kafka.topic_id)
+    bench.unkeyed.source[0] = []
+    chunk = bench.unkeyed.feed([call("new", T0)])
+    await bench.hand(chunk)
+    assert bench.intakes.live[0].sequencer.next == 5, "by its offset it was read before"
+    await bench.monitor.topics.look({})
+    await until(lambda: bench.intakes.ready(0) is not None)
+    assert bench.intakes.live[0].sequencer.next == 0
+    await bench.hand(chunk)
+    await bench.write()
+    assert [json.loads(value)["event_id"] for _, value, *_ in bench.source] == ["e0", "e1", "e2", "e3", "e4", "new"]
+    assert len({origin.topic for _, origin in bench.origins()}) == 2
+    assert "made anew" in bench.losses[0]
+
+
+async def test_an_intake_log_that_is_cut_while_it_is_read_goes_on_where_it_ends_though_it_has_grown_since() -> None:
+    bench = Watched()
+    await bench.assign(0, 1)
+    await bench.go(0)
+    await bench.hand(bench.unkeyed.feed([call(f"e{number}", T0) for number in range(5)]))
+    await bench.write()
+    del bench.unkeyed.source[0][3:]
+    for _ in range(5):
+        await bench.look()
+        assert bench.intakes.ready(0) is not None, "a new leader may need a moment"
+    await bench.look()
+    chunk = bench.unkeyed.feed([call(f"f{number}", T0) for number in range(4)])
+    await until(lambda: bench.intakes.ready(0) is not None)
+    assert bench.intakes.live[0].sequencer.next == 3
+    await bench.hand(chunk)
+    await bench.write()
+    written = [json.loads(value)["event_id"] for _, value, *_ in bench.source]
+    assert written == [*(f"e{number}" for number in range(5)), *(f"f{number}" for number in range(4))]
+    assert len({origin.topic for _, origin in bench.origins()}) == 2
+    assert "lost its end" in bench.losses[0]
+    for _ in range(10):
+        await bench.look()
+    assert bench.observer.counts["dropped"] == 1
 
 
 # -- together with the shards

@@ -249,6 +249,34 @@ async def test_records_that_retention_took_are_counted_and_raise_a_feed_alert() 
     ]
 
 
+async def test_a_gap_is_counted_once_however_often_the_shard_moves_before_it_reads_on() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call(f"e{i}", T0 + i) for i in range(5)]))
+    await bench.flush()
+    bench.kafka.feed([call(f"f{i}", T0 + i) for i in range(10)])
+    bench.kafka.source_start[0] = 12
+    first, second = Bench(bench.kafka), Bench(bench.kafka)
+    real, failures = first.group.seek, [OSError("away")]
+
+    async def seek(partition: int, offset: int) -> None:
+        if failures:
+            raise failures.pop()
+        await real(partition, offset)
+
+    first.group.seek = seek  # type: ignore[method-assign]
+    await first.assign(0)
+    assert first.observer.counts["gap"] == 7, "and not by the attempt that came to nothing"
+    await first.shards.on_revoked()
+    await second.assign(0)
+    assert second.shards.live[0].sequencer.next == 12
+    assert second.observer.counts["gap"] == 0
+    assert second.losses == []
+    assert second.shards.live[0].feed.open is not None
+    await second.take(bench.kafka.source[0][12:])
+    assert second.calls() == 8
+
+
 async def test_an_open_feed_alert_survives_a_restart_and_resolves_in_sequence() -> None:
     bench = Bench()
     await bench.assign(0)

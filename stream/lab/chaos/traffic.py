@@ -41,6 +41,8 @@ class Truth:
     records: int = 0
     late: int = 0
     """Records that must have come too late to be counted."""
+    repeated: int = 0
+    """Records that were sent once more: duplicates, or late where their bucket had closed by then."""
 
     def count(self, key_id: str, input_tokens: int, output_tokens: int) -> None:
         """Take up one accepted call."""
@@ -138,6 +140,7 @@ class Traffic:
         at, key_id, _ = record
         dice = self._random.random()
         if dice < 0.02:  # sent twice
+            self.truth.repeated += 1
             self._arrive(arrives + self._random.random() * 1200, record)
         elif dice < 0.023 and self._late:  # a clock that lags by hours
             self.truth.late += 1

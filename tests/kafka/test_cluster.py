@@ -7,31 +7,21 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from stream.broker import BrokerError, EmbeddedCluster, EmbeddedKafka
 from stream.embedded.server import serves
 from stream.settings import Settings
 from stream.worker.cluster import cluster
 from tests.kafka.test_broker import broker_command
+from tests.kafka.workers import admin
 
 TOPIC = TopicPartition("copied", 0)
-
-
-@asynccontextmanager
-async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def create_topic(bootstrap: str, copies: int) -> None:

@@ -6,15 +6,13 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import urlopen
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from stream.core.state import SHARD_KEY
 from stream.lab.chaos.topics import records_of
@@ -24,6 +22,7 @@ from stream.worker.topics import create_topics
 from tests.kafka.workers import (
     Start,
     Worker,
+    admin,
     applied_to_the_end,
     dumped,
     eventually,
@@ -48,16 +47,6 @@ def two(settings: Settings) -> Settings:
     return settings.model_copy(update=changes)
 
 
-@asynccontextmanager
-async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
 async def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
     """Markers included."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.broker, isolation_level="read_uncommitted")
@@ -71,7 +60,7 @@ async def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
 
 async def delete_records(settings: Settings, before: dict[int, int]) -> None:
     """What retention does: the source begins at these offsets."""
-    async with admin(settings) as client:
+    async with admin(settings.broker) as client:
         await client.delete_records(
             {TopicPartition(settings.source_topic, p): RecordsToDelete(offset) for p, offset in before.items()}
         )
@@ -196,7 +185,7 @@ async def test_a_source_that_is_deleted_ends_the_worker_and_made_anew_it_is_read
     worker = start(two).wait_ready()
     await feed(two, first)
     await applied_to_the_end(two, [worker])
-    async with admin(two) as client:
+    async with admin(two.broker) as client:
         await client.delete_topics([two.source_topic])
     assert await asyncio.to_thread(worker.process.wait, 30) == 3, worker.said()
     assert f"the topic {two.source_topic} was deleted" in worker.said()
@@ -211,7 +200,7 @@ async def test_a_source_that_is_deleted_ends_the_worker_and_made_anew_it_is_read
     assert worker.said().count(ANEW) == 2
 
     third = EVENTS[2000:2100]
-    async with admin(two) as client:
+    async with admin(two.broker) as client:
         await client.delete_topics([two.source_topic])
     await create_topics(two)
     await feed(two, third)
@@ -233,7 +222,7 @@ async def test_a_state_topic_that_is_deleted_under_a_worker_is_never_taken_for_a
     worker = start(two).wait_ready()
     await feed(two, events)
     await applied_to_the_end(two, [worker])
-    async with admin(two) as client:
+    async with admin(two.broker) as client:
         await client.delete_topics([two.state_topic])
     assert await asyncio.to_thread(worker.process.wait, 30) == 3, worker.said()
     assert f"the topic {two.state_topic} was deleted" in worker.said()

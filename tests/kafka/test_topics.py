@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from click.testing import CliRunner
 
 from stream.broker import EmbeddedKafka
@@ -30,16 +29,7 @@ from tests.kafka.rights import (
     WRITE,
     deny,
 )
-
-
-@asynccontextmanager
-async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
+from tests.kafka.workers import admin
 
 
 async def make(settings: Settings, name: str, partitions: int, **configuration: str) -> None:

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.lab.chaos.topics import records_of
 from stream.partition import partition_of
@@ -156,6 +158,17 @@ def traffic(keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3) 
         )
         for number, (moment, key_id, given, taken) in enumerate(events)
     ]
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An administrator's connection."""
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 async def feed(settings: Settings, events: Sequence[tuple[str, bytes]], per_second: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from stream.lab.chaos.fleet import until
+from stream.lab.chaos.fleet import Worker, until
 from stream.lab.chaos.losses import gap_is_told, lost_records
 from stream.lab.chaos.topics import is_replicated
 from stream.lab.chaos.world import World
@@ -51,21 +51,24 @@ async def kills(world: World) -> None:
     for number in range(world.scale.kills):
         await asyncio.sleep(world.random.uniform(0.3, 2.6))
         worker = world.random.choice(world.workers)
-        begun = time.monotonic()
-        await worker.kill()
-        await worker.start()
         if number % 5 == 4:  # once more while it starts or recovers
-            await asyncio.sleep(world.random.uniform(0.2, 3.0))
-            begun = time.monotonic()
             await worker.kill()
             await worker.start()
-        await world.at_work(worker)
-        world.back.append(time.monotonic() - begun)
+            await asyncio.sleep(world.random.uniform(0.2, 3.0))
+        await _killed_and_back(world, worker)
     await world.all_at_work()
 
 
+async def _killed_and_back(world: World, worker: Worker) -> None:
+    begun = time.monotonic()
+    await worker.kill()
+    await worker.start()
+    await world.at_work(worker)
+    world.back.append(time.monotonic() - begun)
+
+
 async def join_and_leave(world: World) -> None:
-    """A worker joins by a start after a kill that was longer than the session, another one leaves by SIGTERM."""
+    """A worker leaves by SIGTERM and joins again, then another one."""
     joining, leaving = world.workers[-1], world.workers[0]
     ending = await joining.end()
     world.notes.append(f"left within {ending.seconds:.1f} s with {ending.code}")
@@ -144,12 +147,7 @@ async def bad_gateway(world: World) -> None:
     """The gateway repeats, mixes and delays its records and sends broken ones, while workers are killed."""
     for _ in range(max(2, world.scale.kills // 4)):
         await asyncio.sleep(world.random.uniform(0.5, 3.0))
-        worker = world.random.choice(world.workers)
-        begun = time.monotonic()
-        await worker.kill()
-        await worker.start()
-        await world.at_work(worker)
-        world.back.append(time.monotonic() - begun)
+        await _killed_and_back(world, world.random.choice(world.workers))
     await world.all_at_work()
 
 

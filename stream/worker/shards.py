@@ -169,6 +169,12 @@ class Shards(Partitions[LiveShard]):
 
     # ------------------------------------------------------------------ the end
 
+    async def close(self) -> bool:
+        """See `Partitions`; those that went with the last assignment are closed too."""
+        written = await super().close()
+        await asyncio.gather(*self.part())
+        return written
+
     async def leave(self) -> None:
         """Leave the group, so that others take over at once."""
         try:
@@ -179,6 +185,5 @@ class Shards(Partitions[LiveShard]):
     async def stop(self) -> bool:
         """Close everything and leave the group; True if all that was applied is written."""
         written = await self.close()
-        await asyncio.gather(*self.part())
         await self.leave()
         return written

@@ -72,7 +72,8 @@ async def _without_state(
     tools: Tools, partition: int, journal: Journal, core: Shard, state: StateLog
 ) -> Rebuild | None:
     """A partition without any state is new, unless its group has a place in the source: then the state was lost."""
-    if core.applied >= 0 or not (committed := await tools.group.committed(partition)):
+    # keys without a place are those of a log that was cut at its first offset, not of a lost state
+    if core.applied >= 0 or len(core) or not (committed := await tools.group.committed(partition)):
         return None
     settings = tools.settings
     if tools.rebuild:

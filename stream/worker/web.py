@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from stream import __version__
 from stream.alerts import rfc3339
+from stream.core.state import StateError
 from stream.core.view import KeyView
 from stream.partition import partition_of
 from stream.settings import Settings, SettingsError
@@ -226,7 +227,10 @@ class Web:
         if shard is None:
             text = f"the key belongs to partition {partition}, which this worker does not hold: ask the one that does"
             return _json({"error": text, "partition": partition}, status=404)
-        view = shard.core.key(key_id)
+        try:
+            view = shard.core.key(key_id)
+        except StateError as error:  # it ends the worker as soon as the key is needed; a question does not
+            return _json({"error": str(error), "partition": partition}, status=500)
         if view is None:
             return _json({"error": "the key was never seen", "partition": partition}, status=404)
         return _json({**key_json(view), "partition": partition})

@@ -270,6 +270,23 @@ async def test_a_cut_log_goes_on_at_the_cut_and_counts_nothing_twice(monkeypatch
     assert "cut at offset 6: 4 records that were counted are gone" in alert["summary"]
 
 
+async def test_a_log_that_was_cut_at_its_first_offset_is_no_lost_state(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shorten(monkeypatch)
+    bench = await stored([call(f"e{i}", T0 + i) for i in range(10)])
+    bench.kafka.source[0].clear()
+    bench.kafka.committed[0] = 10
+    second = Watched(bench.kafka)
+    await second.assign(0)
+    assert await second.flush()
+    third = Watched(bench.kafka, rebuild=True)
+    await third.assign(0)
+    assert third.sums() == {"k": 10}
+    assert "the state was lost" not in caplog.text
+    assert "rebuilt from" not in caplog.text
+
+
 async def test_a_log_that_is_too_short_for_a_moment_is_not_cut(caplog: pytest.LogCaptureFixture) -> None:
     bench = await stored([call(f"e{i}", T0 + i) for i in range(10)])
     hidden = bench.kafka.source[0][6:]

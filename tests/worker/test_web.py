@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from prometheus_client import CollectorRegistry
 
+from stream.core.state import StateError
 from stream.settings import SettingsError
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
@@ -95,6 +96,18 @@ async def test_a_key_of_a_partition_that_is_held_elsewhere_names_the_partition(s
     assert status == 404
     assert answer["partition"] == 1
     assert "does not hold" in answer["error"]
+
+
+async def test_a_question_for_a_damaged_key_is_answered_with_what_is_wrong(served: Served) -> None:
+    await served.assign(0, 1)
+
+    def key(_: str) -> None:
+        raise StateError("a key's model is damaged")
+
+    for shard in served.shards.live.values():
+        shard.core.key = key  # type: ignore[method-assign,assignment]
+    status, answer = await served.json("/api/keys/k")
+    assert (status, answer["error"]) == (500, "a key's model is damaged")
 
 
 async def test_the_busiest_keys_come_in_order_and_no_more_than_asked(served: Served) -> None:

@@ -39,8 +39,6 @@ class Truth:
     sums: dict[str, list[int]] = field(default_factory=dict)
     dead_letters: Counter[str] = field(default_factory=Counter)
     records: int = 0
-    late: int = 0
-    """Records that must have come too late to be counted."""
 
     def count(self, key_id: str, input_tokens: int, output_tokens: int) -> None:
         """Take up one accepted call."""
@@ -140,7 +138,6 @@ class Traffic:
         if dice < 0.02:  # sent twice
             self._arrive(arrives + self._random.random() * 1200, record)
         elif dice < 0.023 and self._late:  # a clock that lags by hours
-            self.truth.late += 1
             self._arrive(arrives, (at, key_id, self._value(at - LATE_SECONDS, key_id, 7, 7)))
         elif dice < 0.026:  # a clock that is ahead
             self.truth.dead_letters["future"] += 1

@@ -48,7 +48,16 @@ class Experiment:
 
 async def kills(world: World) -> None:
     """Kill workers with -9 at random moments, in the middle of a recovery too, and start each again at once."""
-    for number in range(world.scale.kills):
+    await _kill(world, world.scale.kills)
+
+
+async def half_the_kills(world: World) -> None:
+    """The same with half as many kills."""
+    await _kill(world, max(3, world.scale.kills // 2))
+
+
+async def _kill(world: World, kills: int) -> None:
+    for number in range(kills):
         await asyncio.sleep(world.random.uniform(0.3, 2.6))
         worker = world.random.choice(world.workers)
         if number % 5 == 4:  # once more while it starts or recovers
@@ -178,7 +187,9 @@ EXPERIMENTS = {
     "bad-gateway": Experiment(
         "repeated, mixed, late, future and broken records, and kill -9", bad_gateway, faults=True
     ),
-    "unkeyed": Experiment("a topic without keys, bad records too, and kill -9", kills, faults=True, settings=UNKEYED),
+    "unkeyed": Experiment(
+        "a topic without keys, bad records too, and kill -9", half_the_kills, faults=True, settings=UNKEYED
+    ),
     "lost-records": Experiment("records are deleted before they are read", lost_records, demand=gap_is_told),
 }
 """Name of an experiment to what it does."""

@@ -87,7 +87,9 @@ async def judge(world: World) -> tuple[Verdict, list[str]]:
     (expected, late), sums = await undisturbed(settings, world.gone), await stored_sums(settings)
     faults = compare(sums, truth.sums, said, expected, letters, truth.dead_letters)
     faults += [f"{count} dead letters of {place}" for place, count in places.items() if count > 1]
-    if not truth.late <= late <= truth.late + truth.repeated:
+    if late and settings.intake_topic is not None:
+        faults.append(f"{late} calls were late: the intake let its partitions run too far ahead of each other")
+    elif not truth.late <= late <= truth.late + truth.repeated:
         faults.append(
             f"{late} calls were late by the order of the source, {truth.late} are late by their making, and "
             f"{truth.repeated} were repeated"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from stream.broker import EmbeddedCluster, EmbeddedKafka
 from stream.lab.chaos.fleet import ChaosError, Ending, Worker, until
 from stream.lab.chaos.topics import records_of
 from stream.lab.chaos.traffic import LEARNING_HOURS, Traffic
-from stream.lab.produce import Producer, Sendable, Timed
+from stream.lab.produce import ProduceError, Producer, Sendable, Timed
 from stream.settings import Settings, load_settings
 
 PARTITIONS = 8
@@ -34,6 +35,9 @@ WORK_SECONDS = 60.0
 DRAIN_SECONDS = 120.0
 PATIENCE_SECONDS = 180.0
 """The gateway waits so long for its broker: longer than any experiment takes it away."""
+CLIENT_SECONDS = 15.0
+"""A client that gets nothing through for so long is given up; leaders move, and brokers restart, within seconds."""
+CLIENT_PAUSE_SECONDS = 0.5
 
 Tell = Callable[[str], None]
 
@@ -93,23 +97,42 @@ class World:
     # ------------------------------------------------------------------ the gateway
 
     async def gateway(self) -> None:
-        """Send days of traffic at once, then hour after hour at the scale's rate, until there is enough."""
+        """Send days of traffic at once, then hour after hour at the scale's rate, until there is enough.
+
+        A client of which nothing is acknowledged for a while is given up, and what it had not got through is sent
+        again by a new one: as gateways do it, and aiokafka's has been seen to hang after the loss of a leader.
+        """
         topic = self.settings.intake_topic or self.settings.source_topic
         settings = self.settings.model_copy(update={"source_topic": topic})
-        async with Producer(settings, patience_seconds=PATIENCE_SECONDS) as producer:
-            for _ in range(LEARNING_HOURS):
-                await producer.send(self._addressed(self.traffic.hour()))
-            await producer.flush()
-            due = time.monotonic()
-            while not self.enough.is_set():
-                records = self._addressed(self.traffic.hour())
-                step = max(1, round(self.scale.rate * STEP_SECONDS))
-                for first in range(0, len(records), step):
-                    await producer.send(records[first : first + step])
-                    await producer.flush()
-                    due = max(due + STEP_SECONDS, time.monotonic() - 1.0)  # no rush behind an outage
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await producer.send(self._addressed(self.traffic.rest()))
+        steps, step, failing_since = self._steps(), list[Timed](), math.inf
+        while True:
+            try:
+                async with Producer(settings, patience_seconds=CLIENT_SECONDS) as producer:
+                    while step or (step := await anext(steps, [])):
+                        await producer.send(self._addressed(step))
+                        await producer.flush()
+                        step, failing_since = [], math.inf
+                    return
+            except ProduceError:
+                failing_since = min(failing_since, time.monotonic())
+                if time.monotonic() - failing_since > PATIENCE_SECONDS:
+                    raise
+                self.traffic.truth.repeated += len(step)
+                await asyncio.sleep(CLIENT_PAUSE_SECONDS)
+
+    async def _steps(self) -> AsyncIterator[list[Timed]]:
+        """What is sent at once, each at its time."""
+        for _ in range(LEARNING_HOURS):
+            yield self.traffic.hour()
+        size, due = max(1, round(self.scale.rate * STEP_SECONDS)), time.monotonic()
+        while not self.enough.is_set():
+            records = self.traffic.hour()
+            for first in range(0, len(records), size):
+                yield records[first : first + size]
+                due = max(due + STEP_SECONDS, time.monotonic() - 1.0)  # no rush behind an outage
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+        if rest := self.traffic.rest():
+            yield rest
 
     def _addressed(self, records: Sequence[Timed]) -> Sequence[Sendable]:
         """As the gateway keys them: not at all, where there is an intake for that."""

@@ -37,6 +37,8 @@ from stream.lab.demo_traffic import DemoTraffic
 from stream.lab.produce import Producer, Timed
 from stream.settings import Settings
 
+INTAKE = "calls-not-keyed"
+
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
@@ -75,6 +77,12 @@ async def send_traffic(settings: Settings) -> None:
         await producer.send(trouble(now))
 
 
+def one_a_second(now: float) -> str:
+    """Calls for the intake, one a second, for longer than the tests take."""
+    calls = ({"event_id": f"unkeyed-{i}", "time": now + i, "key_id": "unkeyed", "output_tokens": 5} for i in range(600))
+    return "".join(json.dumps(call) + "\n" for call in calls)
+
+
 @pytest.fixture(scope="session")
 def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything up, and traffic with an attack and with all that can be wrong with records on its way."""
@@ -92,6 +100,8 @@ def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
             # here an incident has to be there to be shown; how soon one is found at which price is measured elsewhere
             "OVERDRAW_FALSE_ALERTS_PER_1000_KEY_DAYS": "500",
         }
+        by_hand = {**settings, "OVERDRAW_SOURCE_TOPIC": INTAKE}
+        settings["OVERDRAW_INTAKE_TOPIC"] = INTAKE
         processes.finish("topics", *OVERDRAW, "topics", "create", seconds=READY_SECONDS, **settings)
         processes.start(
             "worker",
@@ -122,5 +132,8 @@ def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
         until("worker and Prometheus are ready", ready)
         until("the first scrape", lambda: bool(running.ask("query", query='up{job="overdraw"} == 1')["result"]))
         asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS)))
+        calls = folder / "calls.jsonl"
+        calls.write_text(one_a_second(time.time()))
+        processes.start("feed", *OVERDRAW, "feed", str(calls), "--speed", "1", **by_hand)
         yield running
         processes.check()

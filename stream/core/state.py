@@ -82,8 +82,8 @@ class Loader:
 
     sums: Callable[[bytes, KeyState], None]
     model: Callable[[memoryview, KeyState], None]
-    totals: Callable[[bytes], tuple[int, int, int, float, float, int]]
-    """Calls, input and output tokens, first and last seen, open buckets; without the rest of the sums."""
+    totals: Callable[[bytes], tuple[int, int, int, float, float]]
+    """Calls, input and output tokens, first and last seen; without the rest of the sums."""
     buckets: Callable[[bytes], list[int]]
     """Indices of the open buckets of packed sums, without the rest."""
     incident: Callable[[bytes], Incident | None]
@@ -144,9 +144,9 @@ def _sums_1(data: bytes, key: KeyState) -> None:
         bucket.early = early
 
 
-def _totals_1(data: bytes) -> tuple[int, int, int, float, float, int]:
-    _, calls, input_tokens, output_tokens, _, first, last, count = _SUMS.unpack_from(data)
-    return calls, input_tokens, output_tokens, first, last, count
+def _totals_1(data: bytes) -> tuple[int, int, int, float, float]:
+    _, calls, input_tokens, output_tokens, _, first, last, _ = _SUMS.unpack_from(data)
+    return calls, input_tokens, output_tokens, first, last
 
 
 def pack_model(key: KeyState) -> bytes:
@@ -264,7 +264,7 @@ def open_buckets(sums: bytes) -> list[int]:
         raise StateError(f"a key's sums are damaged: {error}") from error
 
 
-def _totals(data: bytes) -> tuple[int, int, int, float, float, int]:
+def _totals(data: bytes) -> tuple[int, int, int, float, float]:
     try:
         return _loader_of(data, "a key's sums").totals(data)
     except struct.error as error:
@@ -296,7 +296,7 @@ def summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[KeyView
         elif kind == MODEL:
             incidents[key_id] = _incident_kinds(value) if value is not None else []
     for key_id in sorted(sums):
-        calls, input_tokens, output_tokens, first, last, _ = _totals(sums[key_id])
+        calls, input_tokens, output_tokens, first, last = _totals(sums[key_id])
         shown = key_id.decode("utf-8", "replace")
         open_incidents = incidents.get(key_id, [])
         yield KeyView(shown, calls, input_tokens, output_tokens, first, last, 0.0, 0.0, None, 0.0, open_incidents)

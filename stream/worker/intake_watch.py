@@ -10,12 +10,11 @@ from stream.worker.feed import Finding, intake_lost
 from stream.worker.intake import IntakePartition
 from stream.worker.places import Topic
 from stream.worker.repartition import Intakes
+from stream.worker.shortlogs import ShortLogs
 from stream.worker.tools import EXIT_STUCK, Tools, line_of
 
 MOST_SECONDS = 15.0
 """What one look may count for: a process that was suspended has not been stuck."""
-SHORT_SECONDS = 5.0
-"""A log was cut once it has ended before what was read for this long: a new leader may need a moment."""
 STUCK_SECONDS = 60.0
 """Lag and no progress for this long: not ready; after as much again the process ends, to be started again."""
 
@@ -34,7 +33,7 @@ class IntakeWatch:
         self._looked = clock()
         self._best: dict[int, tuple[Topic, int]] = {}
         self._stuck: dict[int, float] = {}
-        self._short: dict[int, tuple[float, int]] = {}
+        self._short = ShortLogs()
         """Since when, and how far at least, a log has ended before what was read of it."""
 
     def lag(self, partition: int) -> int | None:
@@ -83,17 +82,9 @@ class IntakeWatch:
 
     async def _mind_ends(self, ends: dict[int, int], now: float) -> None:
         """A log that ends before what was read was cut: what comes now has the offsets of what is gone."""
-        short: dict[int, tuple[float, int]] = {}
-        for partition, held in list(self.intakes.live.items()):
-            end = ends.get(partition, held.sequencer.next)
-            if not held.live or end >= held.sequencer.next:
-                continue
-            since, lowest = self._short.get(partition, (now, end))
-            short[partition] = since, min(lowest, end)
-            if now - since >= SHORT_SECONDS:
-                why = f"its log ends at {end}, before what was read"
-                await self.intakes.renew(held, why, cut_at=short.pop(partition)[1])
-        self._short = short
+        for held, end, lowest in self._short.look(self.intakes.live, ends, now):
+            why = f"its log ends at {end}, before what was read"
+            await self.intakes.renew(held, why, cut_at=lowest)
 
     def _has_progress(self, partition: int, held: IntakePartition | None) -> bool:
         """Whether more was written than ever; who waits for others that lag behind is not stuck."""

@@ -268,6 +268,12 @@ class Partitions(Generic[H]):
         if again and not self.stopping:
             self._want_again(shard)
 
+    def _begin_anew(self, shard: H, why: str) -> None:
+        """Take a partition over again after its last flush."""
+        if shard.broken:  # by that flush, which leaves it at that
+            self._want_again(shard)
+        self.drop(shard, why)
+
     def _want_again(self, shard: H) -> None:
         self._acquirer.want(shard.partition, 2 * self._tools.heartbeat_seconds + AFTER_DROP_SECONDS)
 

@@ -112,9 +112,7 @@ class Intakes(Partitions[IntakePartition]):
         await self._last_flush(held, why)
         if cut_at is not None:
             self._cuts[held.partition] = cut_at
-        if held.broken:  # by that flush, which leaves it at that
-            self._want_again(held)
-        self.drop(held, why)
+        self._begin_anew(held, why)
 
     async def close(self) -> bool:
         """See `Partitions`; the connection is closed too."""

@@ -67,9 +67,7 @@ class Shards(Partitions[LiveShard]):
 
     def passed_over(self, shard: LiveShard, offsets: int) -> None:
         """See `Partitions`; what is only read again cannot be missed."""
-        missed = min(offsets, shard.sequencer.next - shard.core.applied - 1)
-        if missed > 0:
-            super().passed_over(shard, missed)
+        super().passed_over(shard, min(offsets, shard.sequencer.next - shard.core.applied - 1))
 
     def _mind_gap(self, shard: LiveShard, offsets: int) -> None:
         if offsets:
@@ -87,11 +85,8 @@ class Shards(Partitions[LiveShard]):
         self._grounds.unread[shard.partition] = unread
         if cut_at is not None:
             self._grounds.cuts[shard.partition] = cut_at
-        if not held:
-            return
-        if shard.broken:  # by that flush, which leaves it at that
-            self._want_again(shard)
-        self.drop(shard, why)
+        if held:
+            self._begin_anew(shard, why)
 
     async def give_up(self, name: str, unread: dict[int, int]) -> None:
         """A topic is gone: say so on every partition where that can still be written, and close everything.

@@ -8,13 +8,12 @@ from collections.abc import Callable
 
 from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
+from stream.worker.shortlogs import ShortLogs
 from stream.worker.source import TopicState, id_text
 from stream.worker.tools import EXIT_LOST, Tools, line_of
 
 GONE_SECONDS = 5.0
 """A topic is gone once brokers have said so for this long: one that has just started may not know all of them yet."""
-SHORT_SECONDS = 5.0
-"""A log was cut once it has ended before a shard's next offset for this long: a new leader may need a moment."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class TopicWatch:
         )
         self._state_id: str | None = None
         self._gone_since: float | None = None
-        self._short: dict[int, tuple[float, int]] = {}
+        self._short = ShortLogs()
 
     async def look(self, ends: dict[int, int]) -> None:
         """Ask for the topics, and draw conclusions; `ends`: the source's end offsets as last known."""
@@ -126,15 +125,6 @@ class TopicWatch:
 
     async def mind_ends(self, ends: dict[int, int]) -> None:
         """A log that ends before what was applied was cut: only another takeover can let the shard go on there."""
-        now = self._clock()
-        short: dict[int, tuple[float, int]] = {}
-        for partition, shard in list(self._shards.live.items()):
-            end = ends.get(partition, shard.sequencer.next)
-            if not shard.live or end >= shard.sequencer.next:
-                continue
-            since, lowest = self._short.get(partition, (now, end))
-            short[partition] = since, min(lowest, end)
-            if now - since >= SHORT_SECONDS:
-                why = f"its log ends at {end}, before what was applied"
-                await self._shards.renew(shard, why, cut_at=short.pop(partition)[1])
-        self._short = short
+        for shard, end, lowest in self._short.look(self._shards.live, ends, self._clock()):
+            why = f"its log ends at {end}, before what was applied"
+            await self._shards.renew(shard, why, cut_at=lowest)

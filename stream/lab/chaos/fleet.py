@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +149,3 @@ class Worker:
     def tracebacks(self) -> int:
         """Tracebacks in its log: there should be none, whatever happens."""
         return self.said().count("Traceback (most recent call last)")
-
-    def repeated(self) -> tuple[str, int]:
-        """The line that its log holds most often, numbers aside, and how often."""
-        lines = (re.sub(r"\d+", "#", line.split(" ", 1)[-1]) for line in self.said().splitlines())
-        return next(iter(Counter(lines).most_common(1)), ("", 0))

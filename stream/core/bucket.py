@@ -12,6 +12,9 @@ Plan = array  # of five 32-bit floats
 """What was known of a bucket before it could be open: early threshold, expected tokens, estimated input and output
 tokens per call, and the cap per usual call. 32-bit floats, so that what is stored is what is used."""
 
+LOG_SCALE = 1024
+"""Sums of logarithms are held as whole multiples of 1/1024: sums of integers do not depend on their order."""
+
 THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
 
 

@@ -1,0 +1,125 @@
+"""The decision rule: how the channels' numbers become one score, and what of it is due to whom. Frozen, in the priors.
+
+Three heads, each a logistic regression with weights >= 0 on the evidence and free ones on the context: `quick` over the
+two windows of minutes, `volume` and `shape` over everything. Each head's log odds are turned into decades by its own
+exceedance table: d means that a clean key-day's highest value exceeds it with probability 10^-d. The score of a moment
+is the larger of the quick head's decades and the sum of the other two's.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stream.core.presence import Presence
+
+CONTEXT = ("size", "relative_size", "log_active_days", "volatility", "active_share", "seldom", "woken")
+"""What the rule knows of the key besides the evidence; see `context_of`."""
+SIZE, RELATIVE, AGE, VOLATILITY, SHARE, SELDOM, WOKEN = range(7)
+SELDOM_SHARE = 0.1
+DAY_PRIOR_SCALE = 0.30
+
+
+@dataclass(frozen=True, slots=True)
+class Decades:
+    """Piecewise linear and rising: log odds to decades; beyond the last knot with the last slope, 0 at the least."""
+
+    odds: tuple[float, ...]
+    decades: tuple[float, ...]
+
+    def of(self, odds: float) -> float:
+        """Decades of some log odds."""
+        i = min(max(bisect_right(self.odds, odds), 1), len(self.odds) - 1)
+        return max(0.0, self.decades[i - 1] + self._slope(i) * (odds - self.odds[i - 1]))
+
+    def odds_of(self, decades: float) -> float:
+        """The least log odds that reach `decades` (> 0)."""
+        i = min(max(bisect_right(self.decades, decades), 1), len(self.decades) - 1)
+        return self.odds[i - 1] + (decades - self.decades[i - 1]) / self._slope(i)
+
+    def _slope(self, i: int) -> float:
+        return (self.decades[i] - self.decades[i - 1]) / (self.odds[i] - self.odds[i - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One logistic regression; weights stand by position in STATISTICS, only those above 0."""
+
+    name: str
+    bias: float
+    weights: tuple[tuple[int, float], ...]
+    context: tuple[float, ...]
+    decades: Decades
+
+    def odds(self, values: Sequence[float], context: Sequence[float]) -> float:
+        """Log odds of an attack."""
+        total = self.bias + self.given(context)
+        for i, weight in self.weights:
+            total += weight * values[i]
+        return total
+
+    def given(self, context: Sequence[float]) -> float:
+        """What the context alone contributes."""
+        return sum(weight * value for weight, value in zip(self.context, context, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The three heads."""
+
+    quick: Head
+    volume: Head
+    shape: Head
+
+    def quick_score(self, values: Sequence[float], context: Sequence[float]) -> float:
+        """Decades by the windows of minutes."""
+        return self.quick.decades.of(self.quick.odds(values, context))
+
+    def slow_score(self, values: Sequence[float], context: Sequence[float], large: bool, shaped: bool) -> float:
+        """Decades by everything; `large`: some window holds enough excess, `shaped`: the shape was judged."""
+        if not (large or shaped):
+            return 0.0
+        shape = self.shape.decades.of(self.shape.odds(values, context))
+        return shape + (self.volume.decades.of(self.volume.odds(values, context)) if large else 0.0)
+
+    def shares(self, values: Sequence[float], quick: bool) -> list[tuple[float, int]]:
+        """What each number contributes to the log odds, the most first."""
+        heads = (self.quick,) if quick else (self.volume, self.shape)
+        found: dict[int, float] = {}
+        for head in heads:
+            for i, weight in head.weights:
+                if values[i] > 0:
+                    found[i] = max(found.get(i, 0.0), weight * values[i])
+        return sorted(((share, i) for i, share in found.items()), reverse=True)
+
+    def needed(self, statistic: int, context: Sequence[float], score: float) -> float:
+        """The value of one number that alone brings `score`; infinite if it never can."""
+        best = math.inf
+        for head in (self.quick, self.volume, self.shape):
+            weight = dict(head.weights).get(statistic, 0.0)
+            if weight > 0:
+                best = min(best, (head.decades.odds_of(score) - head.bias - head.given(context)) / weight)
+        return best
+
+
+def context_of(
+    excess: float, usual_day: float, active_days: int, day_variance: float, presence: Presence
+) -> list[float]:
+    """The context of a moment, each number of the order of 1.
+
+    size: decades of `excess` above 10^5 tokens; relative_size: ln of `excess` over `usual_day` tokens; volatility: ln
+    of the scale of the key's daily level over the population's; active_share: over ten days; woken: ln of the hours
+    slept.
+    """
+    share = presence.long_share
+    return [
+        min(max(math.log10(max(excess, 1e4)) - 5.0, 0.0), 3.0),
+        min(max(math.log(max(excess, 1e3) / (usual_day + 3e4)), -2.0), 4.0) / 2,
+        math.log(max(active_days, 1)) / 2.6 - 1,
+        min(max(math.log(math.sqrt(day_variance) / DAY_PRIOR_SCALE), -2.0), 2.0),
+        share,
+        1.0 if share < SELDOM_SHARE else 0.0,
+        min(math.log1p(24 * presence.wake_days), 6.0) / 3,
+    ]

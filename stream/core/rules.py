@@ -29,7 +29,7 @@ class Rules:
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
         self.settings = settings
         self.priors = priors = priors or shipped_priors()
-        self.calendar = Calendar(settings.bucket_seconds)
+        self.calendar = Calendar(settings.bucket_seconds, settings.zone, settings.holidays)
         self.horizons = Horizons(self.calendar)
         self.gate = Gate(settings.min_excess_tokens, settings.min_calls)
         self.law = TailLaw(priors.tail)

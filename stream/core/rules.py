@@ -38,7 +38,7 @@ class Rules:
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
         self.settings = settings
         self.priors = priors = priors or shipped_priors()
-        self.calendar = Calendar(settings.bucket_seconds)
+        self.calendar = Calendar(settings.bucket_seconds, settings.zone, settings.holidays)
         self.horizons = Horizons(self.calendar)
         self.rule = priors.rule
         self.law = TailLaw(priors.tail)

@@ -131,9 +131,13 @@ class Match:
     scores: Scores
 
 
-def match(name: str, world: World, false_alerts: int) -> Match:
-    """Score a rival at the lowest threshold that gives at most so many false alerts on this very world."""
-    scores = RIVALS[name].scores(world)
+def match(name: str, world: World, false_alerts: int, scores: Floats | None = None) -> Match:
+    """Score a rival at the lowest threshold that gives at most so many false alerts on this very world.
+
+    `scores` are the rival's own, if they are at hand.
+    """
+    if scores is None:
+        scores = RIVALS[name].scores(world)
     threshold = threshold_for(world, scores, false_alerts)
     return Match(name, threshold, score(world, alarms_over(world, scores, threshold)))
 

@@ -76,4 +76,5 @@ class World:
 
 def scaled(values: NDArray[Any]) -> Sums:
     """Sums of logarithms as the detector holds them: whole multiples of 1 / LOG_SCALE."""
-    return np.rint(values * LOG_SCALE).astype(np.int64)
+    rounded: Sums = np.rint(values * LOG_SCALE).astype(np.int64)
+    return rounded

@@ -1,0 +1,134 @@
+"""Kinds of traffic: the expected calls per bucket of one key, before noise that all kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.lab.worlds.draws import Floats
+from stream.lab.worlds.profiles import Zone
+from stream.lab.worlds.tally import BUCKET_SECONDS, PER_DAY
+from stream.lab.worlds.world import Sums
+
+OFFICE_HOURS = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Local time of every bucket: hour of the day, days since the run began, weekends."""
+
+    hour: Floats
+    day: Sums
+    weekend: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What one key's kind needs to know of it. `rate`: mean calls per bucket; `noise`: factor per bucket, mean one.
+
+    peak: local hour of the daily peak; swing: height of the daily curve (its log); weekend: level against a weekday's
+    first_day: the first counted day, when a growing key is at its rate
+    """
+
+    rate: float
+    peak: float
+    swing: float
+    weekend: float
+    noise: Floats
+    first_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run of a batch key: buckets [first, last)."""
+
+    first: int
+    last: int
+
+
+Level = tuple[Floats, tuple[Job, ...]]
+"""Expected calls per bucket, and the runs of a batch key."""
+
+
+def clock_of(start: float, days: int, zone: Zone) -> Clock:
+    """Local time of a zone, over a run that begins on a Monday 00:00 UTC at `start`."""
+    seconds = np.arange(days * PER_DAY) * float(BUCKET_SECONDS)
+    local = seconds + zone.hours * 3600
+    if zone.winter_from is not None:
+        local = local - 3600 * (start + seconds >= zone.winter_from)
+    day = np.floor_divide(local, 86_400).astype(np.int64)
+    return Clock(local % 86_400 / 3600, day, day % 7 >= 5)
+
+
+def _steady(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """A product with users: a round daily curve, less at weekends."""
+    return key.rate * _daily(key, clock) * np.where(clock.weekend, key.weekend, 1.0) * key.noise, ()
+
+
+def _daily(key: Habit, clock: Clock) -> Floats:
+    curve = np.exp(key.swing * np.cos(2 * np.pi * (clock.hour - key.peak) / 24))
+    return np.asarray(curve / curve.mean())
+
+
+def _office(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """People at work: nine hours on weekdays, next to nothing else."""
+    since = (clock.hour - key.peak + 5) % 24
+    at_work = np.sqrt(np.sin(np.pi * np.clip(since / OFFICE_HOURS, 0, 1))) + 0.2
+    curve = np.where(since < OFFICE_HOURS, at_work, 0.01 + 0.03 * rng.random())
+    week = np.where(clock.weekend, 0.05 + 0.2 * key.weekend, 1.0)
+    return key.rate * curve / curve.mean() * week * key.noise, ()
+
+
+def _bursty(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """Sessions: heavy-tailed stretches of use at a level of their own, longer pauses at night and at weekends."""
+    daily = _daily(key, clock) * np.where(clock.weekend, key.weekend, 1.0)
+    level = np.zeros(len(daily))
+    at = 0
+    while at < len(level):
+        at += int(rng.pareto(1.3) * 18 / (daily[at] + 0.1)) + 3
+        length = min(int(rng.pareto(1.5) * 8) + 2, PER_DAY)
+        level[at : at + length] = rng.gamma(1.2, 1 / 1.2)
+        at += length
+    return key.rate * 4 * level * key.noise, ()
+
+
+def _batch(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """A job every night or week that sometimes fails to run; little between."""
+    level = 0.03 * _steady(key, clock, rng)[0]
+    begins, usual, weekly = int(rng.integers(PER_DAY)), int(rng.integers(6, 30)), bool(rng.random() < 0.25)
+    jobs: list[Job] = []
+    for day in range(len(level) // PER_DAY):
+        if (weekly and day % 7 != begins % 7) or rng.random() < 0.04:
+            continue
+        first = max(day * PER_DAY + begins + int(rng.normal(0, 2)), 0)
+        last = min(first + max(int(usual * rng.lognormal(0, 0.15)), 1), len(level))
+        level[first:last] += key.rate * 12 * rng.lognormal(0, 0.2)
+        if first < last:
+            jobs.append(Job(first, last))
+    return level, tuple(jobs)
+
+
+def _growth(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """A product that grows by half a percent to two and a half a day."""
+    pace = rng.uniform(0.005, 0.025)
+    return _steady(key, clock, rng)[0] * np.exp(pace * (clock.day - key.first_day)), ()
+
+
+def _flat24(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """A machine: the clock round, every day."""
+    return key.rate * key.noise, ()
+
+
+KINDS: dict[str, Callable[[Habit, Clock, np.random.Generator], Level]] = {
+    "steady": _steady,
+    "office": _office,
+    "bursty": _bursty,
+    "batch": _batch,
+    "sparse": _steady,
+    "growth": _growth,
+    "flat24": _flat24,
+}
+"""A sparse key is a steady one with a rate of a few calls a day."""

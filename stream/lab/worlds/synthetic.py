@@ -1,0 +1,181 @@
+"""Synthetic worlds: keys of several kinds of traffic, look-alikes among them, and attacks on some."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.lab.worlds.attacks import Plan, attack
+from stream.lab.worlds.draws import MODELS, Floats, LognormalLengths, RequestShape, generator
+from stream.lab.worlds.kinds import KINDS, Habit, Job, clock_of
+from stream.lab.worlds.lookalikes import Scene, happen, storm
+from stream.lab.worlds.profiles import PROFILES, Profile
+from stream.lab.worlds.tally import PER_DAY, Background, Tally
+from stream.lab.worlds.world import Sums, World
+
+FIRST_DAY = 21
+"""Days before this one are warm-up."""
+LEAST_DAYS = FIRST_DAY + 8
+PLAN_KEYS = 600
+PLAN = Plan(
+    surge=8, drift=8, ramp=8, newcomer=5, quiet_hours=8, shape=7, least_calls_per_hour=4.0, within_days=FIRST_DAY
+)
+"""Attacks in a world of `PLAN_KEYS` keys."""
+HALF_HOUR = 6
+"""Buckets between the points of the noise within a day."""
+DAILY_LAG1 = 0.7
+FAST_LAG1 = 0.8
+"""Autocorrelation of the log level from day to day, and from half hour to half hour."""
+MIX_CONCENTRATION = 20.0
+"""How closely a key's mix of models of one day keeps to its usual mix."""
+LOSSES = 2
+LOST_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What is drawn of all keys at once: element k is key k's."""
+
+    kinds: NDArray[np.str_]
+    rates: Floats
+    born: Sums
+    noise: Floats
+
+
+def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str = "A", attacks: bool = True) -> World:
+    """A world of a profile ("A", "B"), the first three weeks of which are warm-up.
+
+    The same arguments give the same arrays; with `attacks` False they are the same but for the attacks. Raises
+    ValueError for an unknown profile and for fewer than `LEAST_DAYS` days.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"no profile {profile!r}: there are {', '.join(PROFILES)}")
+    if days < LEAST_DAYS:
+        raise ValueError(f"{days} days: a world needs {LEAST_DAYS}, three weeks of them warm-up")
+    law = PROFILES[profile]
+    seed = seed * 256 + ord(profile)
+    traits = _traits(law, seed, keys, days)
+    level, jobs = _levels(law, traits, seed, days)
+    old = np.flatnonzero(traits.born == 0)
+    lookalikes = happen(Scene(level, traits.rates, old, jobs, FIRST_DAY), seed)
+    tally, shapes = _draw(law, level, seed)
+    storm(tally, traits.rates, shapes, lookalikes, seed)
+    background = Background(tally, level, tuple(shapes), traits.born, frozenset(episode.key for episode in lookalikes))
+    return tally.world(
+        name=f"synthetic-{profile}-{seed // 256}",
+        key_ids=tuple(f"{kind}-{key:04d}" for key, kind in enumerate(traits.kinds)),
+        lost=_lost(tally, seed),
+        attacks=attack(background, PLAN.scaled(keys / PLAN_KEYS), seed, FIRST_DAY) if attacks else (),
+        lookalikes=lookalikes,
+        first_day=FIRST_DAY,
+        start=law.start,
+    )
+
+
+def _traits(law: Profile, seed: int, keys: int, days: int) -> _Traits:
+    rng = generator(seed, "traits")
+    names = [name for name, _ in law.kinds]
+    kinds = rng.choice(names, keys, p=[share for _, share in law.kinds])
+    rates = np.clip(np.exp(rng.normal(*law.rate, keys)), *law.rate_bounds)
+    rates = np.where(kinds == "sparse", np.exp(rng.normal(*law.sparse_rate, keys)), rates)
+    born = np.zeros(keys, np.int64)
+    cold = rng.choice(keys, round(law.cold_share * keys), replace=False)
+    born[cold] = rng.integers(FIRST_DAY * PER_DAY, (days - 4) * PER_DAY, len(cold))
+    daily = _wander(rng, keys, days, DAILY_LAG1) * rng.uniform(*law.daily_sd, (keys, 1))
+    spread = rng.uniform(*law.fast_sd, (keys, 1))
+    fast = _wander(rng, keys, days * PER_DAY // HALF_HOUR + 1, FAST_LAG1) * spread - spread**2 / 2
+    buckets = np.arange(days * PER_DAY)
+    noon = np.arange(days) * PER_DAY + PER_DAY / 2
+    points = np.arange(fast.shape[1]) * HALF_HOUR
+    noise = np.array(
+        [np.exp(np.interp(buckets, noon, d) + np.interp(buckets, points, f)) for d, f in zip(daily, fast, strict=True)]
+    )
+    return _Traits(kinds, rates, born, noise)
+
+
+def _wander(rng: np.random.Generator, keys: int, steps: int, lag1: float) -> Floats:
+    """Autoregressive noise of unit variance, keys x steps."""
+    noise = rng.standard_normal((steps, keys))
+    fresh = math.sqrt(1 - lag1**2)
+    for step in range(1, steps):
+        noise[step] = lag1 * noise[step - 1] + fresh * noise[step]
+    return np.ascontiguousarray(noise.T)
+
+
+def _levels(
+    law: Profile, traits: _Traits, seed: int, days: int
+) -> tuple[NDArray[np.float32], dict[int, tuple[Job, ...]]]:
+    """Expected calls, keys x buckets, and the runs of batch keys."""
+    level = np.zeros(traits.noise.shape, np.float32)
+    jobs: dict[int, tuple[Job, ...]] = {}
+    clocks = [clock_of(law.start, days, zone) for zone in law.zones]
+    shares = [zone.share for zone in law.zones]
+    for key, kind in enumerate(traits.kinds):
+        rng = generator(seed, "level", key)
+        clock = clocks[rng.choice(len(clocks), p=shares)]
+        habit = Habit(
+            rate=float(traits.rates[key]),
+            peak=float(rng.normal(14, 4) % 24),
+            swing=float(rng.uniform(0.3, 1.3)),
+            weekend=float(rng.uniform(0.15, 1.0)),
+            noise=traits.noise[key],
+            first_day=FIRST_DAY,
+        )
+        expected, runs = KINDS[str(kind)](habit, clock, rng)
+        if born := int(traits.born[key]):
+            since = np.arange(len(expected)) - born
+            pace = PER_DAY * rng.uniform(0.05, 2)
+            expected = np.where(since >= 0, expected * -np.expm1(-np.maximum(since + 1, 0) / pace), 0.0)
+        level[key] = expected
+        if runs:
+            jobs[key] = runs
+    return level, jobs
+
+
+def _draw(law: Profile, level: NDArray[np.float32], seed: int) -> tuple[Tally, list[RequestShape]]:
+    """Calls and their usage, and what each key's calls are like."""
+    tally = Tally(*level.shape)
+    shapes: list[RequestShape] = []
+    days = level.shape[1] // PER_DAY
+    for key in range(tally.keys):
+        rng = generator(seed, "calls", key)
+        shape = _shape(law, days, rng)
+        burst = rng.gamma(law.level_shape, 1 / law.level_shape, level.shape[1])
+        calls = rng.poisson(level[key] * burst).astype(np.int64)
+        known = calls
+        if rng.random() < law.missing_share:
+            known = rng.binomial(calls, 1 - rng.beta(1, 9))
+        tally.add(key, 0, shape.split(rng, calls, 0), known, shape.draw(rng, known, 0))
+        shapes.append(shape)
+    return tally, shapes
+
+
+def _shape(law: Profile, days: int, rng: np.random.Generator) -> RequestShape:
+    output_mu, output_sd = rng.normal(*law.output_mu), rng.uniform(*law.output_sd)
+    wander = rng.uniform(*law.wander_sd)
+    shift = _wander(rng, 1, days, DAILY_LAG1)[0] * wander if wander else np.zeros(1)
+    lengths = LognormalLengths(
+        float(rng.normal(*law.input_mu)), float(rng.uniform(*law.input_sd)), output_mu, output_sd, shift, PER_DAY
+    )
+    saturated = float(np.clip(rng.beta(1.2, 25), 1e-4, 0.5))
+    limit = math.exp(output_mu + output_sd * NormalDist().inv_cdf(1 - saturated))
+    reasoning = float(rng.uniform(0.2, 0.7)) if rng.random() < law.reasoning_share else 0.0
+    used = rng.permutation(MODELS)[: rng.choice(len(law.model_counts), p=law.model_counts) + 1]
+    mix = np.zeros((1 if len(used) == 1 else days, MODELS))
+    usual = rng.dirichlet(np.full(len(used), 1.5)) + 0.02
+    mix[:, used] = rng.dirichlet(MIX_CONCENTRATION * usual, len(mix))
+    return RequestShape(lengths, max(2.0, round(limit)), reasoning, mix, PER_DAY)
+
+
+def _lost(tally: Tally, seed: int) -> NDArray[np.bool_]:
+    """Telemetry of a quarter of the keys that is lost for an hour to three, twice."""
+    rng = generator(seed, "lost")
+    lost = np.zeros((tally.keys, tally.buckets), np.bool_)
+    for _ in range(LOSSES):
+        first = int(rng.integers(FIRST_DAY * PER_DAY, tally.buckets - 48))
+        lost[rng.random(tally.keys) < LOST_SHARE, first : first + int(rng.integers(12, 36))] = True
+    return lost

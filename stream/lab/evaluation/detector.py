@@ -1,0 +1,193 @@
+"""A labelled world through the detector that users get: what it opened, paged and resolved, key by key.
+
+Buckets are fed as sums and closed one by one, through the incidents of `stream.core.reporting`. So what is measured is
+what a worker would say, but for its early alerts: it opens a surge inside its bucket, here it opens at the bucket's
+close, which is the same incident, found some minutes later.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.alerts import Alert, DataQuality
+from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
+from stream.core.calibration import Priors
+from stream.core.key import KeyState, Skips
+from stream.core.reporting import settle
+from stream.core.rules import Rules
+from stream.lab.worlds.world import World
+from stream.settings import Settings
+
+PAGES = ("high", "critical")
+KEYS_A_TASK = 8
+"""So few that progress shows and no process waits long for another at the end."""
+QUALITY = DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0)
+SUMS = (
+    "calls", "known_calls", "input_tokens", "output_tokens", "reasoning_tokens", "saturated", "log_output",
+    "log_output_squares", "same_model",
+)  # fmt: skip
+"""What a world holds of a bucket."""
+TAKEN = tuple((place, name) for place, name in enumerate(SUMS) if name in OpenBucket.__slots__)
+"""Those that the core sums, and their place among SUMS."""
+CALLS, KNOWN_CALLS = SUMS.index("calls"), SUMS.index("known_calls")
+
+Progress = Callable[[int, int], None]
+"""Is told how many keys are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One incident of one key, as its alerts told it; `key` is a column of the world, the others are rows of it.
+
+    started: the first anomalous bucket; detected: the bucket whose close brought the first alert
+    paged: the bucket whose close made it high or critical, None if it never was
+    resolved: its last bucket, None if it was open at the end
+    """
+
+    key: int
+    started: int
+    detected: int
+    kind: str
+    paged: int | None = None
+    resolved: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTraffic:
+    """One key's part of a world: its rows with calls, the sums there (SUMS), and the stretches that were lost."""
+
+    key: int
+    key_id: str
+    rows: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    lost: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some keys for one process; buckets are the world's, of event time from `first` to `end`."""
+
+    traffic: tuple[KeyTraffic, ...]
+    settings: Settings
+    priors: Priors | None
+    first: int
+    end: int
+    keys: int
+
+
+def detect(
+    world: World,
+    settings: Settings,
+    *,
+    priors: Priors | None = None,
+    columns: Sequence[int] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[Alarm]:
+    """The incidents of a world's keys, or of those in `columns`, by key and time; the same for any number of jobs.
+
+    Raises ValueError if the settings have other buckets than the world.
+    """
+    if settings.bucket_seconds != world.bucket_seconds:
+        raise ValueError(f"the world has buckets of {world.bucket_seconds} s, the settings {settings.bucket_seconds} s")
+    chosen = range(len(world.key_ids)) if columns is None else columns
+    first, end = world.first_bucket, world.first_bucket + len(world.calls)
+    tasks = [
+        Task(
+            tuple(traffic_of(world, key) for key in chosen[start : start + KEYS_A_TASK]),
+            settings, priors, first, end, len(world.key_ids),
+        )
+        for start in range(0, len(chosen), KEYS_A_TASK)
+    ]  # fmt: skip
+    alarms: list[Alarm] = []
+    done = 0
+    for task, found in zip(tasks, _work(tasks, jobs), strict=True):
+        alarms += found
+        done += len(task.traffic)
+        if progress is not None:
+            progress(done, len(chosen))
+    return alarms
+
+
+def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
+    """Each task's alarms, in the order of the tasks."""
+    if jobs == 1 or len(tasks) < 2:
+        yield from map(do, tasks)
+        return
+    # spawned, not forked: a fork in the midst of another library's threads can hang
+    with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(do, tasks)
+
+
+def do(task: Task) -> list[Alarm]:
+    """Take a task's keys through all their buckets."""
+    rules = Rules(task.settings, task.priors)
+    return [
+        alarm
+        for traffic in task.traffic
+        for alarm in _alarms(traffic.key, alerts_of(traffic, rules, task.first, task.end, task.keys), rules, task.first)
+    ]
+
+
+def traffic_of(world: World, key: int) -> KeyTraffic:
+    """One key's part of a world."""
+    rows = np.flatnonzero(world.calls[:, key])
+    sums = np.stack([getattr(world, name)[rows, key] for name in SUMS], axis=1)
+    edges = np.flatnonzero(np.diff(world.lost[:, key].astype(np.int8), prepend=0, append=0)) + world.first_bucket
+    lost = tuple((int(edges[i]), int(edges[i + 1])) for i in range(0, len(edges), 2))
+    return KeyTraffic(key, world.key_ids[key], rows, sums, lost)
+
+
+def alerts_of(traffic: KeyTraffic, rules: Rules, first: int, end: int, keys: int) -> list[Alert]:
+    """The alerts of one key, as a shard would send them; `keys` is the size of the installation."""
+    key = KeyState(traffic.key_id, rules)
+    skips: Skips = traffic.lost
+    alerts: list[Alert] = []
+    for row, sums in zip(traffic.rows.tolist(), traffic.sums.tolist(), strict=True):
+        bucket = first + row
+        alerts += settle(key, bucket, skips, QUALITY, keys)[0]  # an open incident is carried on through silence
+        fill(key.open_bucket(bucket, bucket, skips), sums)
+        alerts += settle(key, bucket + 1, skips, QUALITY, keys)[0]
+    alerts += settle(key, end, skips, QUALITY, keys)[0]
+    return alerts
+
+
+def fill(bucket: OpenBucket, sums: Sequence[int]) -> None:
+    """Put a bucket's sums in; usage that the gateway did not give is estimated as the shard does."""
+    for place, name in TAKEN:
+        setattr(bucket, name, sums[place])
+    unknown = sums[CALLS] - sums[KNOWN_CALLS]
+    if unknown > 0:
+        bucket.input_tokens += round(bucket.plan[ESTIMATED_INPUT] * unknown)
+        bucket.output_tokens += round(bucket.plan[ESTIMATED_OUTPUT] * unknown)
+        bucket.missing += unknown
+
+
+def _alarms(key: int, alerts: Sequence[Alert], rules: Rules, first: int) -> Iterator[Alarm]:
+    """One alarm an incident, out of all its alerts."""
+    seconds = rules.settings.bucket_seconds
+    incidents: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        incidents.setdefault(alert.alert_id, []).append(alert)
+    for steps in incidents.values():
+        opened, last = steps[0], steps[-1]
+        page = next((alert.updated_at for alert in steps if alert.severity in PAGES), None)
+        yield Alarm(
+            key=key,
+            started=int(opened.started_at // seconds) - first,
+            detected=_closed(opened.detected_at, rules) - first,
+            kind=opened.kind,
+            paged=None if page is None else _closed(page, rules) - first,
+            resolved=None if last.resolved_at is None else int(last.resolved_at // seconds) - 1 - first,
+        )
+
+
+def _closed(time: float, rules: Rules) -> int:
+    """The bucket whose close an alert of event time `time` came from."""
+    return int((time - rules.lateness) // rules.settings.bucket_seconds) - 1

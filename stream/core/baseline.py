@@ -62,16 +62,21 @@ class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     15.0
     """
 
+    value: float
+    """The mean, at hand: River's `get` is a call into Rust and back."""
+
     def learn(self, value: float, rate: float) -> None:
         """Take `value` up with weight `rate` in (0, 1] instead of the fading factor."""
-        mean = self.get()
+        mean = self.value
         self.update(mean + (value - mean) * (rate / self.fading_factor))
+        self.value = self.get()
 
     @classmethod
     def at(cls, value: float, fading_factor: float) -> AdaptiveMean:
         """One whose mean is `value`."""
         mean = cls(fading_factor)
         mean.update(value)
+        mean.value = mean.get()
         return mean
 
 
@@ -160,7 +165,7 @@ class Baseline:
 
     def capped(self, tokens: float, calls: int) -> float:
         """`tokens` with the effect of a single call capped; a key younger than a day has no usual call yet."""
-        usual: float = self.call_tokens.get()
+        usual: float = self.call_tokens.value
         if calls and usual > 0 and self.age > self.calendar.per_day:
             return min(tokens, cap_of(usual, calls))
         return tokens
@@ -169,18 +174,18 @@ class Baseline:
         """Take up a bucket's (capped) tokens; `expected` is what `predict` said of it, `input_share` in [0, 1]."""
         calendar = self.calendar
         self.age = age = self.age + 1
-        level: float = self.level.get()
+        level: float = self.level.value
         lesson = tokens
         if age <= 3 * calendar.per_day:
             rate = 1.0
         elif tokens:
-            cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.get() + CAP_LEVEL * level
+            cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.value + CAP_LEVEL * level
             lesson = tokens if tokens < cap else cap
         fading = self.level.fading_factor
         self.level.learn(lesson, (1.0 / age if age * fading < 1 else fading) * rate)
         if calls:
             self.active += 1
-            usual: float = self.call_tokens.get()
+            usual: float = self.call_tokens.value
             call_rate = 1.0 if usual == 0.0 else max(CALL_RATE, 1.0 / (age + 1)) * rate
             self.call_tokens.learn(tokens / calls, call_rate)
             self.call_input.learn(tokens * input_share / calls, call_rate)
@@ -205,7 +210,7 @@ class Baseline:
         weights, lessons, due, count, _ = hour
         self._cached = None
         hour[RATE] = hour[LESSON] = hour[DUE] = hour[COUNT] = 0.0
-        hour[LEVEL] = self.level.get()
+        hour[LEVEL] = self.level.value
         if count == 0:
             return
         mean = lessons / weights
@@ -231,7 +236,7 @@ class Baseline:
 
     def _learn_strength(self, mean: float, due: float) -> None:
         """Compare the hour with what the season and what the level alone had said of it."""
-        level: float = self.level.get()
+        level: float = self.level.value
         offset = ERROR_OFFSET_LEVEL * level + ERROR_OFFSET_TOKENS
         actual = math.log(mean + offset)
         season, flat = actual - math.log(due + offset), actual - math.log(level + offset)

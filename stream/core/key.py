@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from stream.core.baseline import INCIDENT_RATE, Baseline
 from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
 from stream.core.channels import CHANNELS
-from stream.core.channels.base import Channel, Moment, Step
+from stream.core.channels.base import MOST_STANDARDISED, Channel, Moment, Step
 from stream.core.channels.drift import Drift
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
@@ -19,9 +19,15 @@ from stream.core.rule import context_of
 from stream.core.rules import WARM_DAYS, Rules
 
 MAX_LOG_RATIO = 30.0
+MOST_VALUE = math.log1p(MOST_STANDARDISED)
+"""No standardised residual counts for more."""
 DORMANT_DAYS = 28
 DAY = 3
 """The window of a day, by whose scale a key's volatility is told."""
+
+ADDING = [i for i, channel in enumerate(CHANNELS.values()) if channel.add is not Channel.add]
+STEPPING = [i for i, channel in enumerate(CHANNELS.values()) if channel.step is not Channel.step]
+"""The channels that keep sums, or windows, of their own."""
 
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""
@@ -31,7 +37,7 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
         "input_tokens", "judged_step", "key_id", "last_active_day", "last_expected", "last_seen", "last_tokens",
         "last_upper", "late", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "score",
         "stale", "surge",
@@ -62,6 +68,9 @@ class KeyState:
         self.incident: Incident | None = None
         self.next_bucket = next_bucket
         self.active_in_step = 0
+        self.bar = array("f", (math.inf,))
+        """The 10-minute residual that by itself is worth opening an incident, in standard deviations, as of the last
+        step: what is planned must not depend on when it is worked out."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -122,11 +131,12 @@ class KeyState:
         ended = residuals.update(bucket, tokens, calls, fast, slow)
         if ended is None:
             return
-        step = Step(bucket, *ended, self.baseline.level.get())
-        for channel in self.channels:
-            channel.step(step, frozen)
+        step = Step(bucket, *ended, self.baseline.level.value)
+        for i in STEPPING:
+            self.channels[i].step(step, frozen)
         self.presence.step(self.active_in_step / step.buckets)
         self.active_in_step = 0
+        self.bar[0] = self._opening_z()
 
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
@@ -163,8 +173,8 @@ class KeyState:
             if day != self.last_active_day:
                 self.active_days += 1
                 self.last_active_day = day
-            for channel in self.channels:
-                channel.add(sums)
+            for i in ADDING:
+                self.channels[i].add(sums)
         lasting = incident is not None and bucket - incident.started > rules.accept_buckets
         self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
         verdict = Verdict(bucket, sums, fast, slow)
@@ -204,7 +214,7 @@ class KeyState:
         moment.day_z = moment.excess = 0.0
         moment.aspects = None
         moment.min_excess, moment.min_calls = rules.settings.min_excess_tokens, rules.settings.min_calls
-        usual, level = baseline.call_tokens.get(), baseline.level.get()
+        usual, level = baseline.call_tokens.value, baseline.level.value
         moment.ratios = [residuals.log_ratio(0, usual, level), residuals.log_ratio(1, usual, level)]
         return moment
 
@@ -221,7 +231,7 @@ class KeyState:
         if step > self.judged_step:
             self.judged_step = step
             baseline = self.baseline
-            usual, level = baseline.call_tokens.get(), baseline.level.get()
+            usual, level = baseline.call_tokens.value, baseline.level.value
             for h in range(2, rules.horizons.count):
                 moment.ratios.append(residuals.log_ratio(h, usual, level))
             for h in range(rules.horizons.count):
@@ -247,7 +257,7 @@ class KeyState:
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
-        usual_day = self.baseline.level.get() * self.rules.calendar.per_day
+        usual_day = self.baseline.level.value * self.rules.calendar.per_day
         return context_of(excess, usual_day, self.active_days, self.day_variance, self.presence)
 
     @property
@@ -257,11 +267,15 @@ class KeyState:
         assert isinstance(drift, Drift)
         return drift.scales.variance[1]
 
+    @property
     def opening_z(self) -> float:
         """The 10-minute residual that by itself is worth opening an incident, in standard deviations."""
+        return self.bar[0]
+
+    def _opening_z(self) -> float:
         rules = self.rules
-        context = self.context(rules.settings.min_excess_tokens)
-        return self.surge.laws.z_of(0, rules.needed("level_10m", context, rules.open_score))
+        wanted = rules.needed("level_10m", self.context(rules.settings.min_excess_tokens), rules.open_score)
+        return self.surge.laws.z_of(0, wanted) if wanted < MOST_VALUE else math.inf
 
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
@@ -272,7 +286,7 @@ class KeyState:
         wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
         if not math.isfinite(wanted):
             wanted = rules.needed("level_10m", self.context(rules.settings.min_excess_tokens), score)
-        z = channel.laws.z_of(i, min(wanted, math.log1p(1e3)))
+        z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
         log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
         offset = self._offset(h)
         buckets = residuals.horizons.buckets[h]
@@ -280,7 +294,7 @@ class KeyState:
 
     def _offset(self, h: int) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
-        return self.residuals.offset(h, self.baseline.call_tokens.get(), self.baseline.level.get())
+        return self.residuals.offset(h, self.baseline.call_tokens.value, self.baseline.level.value)
 
     def settle(self) -> None:
         """An incident is over: what it left in windows and sums must not open another one."""
@@ -292,10 +306,10 @@ class KeyState:
         """Fix what is expected of the first bucket that can be opened only after `bucket` has closed."""
         index = bucket + 1 + self.rules.ahead
         baseline = self.baseline
-        usual: float = baseline.call_tokens.get()
+        usual: float = baseline.call_tokens.value
         expected, threshold = self._forecast(index)
         if usual > 0:
-            estimated_input: float = baseline.call_input.get()
+            estimated_input: float = baseline.call_input.value
             estimated_output = usual - estimated_input
         else:
             estimated_input = self.rules.priors.call_input_tokens
@@ -326,7 +340,7 @@ class KeyState:
         seen = min(seen, due)
         due = decay * due + gain * expected
         width = self.surge.width(0, index)
-        z = self.opening_z()
+        z = self.bar[0]
         if not math.isfinite(z):
             return expected, math.inf
         log_ratio = min(self.surge.scales.mean[0] + z * math.sqrt(width), MAX_LOG_RATIO)

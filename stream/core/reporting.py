@@ -98,7 +98,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     bucket_seconds = rules.settings.bucket_seconds
     tokens = float(bucket.input_tokens + bucket.output_tokens)
     expected = bucket.plan[EXPECTED]
-    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z())
+    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z)
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
     incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
@@ -169,8 +169,8 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.excess += excess
     if sums is None:
         return
-    usual = key.baseline.call_tokens.get()
-    output_share = 1 - key.baseline.call_input.get() / usual if usual > 0 else 0.0
+    usual = key.baseline.call_tokens.value
+    output_share = 1 - key.baseline.call_input.value / usual if usual > 0 else 0.0
     incident.excess_output += max(0.0, sums.output_tokens - expected * output_share)
     if sums.cost_micros and observed:
         incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * excess / observed

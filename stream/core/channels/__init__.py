@@ -13,7 +13,7 @@ from stream.core.channels.records import Records
 from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 
-__all__ = ["CHANNELS", "STATISTICS", "Channel"]
+__all__ = ["CHANNELS", "STANDARDISED", "STATISTICS", "Channel"]
 
 CHANNELS: dict[str, type[Channel]] = {
     "surge": Surge,
@@ -30,3 +30,6 @@ CHANNELS: dict[str, type[Channel]] = {
 
 STATISTICS: tuple[str, ...] = tuple(name for channel in CHANNELS.values() for name in channel.statistics)
 """All numbers that the decision is made of, in order."""
+
+STANDARDISED: tuple[str, ...] = tuple(name for channel in CHANNELS.values() for name in channel.standardised)
+"""Those that need a law of daily maxima in the priors."""

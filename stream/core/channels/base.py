@@ -112,6 +112,8 @@ class Channel:
     """For each statistic the kind of alert that it speaks for."""
     horizons: ClassVar[tuple[int, ...]]
     """For each statistic the window that shows it best."""
+    standardised: ClassVar[tuple[str, ...]] = ()
+    """Those statistics that are judged by the key's own daily maxima."""
     quick: ClassVar[bool] = False
     """True: asked at every bucket with calls; False: once a step."""
     __slots__ = ("values", "z")

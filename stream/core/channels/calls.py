@@ -35,6 +35,7 @@ class Calls(Channel):
 
     name: ClassVar[str] = "calls"
     statistics: ClassVar[tuple[str, ...]] = ("calls_4h", "calls_1d", "unknown_usage")
+    standardised: ClassVar[tuple[str, ...]] = statistics
     kinds: ClassVar[tuple[str, ...]] = ("surge", "drift", "drift")
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 3)
     __slots__ = ("decay", "laws", "per_day", "residuals", "scales", "state")
@@ -42,7 +43,7 @@ class Calls(Channel):
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
         self.scales = Scales(PRIOR_SCALES)
-        self.laws = Laws(priors, self.statistics)
+        self.laws = Laws(priors, self.standardised)
         self.per_day = horizons.steps_per_day
         self.decay = tuple(horizons.decay[h] for h in WINDOWS)
         self.state = array("f", bytes(20))
@@ -77,7 +78,7 @@ class Calls(Channel):
         """Log ratios, standardised by their own scales."""
         values, z, found, state = self.values, self.z, self.residuals, self.state
         residuals = moment.residuals
-        usual = max(float(moment.baseline.call_tokens.get()), 1.0)
+        usual = max(moment.baseline.call_tokens.value, 1.0)
         more = [0.0, 0.0, state[VAGUE] - state[SHARE] * state[TOKENS]]
         for i, h in enumerate(WINDOWS):
             due = residuals.expected[h] * residuals.horizons.buckets[h] / usual

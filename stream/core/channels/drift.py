@@ -35,6 +35,7 @@ class Drift(Level):
     name: ClassVar[str] = "drift"
     windows: ClassVar[tuple[int, ...]] = (2, 3, 4)
     statistics: ClassVar[tuple[str, ...]] = ("level_4h", "level_1d", "level_5d", "page_hinkley")
+    standardised: ClassVar[tuple[str, ...]] = statistics[:3]
     kinds: ClassVar[tuple[str, ...]] = ("drift", "drift", "drift", "drift")
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 4, 3)
     prior_scales: ClassVar[tuple[float, ...]] = (0.5, 0.30, 0.22)

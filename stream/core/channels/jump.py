@@ -21,6 +21,7 @@ class Jump(Level):
     name: ClassVar[str] = "jump"
     windows: ClassVar[tuple[int, ...]] = (2, 3)
     statistics: ClassVar[tuple[str, ...]] = ("jump_4h", "jump_1d")
+    standardised: ClassVar[tuple[str, ...]] = statistics
     kinds: ClassVar[tuple[str, ...]] = ("surge", "drift")
     horizons: ClassVar[tuple[int, ...]] = (2, 3)
     prior_scales: ClassVar[tuple[float, ...]] = (0.4, 0.2)

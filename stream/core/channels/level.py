@@ -20,7 +20,7 @@ class Level(Channel):
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
         self.scales = Scales(self.prior_scales)
-        self.laws = Laws(priors, self.statistics[: len(self.windows)])
+        self.laws = Laws(priors, self.standardised)
         self.per_day = horizons.calendar.per_day if self.quick else horizons.steps_per_day
 
     def score(self, moment: Moment) -> None:

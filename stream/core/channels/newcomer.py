@@ -40,7 +40,7 @@ class Newcomer(Channel):
         residuals, baseline = moment.residuals, moment.baseline
         if not LEAST_HOURS / 24 <= moment.age_days <= YOUNG_DAYS or residuals.calls[FOUR_HOURS] < LEAST_CALLS:
             return
-        level: float = baseline.level.get()
+        level: float = baseline.level.value
         if level * baseline.age < moment.min_excess:
             return
         seen = 1 - self.decay ** max(moment.age_days * self.steps_per_day, 1.0)

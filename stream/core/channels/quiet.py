@@ -29,6 +29,7 @@ class Quiet(Channel):
 
     name: ClassVar[str] = "quiet"
     statistics: ClassVar[tuple[str, ...]] = ("quiet_hours", "active_record")
+    standardised: ClassVar[tuple[str, ...]] = statistics[:1]
     kinds: ClassVar[tuple[str, ...]] = ("quiet_hours", "quiet_hours")
     horizons: ClassVar[tuple[int, ...]] = (3, 3)
     __slots__ = ("decay", "gain", "laws", "offset", "per_day", "per_step", "scales", "state")
@@ -36,7 +37,7 @@ class Quiet(Channel):
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
         self.scales = Scales((PRIOR_SCALE,))
-        self.laws = Laws(priors, ("quiet_hours",))
+        self.laws = Laws(priors, self.standardised)
         self.per_day = horizons.steps_per_day
         self.per_step = horizons.per_step
         steps = MEMORY_DAYS * self.per_day
@@ -74,7 +75,7 @@ class Quiet(Channel):
     def _ratio(self, moment: Moment) -> float:
         baseline, state = moment.baseline, self.state
         buckets = self.per_step / self.gain
-        offset = OFFSET_CALLS * baseline.call_tokens.get() / buckets + OFFSET_LEVEL * baseline.level.get() + self.offset
+        offset = OFFSET_CALLS * baseline.call_tokens.value / buckets + OFFSET_LEVEL * baseline.level.value + self.offset
         return math.log((state[TOKENS] + offset) / (state[EXPECTED] + offset))
 
     def learn(self, moment: Moment) -> None:

@@ -40,13 +40,14 @@ class Ramp(Channel):
 
     name: ClassVar[str] = "ramp"
     statistics: ClassVar[tuple[str, ...]] = ("cusum", "creep")
+    standardised: ClassVar[tuple[str, ...]] = statistics
     kinds: ClassVar[tuple[str, ...]] = ("ramp", "ramp")
     horizons: ClassVar[tuple[int, ...]] = (3, 4)
     __slots__ = ("day_level", "day_z", "laws", "state")
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
-        self.laws = Laws(priors, self.statistics)
+        self.laws = Laws(priors, self.standardised)
         self.state = array("f", (0.0, 0.0, 0.0, 0.0, PRIOR_SCALE**2, 0.0, 0.0))
         """The two sums, the day before, mean and variance of the whitened days, their number, the anchor (log)."""
         self.day_z = array("f", (0.0, 0.0))
@@ -79,7 +80,7 @@ class Ramp(Channel):
 
     def _level(self, moment: Moment) -> float:
         residuals = moment.residuals
-        offset = residuals.offset(FIVE_DAYS, moment.baseline.call_tokens.get(), 0.0)
+        offset = residuals.offset(FIVE_DAYS, moment.baseline.call_tokens.value, 0.0)
         return math.log(residuals.observed[FIVE_DAYS] + offset)
 
     def learn(self, moment: Moment) -> None:

@@ -48,7 +48,7 @@ class Records(Channel):
         speaks = state[2 * COUNT] >= AFTER_DAYS and moment.excess >= moment.min_excess
         maturity = min(moment.active_days / MATURE_DAYS, 1.0)
         residuals = moment.residuals
-        offset = OFFSET_CALLS * moment.baseline.call_tokens.get() + OFFSET_EXCESS * moment.min_excess
+        offset = OFFSET_CALLS * moment.baseline.call_tokens.value + OFFSET_EXCESS * moment.min_excess
         for i, h in enumerate(WINDOWS):
             z[i] = values[i] = 0.0
             if speaks and residuals.calls[h] >= moment.min_calls:

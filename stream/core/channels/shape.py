@@ -87,13 +87,14 @@ class Shape(Channel):
 
     name: ClassVar[str] = "shape"
     statistics: ClassVar[tuple[str, ...]] = ("shape_6h", "shape_1d", "ratio_record")
+    standardised: ClassVar[tuple[str, ...]] = statistics[:2]
     kinds: ClassVar[tuple[str, ...]] = ("shape", "shape", "shape")
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 2)
     __slots__ = ("blocks", "decay", "laws", "mean", "per_block", "record", "sums", "variance", "windows")
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
-        self.laws = Laws(priors, self.statistics[:2])
+        self.laws = Laws(priors, self.standardised)
         self.per_block = horizons.calendar.per_day // BLOCKS_PER_DAY
         steps = horizons.steps_per_day
         self.decay = tuple(math.exp(-1 / (days * steps)) for days in WINDOW_DAYS)

@@ -40,6 +40,7 @@ class Surge(Level):
     quick: ClassVar[bool] = True
     windows: ClassVar[tuple[int, ...]] = (0, 1)
     statistics: ClassVar[tuple[str, ...]] = ("level_10m", "level_40m")
+    standardised: ClassVar[tuple[str, ...]] = statistics
     kinds: ClassVar[tuple[str, ...]] = ("surge", "surge")
     horizons: ClassVar[tuple[int, ...]] = (0, 1)
     prior_scales: ClassVar[tuple[float, ...]] = (1.3, 0.8)

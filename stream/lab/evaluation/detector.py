@@ -7,6 +7,7 @@ close, which is the same incident, found some minutes later.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from stream.alerts import Alert, DataQuality
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
-from stream.core.calibration import Priors
+from stream.core.priors import Priors
 from stream.core.key import KeyState, Skips
 from stream.core.reporting import settle
 from stream.core.rules import Rules
@@ -33,10 +34,6 @@ SUMS = (
     "log_output_squares", "same_model",
 )  # fmt: skip
 """What a world holds of a bucket."""
-TAKEN = tuple((place, name) for place, name in enumerate(SUMS) if name in OpenBucket.__slots__)
-"""Those that the core sums, and their place among SUMS."""
-CALLS, KNOWN_CALLS = SUMS.index("calls"), SUMS.index("known_calls")
-
 Progress = Callable[[int, int], None]
 """Is told how many keys are done, and of how many."""
 
@@ -160,12 +157,20 @@ def alerts_of(traffic: KeyTraffic, rules: Rules, first: int, end: int, keys: int
 
 def fill(bucket: OpenBucket, sums: Sequence[int]) -> None:
     """Put a bucket's sums in; usage that the gateway did not give is estimated as the shard does."""
-    for place, name in TAKEN:
-        setattr(bucket, name, sums[place])
-    unknown = sums[CALLS] - sums[KNOWN_CALLS]
+    calls, known, inputs, outputs, reasoning, saturated, logs, squares, same = sums
+    bucket.calls = calls
+    bucket.input_tokens, bucket.output_tokens = inputs, outputs
+    bucket.reasoning_tokens, bucket.saturated = reasoning, saturated
+    bucket.log_output, bucket.log_output_squares = logs, squares
+    # a world holds the sum over models alone: one class of this many calls has it too
+    bucket.models = {1: (1 + math.sqrt(1 + 4 * same)) / 2} if same else {}  # type: ignore[dict-item]
+    unknown = calls - known
     if unknown > 0:
-        bucket.input_tokens += round(bucket.plan[ESTIMATED_INPUT] * unknown)
-        bucket.output_tokens += round(bucket.plan[ESTIMATED_OUTPUT] * unknown)
+        bucket.vague_calls = unknown
+        bucket.vague_input = round(bucket.plan[ESTIMATED_INPUT] * unknown)
+        bucket.vague_output = round(bucket.plan[ESTIMATED_OUTPUT] * unknown)
+        bucket.input_tokens += bucket.vague_input
+        bucket.output_tokens += bucket.vague_output
         bucket.missing += unknown
 
 

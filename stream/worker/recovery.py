@@ -37,7 +37,8 @@ class StateLog:
     The detector's records go to `take_up`; without one, the last of each key is kept in `states`. `worker` holds the
     worker's own records. `begin`, `reached` and `end` are offsets of the state topic; `source_start` is the first
     offset that the source still holds, `source_end` the one its next record will get, `source_id` its topic's id (None
-    where Kafka does not tell). `records` and `bytes` count what was read, `sample` is its beginning.
+    where Kafka does not tell). `records` and `bytes` count what was read, `sample` is its beginning. A takeover may
+    read the log several times, each for a `purpose` of its own; `deleted` counts keys that it then deleted.
     """
 
     take_up: Callable[[list[Pair]], None] | None = None
@@ -52,6 +53,8 @@ class StateLog:
     source_id: str | None = None
     records: int = 0
     bytes: int = 0
+    purpose: str = "state"
+    deleted: int = 0
 
     def take(self, pairs: list[Pair]) -> None:
         """Take up the next records of the log."""
@@ -66,6 +69,11 @@ class StateLog:
         if len(self.sample) < SAMPLE_RECORDS:
             self.sample += [(key, value) for key, value in rest[:SAMPLE_RECORDS] if value is not None]
         (self.take_up or self.states.update)(rest)
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """How far it is, to be compared with other readings for the same purpose."""
+        return self.reached, self.deleted
 
     @property
     def share(self) -> float:

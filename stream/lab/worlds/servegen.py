@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.lab.worlds.attacks import Plan, attack
+from stream.lab.worlds.attacker import Plan
+from stream.lab.worlds.attacks import attack
 from stream.lab.worlds.clients import DAYS as RECORDED_DAYS
 from stream.lab.worlds.clients import SLOTS, WINDOWS, Clients, NoTracesError, load_clients
 from stream.lab.worlds.draws import MODELS, Floats, RequestShape, TableLengths, generator
@@ -43,6 +44,7 @@ PLAN = Plan(
     newcomer=1000,  # every new key
     quiet_hours=16,
     shape=12,
+    hidden_usage=8,
     # 200 calls in the first eight days: half of the real keys sleep for days
     least_calls_per_hour=200 / (8 * 24),
     within_days=8,

@@ -54,6 +54,10 @@ class Tally:
         for name in _USAGE:
             getattr(self.usage, name)[key, span] += getattr(usage, name)
 
+    def add_unknown(self, key: int, first: int, by_model: Sums) -> None:
+        """Add calls (MODELS x n) from bucket `first` on whose usage the gateway did not give."""
+        self.models[key, :, first : first + by_model.shape[1]] += by_model.astype(np.int32)
+
     def clear(self, key: int, first: int, last: int) -> None:
         """Take a key's calls in [first, last) out, so that others can take their place."""
         self.models[key, :, first:last] = 0

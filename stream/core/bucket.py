@@ -15,14 +15,25 @@ tokens per call, and the cap per usual call. 32-bit floats, so that what is stor
 LOG_SCALE = 1024
 """Sums of logarithms are held as whole multiples of 1/1024: sums of integers do not depend on their order."""
 
+MAX_MODELS = 8
+"""Models of a bucket that are counted each by itself: few keys use more within minutes."""
+OTHER_MODELS = -1
+"""The class under which the calls to all further ones are counted together; it is below all others."""
+
 THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
 
 
 class OpenBucket:
-    """Sums of one key's records in one open bucket, all integers; tokens hold estimates where usage was missing."""
+    """Sums of one key's records in one open bucket, all integers; tokens hold estimates where usage was missing.
+
+    What tells the shape of use is summed over the known calls only: those that were answered and whose usage the
+    gateway gave. `vague_calls` are the others, with `vague_input` and `vague_output` as their tokens.
+    """
 
     __slots__ = (
-        "calls", "cost_micros", "early", "index", "input_tokens", "missing", "output_tokens", "plan", "threshold",
+        "calls", "cost_micros", "early", "index", "input_tokens", "log_output", "log_output_squares", "missing",
+        "models", "output_tokens", "plan", "reasoning_tokens", "saturated", "threshold", "vague_calls", "vague_input",
+        "vague_output",
     )  # fmt: skip
 
     def __init__(self, index: int, plan: Plan[float]) -> None:
@@ -36,6 +47,41 @@ class OpenBucket:
         self.cost_micros = 0
         self.missing = 0
         self.early = False
+        # the few that are not known are counted, not the many that are: here the time of a busy shard goes
+        self.vague_calls = 0
+        self.vague_input = 0
+        self.vague_output = 0
+        self.reasoning_tokens = 0
+        self.saturated = 0
+        """Known calls whose output reached the limit that the caller had set."""
+        self.log_output = 0
+        """Sum over known calls of ln(1 + output tokens), each rounded to whole multiples of 1 / LOG_SCALE."""
+        self.log_output_squares = 0
+        """The same of its square."""
+        self.models: dict[int, int] = {}
+        """Known calls per class of model (16 bit of its name's CRC): at most MAX_MODELS and OTHER_MODELS."""
+
+    @property
+    def known_calls(self) -> int:
+        """Calls that were answered and whose usage the gateway gave."""
+        return self.calls - self.vague_calls
+
+    @property
+    def known_input(self) -> int:
+        """Input tokens of the known calls."""
+        return self.input_tokens - self.vague_input
+
+    @property
+    def known_output(self) -> int:
+        """Output tokens of the known calls."""
+        return self.output_tokens - self.vague_output
+
+    def same_model(self) -> int:
+        """Sum over models of n (n - 1), where n are the known calls to that model; OTHER_MODELS count as one model.
+
+        Over known_calls (known_calls - 1) it is the chance that two calls went to the same model.
+        """
+        return sum(n * (n - 1) for n in self.models.values())
 
     def is_over(self, min_calls: int) -> bool:
         """True if the sums are over the full bucket's threshold. Sums only grow: once true, always true."""

@@ -12,7 +12,7 @@ from stream.core.key import KeyState
 from stream.core.origins import Origin
 from stream.core.reporting import open_early, settle
 from stream.core.step import Step
-from stream.core.sums import add_to_bucket, add_to_lifetime, micros, shares
+from stream.core.sums import add_shape, add_to_bucket, add_to_lifetime, micros, shares
 from stream.core.windows import DUPLICATE, FUTURE, LATE
 from stream.events import Arrival, Call, Reject
 
@@ -79,6 +79,7 @@ class Shard(Holding):
             cost = call.cost_usd
             if cost:
                 bucket.cost_micros += round(cost * 1e6)
+            add_shape(bucket, call, calls, input_tokens, output_tokens, call.reasoning_tokens)
             if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
                 self._check_early(key, bucket, step)
             key.calls += calls
@@ -201,7 +202,10 @@ class Shard(Holding):
         if call.period_seconds is None:
             if self._windows.see(time):
                 self._close(step)
-            self._add(key, index, call, call.calls, call.input_tokens, call.output_tokens, micros(call.cost_usd), step)
+            self._add(
+                key, index, call, call.calls, call.input_tokens, call.output_tokens, call.reasoning_tokens,
+                micros(call.cost_usd), step,
+            )  # fmt: skip
         else:
             self._spread(key, call, time, step)
         add_to_lifetime(key, call, time, step)
@@ -210,14 +214,14 @@ class Shard(Holding):
 
     def _add(
         self, key: KeyState, index: int, call: Call, calls: int, input_tokens: int | None,
-        output_tokens: int | None, cost_micros: int, step: Step,
+        output_tokens: int | None, reasoning_tokens: int | None, cost_micros: int, step: Step,
     ) -> None:  # fmt: skip
         """Add a call, or a share of one, to a bucket of its key."""
         windows = self._windows
         bucket = key.open.get(index)
         if bucket is None:
             bucket = self._keys.open_bucket(key, index, windows.first_open, self._skips)
-        add_to_bucket(bucket, call, calls, input_tokens, output_tokens, cost_micros)
+        add_to_bucket(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens, cost_micros)
         if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
             self._check_early(key, bucket, step)
 
@@ -235,8 +239,9 @@ class Shard(Holding):
             if not far and windows.see(share.end):
                 self._close(step)
             self._add(
-                key, share.bucket, call, share.calls, share.input_tokens, share.output_tokens, share.cost_micros, step
-            )
+                key, share.bucket, call, share.calls, share.input_tokens, share.output_tokens, share.reasoning_tokens,
+                share.cost_micros, step,
+            )  # fmt: skip
         if windows.see(time):
             self._close(step)
 

@@ -1,17 +1,40 @@
-"""What one call adds: to a key's lifetime, and to the buckets that it touches."""
+"""What one call adds: to a key's lifetime, and to the buckets that it touches.
+
+Every sum is of integers that each record gives by itself, so that neither their order nor their grouping can matter.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from zlib import crc32
 
-from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
+from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
 FIRST_FAILURE = 400
+CLASS_MASK = 0xFFFF
+"""A model is known by 16 bit of its name's CRC, for Python's own hash differs from process to process."""
+NO_CLASS = 0
+"""What the CRC of no name is."""
+
+
+def scaled_logs(output_tokens: float) -> tuple[int, int]:
+    """ln(1 + tokens) and its square, as whole multiples of 1 / LOG_SCALE.
+
+    >>> scaled_logs(0), scaled_logs(100)
+    ((0, 0), (4726, 21811))
+    """
+    log = math.log1p(output_tokens)
+    return round(LOG_SCALE * log), round(LOG_SCALE * log * log)
+
+
+_SHORT = 4096
+"""Most answers are shorter; to look their logarithms up takes a tenth of the time."""
+_LOGS = [scaled_logs(tokens) for tokens in range(_SHORT)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +46,7 @@ class Share:
     calls: int
     input_tokens: int | None
     output_tokens: int | None
+    reasoning_tokens: int
     cost_micros: int
 
     @property
@@ -55,18 +79,22 @@ def shares(call: Call, time: float, bucket_seconds: int, first_open: int = 0) ->
             return None if total is None else round(total * after) - round(total * before)
 
         yield Share(
-            bucket, end, part(call.calls) or 0, part(call.input_tokens), part(call.output_tokens), part(cost) or 0
-        )
+            bucket, end, part(call.calls) or 0, part(call.input_tokens), part(call.output_tokens),
+            part(call.reasoning_tokens) or 0, part(cost) or 0,
+        )  # fmt: skip
         before = after
 
 
 def add_to_bucket(
-    bucket: OpenBucket, call: Call, calls: int, input_tokens: int | None, output_tokens: int | None, cost_micros: int
-) -> None:
+    bucket: OpenBucket, call: Call, calls: int, input_tokens: int | None, output_tokens: int | None,
+    reasoning_tokens: int | None, cost_micros: int,
+) -> None:  # fmt: skip
     """Add a call, or a share of one. What the gateway did not say is estimated by what the key usually takes per call,
     at most what the caller allowed: hiding usage hides nothing. A failed call took nothing.
     """  # noqa: D205
-    if input_tokens is None or output_tokens is None:
+    if input_tokens is not None and output_tokens is not None:
+        add_shape(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens)
+    else:
         answered = call.status is None or call.status < FIRST_FAILURE
         if input_tokens is None:
             input_tokens = _estimate(bucket.plan[ESTIMATED_INPUT], calls) if answered else 0
@@ -77,10 +105,61 @@ def add_to_bucket(
                 each = call.max_output_tokens
             output_tokens = _estimate(each, calls) if answered else 0
             bucket.missing += 1
+        _add_vague(bucket, calls, input_tokens, output_tokens)
     bucket.calls += calls
     bucket.input_tokens += input_tokens
     bucket.output_tokens += output_tokens
     bucket.cost_micros += cost_micros
+
+
+def add_shape(
+    bucket: OpenBucket, call: Call, calls: int, input_tokens: int, output_tokens: int, reasoning_tokens: int | None
+) -> None:
+    """Add what tells the shape of a call whose usage was given, or of a share of one.
+
+    A record that sums n calls counts as n calls of its mean output. A failed call has no shape.
+    """
+    status = call.status
+    if status is not None and status >= FIRST_FAILURE:
+        _add_vague(bucket, calls, input_tokens, output_tokens)
+        return
+    total, count = call.output_tokens or 0, call.calls
+    log, square = _LOGS[total] if count == 1 and total < _SHORT else scaled_logs(total / count)
+    if calls != 1:
+        log *= calls
+        square *= calls
+    bucket.log_output += log
+    bucket.log_output_squares += square
+    most = call.max_output_tokens
+    if most is not None and total >= count * most:
+        bucket.saturated += calls
+    if reasoning_tokens:
+        bucket.reasoning_tokens += reasoning_tokens
+    model = call.model
+    kind = crc32(model.encode()) & CLASS_MASK if model else NO_CLASS
+    try:
+        bucket.models[kind] += calls
+    except KeyError:
+        if calls:
+            _add_model(bucket.models, kind, calls)
+
+
+def _add_vague(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:
+    bucket.vague_calls += calls
+    bucket.vague_input += input_tokens
+    bucket.vague_output += output_tokens
+
+
+def _add_model(models: dict[int, int], kind: int, calls: int) -> None:
+    """Count calls to a model that has no count. The smallest classes keep theirs, whichever came first."""
+    if len(models) - (OTHER_MODELS in models) == MAX_MODELS:
+        largest = max(models)
+        if kind < largest:
+            models[kind] = calls
+            calls = models.pop(largest)
+        kind = OTHER_MODELS
+        calls += models.get(OTHER_MODELS, 0)
+    models[kind] = calls
 
 
 def _estimate(each: float, calls: int) -> int:

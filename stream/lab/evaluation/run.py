@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stream.core.calibration import Priors
+from stream.core.rules import Rules
 from stream.lab.evaluation.attainable import attainable
 from stream.lab.evaluation.detector import detect
 from stream.lab.evaluation.rivals import RIVALS, Match, match
@@ -59,13 +59,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to evaluate: the dials, who else is to be tried, on how many processes."""
+    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides."""
 
     settings: Settings
     dials: Sequence[float]
     against: Sequence[str] = ()
     jobs: int = 1
-    priors: Priors | None = None
+    rules: Callable[[Settings], Rules] = Rules
 
 
 def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
@@ -81,7 +81,7 @@ def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
         rival_scores[name] = RIVALS[name].scores(world)
     for dial in manner.dials:
         settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": dial})
-        run = partial(detect, settings=settings, priors=manner.priors, jobs=manner.jobs)
+        run = partial(detect, make_rules=partial(manner.rules, settings), jobs=manner.jobs)
         what = f"{case.name} at dial {dial:g}"
         alarms = run(world, progress=partial(tell, f"{what}: keys"))
         chance = None

@@ -97,6 +97,6 @@ class Held:
         }
 
 
-def held(results: Sequence[Result], floors: Sequence[Floor] = FLOORS) -> list[Held]:
+def held(results: Sequence[Result]) -> list[Held]:
     """Every floor on every world."""
-    return [Held(result.world, floor, MEASURES[floor.measure](result.scores)) for result in results for floor in floors]
+    return [Held(result.world, floor, MEASURES[floor.measure](result.scores)) for result in results for floor in FLOORS]

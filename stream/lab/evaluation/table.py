@@ -21,7 +21,8 @@ those within 6 h of the key's last one are one; with an exact 95 % Poisson inter
 the attack's start and 1 h after its end. by chance: the same keys alert then without their attacks, too. oracle: a
 CUSUM that knows the attack's size and the key's noise, at the same false alerts (for {", ".join(STEP_SECONDS)}).
 gone: part of the tokens taken before the first alert; all, where there was none. alerts: incidents per attack found.
-Look-alikes are launches, bulk runs and the like: nobody's fault, and nothing that should page."""
+not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
+and the like: nobody's fault, and nothing that should page."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -42,6 +43,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def _lines(result: Result) -> Iterator[Text]:
     scores = result.scores
     yield Text(f"clean keys    {_rates(scores.clean)}")
+    if result.calm is not None:
+        yield Text(f"  not attacked {_rates(result.calm)}")
     if scores.young.key_days:
         yield Text(f"young keys    {_rates(scores.young)}")
     looks = scores.lookalikes

@@ -16,6 +16,7 @@ COMMANDS = {
     "faust": "stream.cli.faust",
     "replay": "stream.cli.replay",
     "simulate": "stream.cli.simulate",
+    "evaluate": "stream.cli.evaluate",
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from stream.core.rules import Rules
 from stream.lab.evaluation.attainable import attainable, chance_of, statistic
 from stream.lab.evaluation.detector import Alarm, detect
 from stream.lab.evaluation.intervals import poisson, wilson
@@ -19,6 +21,7 @@ from stream.settings import Settings
 
 DAY, HOUR = 288, 12
 CALLS, INPUT, OUTPUT = 10, 5_000, 2_500
+RULES = partial(Rules, Settings())
 MONDAY = 1_767_571_200.0
 """2026-01-05, a Monday."""
 
@@ -235,9 +238,9 @@ def restless() -> World:
 def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs() -> None:
     world = restless()
     told: list[tuple[int, int]] = []
-    alone = detect(world, Settings(), jobs=1, progress=lambda done, of: told.append((done, of)))
+    alone = detect(world, RULES, jobs=1, progress=lambda done, of: told.append((done, of)))
     assert told == [(8, 10), (10, 10)]
-    assert alone == detect(world, Settings(), jobs=2)
+    assert alone == detect(world, RULES, jobs=2)
     (found,) = [one for one in alone if one.key == 3]
     assert 14 * DAY + 100 <= found.detected < 14 * DAY + 124
     assert found.resolved is not None
@@ -247,7 +250,7 @@ def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs
 
 def test_some_keys_alone_say_what_they_say_among_all() -> None:
     world = restless()
-    assert detect(world, Settings(), columns=[3]) == detect(world, Settings())
+    assert detect(world, RULES, columns=[3]) == detect(world, RULES)
 
 
 def test_lost_telemetry_is_not_learned_as_silence() -> None:
@@ -259,12 +262,12 @@ def test_lost_telemetry_is_not_learned_as_silence() -> None:
     world.input_tokens[13 * DAY :, 5] *= 2  # a little more than before: nothing, if one knows what was before
     lost = world.lost.copy()
     lost[gap, 5] = True
-    assert detect(replace(world, lost=lost), Settings(), columns=[5]) == []
+    assert detect(replace(world, lost=lost), RULES, columns=[5]) == []
 
 
-def test_settings_with_other_buckets_are_refused() -> None:
-    with pytest.raises(ValueError, match="buckets of 300 s"):
-        detect(steady(), Settings(bucket_seconds=60))
+def test_rules_for_other_buckets_are_refused() -> None:
+    with pytest.raises(ValueError, match="rules for 60 s"):
+        detect(steady(), partial(Rules, Settings(bucket_seconds=60)))
 
 
 # ---------------------------------------------------------------------- what else there is

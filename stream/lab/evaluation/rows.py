@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -59,7 +60,12 @@ def _rows(group: str, outcomes: Sequence[Outcome], name: Callable[[Outcome], str
     those: dict[str, list[Outcome]] = {}
     for one in outcomes:
         those.setdefault(name(one), []).append(one)
-    return [_row(group, which, some) for which, some in sorted(those.items())]
+    return [_row(group, which, those[which]) for which in sorted(those, key=_by_numbers)]
+
+
+def _by_numbers(name: str) -> tuple[list[float], str]:
+    """What puts x5 before x10."""
+    return [float(number) for number in re.findall(r"\d+", name)], name
 
 
 def _row(group: str, name: str, outcomes: Sequence[Outcome]) -> Row:

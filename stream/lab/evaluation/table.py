@@ -16,12 +16,13 @@ from stream.lab.evaluation.run import Result
 from stream.lab.evaluation.scoring import Line
 
 LEGEND = f"""\
-false alerts: openings on clean key-days (a UTC day with a call, after the key's 7th, no attack or look-alike near), those
-within 6 h of a key's last one as one, with an exact 95 % Poisson interval. found: an incident opened between the attack's
-start and 1 h after its end. by chance: the same keys without their attacks alert then, too. oracle: a CUSUM that knows the
-attack's size and the key's noise, at the same false alerts ({", ".join(STEP_SECONDS)} only). gone: part of the tokens that
-was taken before the first alert, all where there was none. alerts: incidents per attack found. Look-alikes are launches,
-bulk runs and the like: nobody's fault, but nothing that should page."""
+False alerts: openings on clean key-days (a UTC day with a call, after the key's 7th, no attack or look-alike near);
+those within 6 h of the key's last one are one; with an exact 95 % Poisson interval. found: an incident opened between
+the attack's start and 1 h after its end. by chance: the same keys alert then without their attacks, too. oracle: a
+CUSUM that knows the attack's size and the key's noise, at the same false alerts (for {", ".join(STEP_SECONDS)}).
+gone: part of the tokens taken before the first alert; all, where there was none. alerts: incidents per attack found.
+not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
+and the like: nobody's fault, and nothing that should page."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -42,6 +43,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def _lines(result: Result) -> Iterator[Text]:
     scores = result.scores
     yield Text(f"clean keys    {_rates(scores.clean)}")
+    if result.calm is not None:
+        yield Text(f"  not attacked {_rates(result.calm)}")
     if scores.young.key_days:
         yield Text(f"young keys    {_rates(scores.young)}")
     looks = scores.lookalikes

@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 
-from stream.core.rule import CONTEXT, Decades, Head, Rule
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Rule, Tail
 
 VERSION = 2
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
@@ -40,7 +40,8 @@ class Priors:
 
     laws: (location, scale) of the daily maximum of each standardised statistic
     rule: the decision rule over STATISTICS
-    tail: (score, share of clean key-days whose highest score exceeds it), falling
+    tail: (score, share of clean key-days whose highest score exceeds it), falling; a score of d decades should be
+    exceeded by 10^-d, `overdraw calibrate` says by how many it is where it was run
     newcomer_tail: the same for the newcomer's number, over the days of a key's first week
     population: laws over the keys: ln of tokens per second, and the shape of their calls
     digest: names the file
@@ -74,7 +75,7 @@ class Priors:
         try:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
-                rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in ("quick", "volume", "shape"))),
+                rule=_rule(document["rule"], STATISTICS),
                 tail=_tail(document["tail"]),
                 newcomer_tail=_tail(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
@@ -102,6 +103,20 @@ def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
     if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
         raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
     return tail
+
+
+def _rule(document: Any, statistics: tuple[str, ...]) -> Rule:
+    tail = document["tail"]
+    exceedance, excess = (
+        tuple(float(tail[name].get(feature, 0.0)) for feature in TAIL_FEATURES) for name in ("exceedance", "excess")
+    )
+    threshold = float(tail["threshold"])
+    if not threshold > 0 or not all(map(math.isfinite, (threshold, *exceedance, *excess))):
+        raise ValueError("the tail law of a priors file must have finite coefficients and a threshold above 0")
+    return Rule(
+        *(_head(name, document[name], statistics) for name in ("quick", "volume", "shape")),
+        Tail(threshold, exceedance, excess),
+    )
 
 
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:

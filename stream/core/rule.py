@@ -2,8 +2,13 @@
 
 Three heads, each a logistic regression with weights >= 0 on the evidence and free ones on the context: `quick` over the
 two windows of minutes, `volume` and `shape` over everything. Each head's log odds are turned into decades by its own
-exceedance table: d means that a clean key-day's highest value exceeds it with probability 10^-d. The score of a moment
-is the larger of the quick head's decades and the sum of the other two's.
+exceedance table: d means that a clean key-day's highest value exceeds it with probability 10^-d. The evidence of a
+moment is the larger of the quick head's decades and the sum of the other two's.
+
+Restless keys show high evidence more often than steady ones. So the score is the evidence judged by the tail law of
+keys like this one: peaks over a threshold, their frequency and their mean excess by regression on the context (after
+A. C. Davison and R. L. Smith, Models for exceedances over high thresholds, J. R. Stat. Soc. B 52, 1990). A score of d
+again means decades: clean key-days reach it with probability 10^-d, whatever the key.
 """
 
 from __future__ import annotations
@@ -65,24 +70,73 @@ class Head:
         return sum(weight * value for weight, value in zip(self.context, context, strict=True))
 
 
+TAIL_FEATURES = ("one", "log_active_days", "volatility", "active_share", "seldom", "woken", "restless")
+"""What the tail of a key's evidence depends on; see `tail_features`."""
+
+
+def tail_features(context: Sequence[float]) -> tuple[float, ...]:
+    """Of a context, in the order of TAIL_FEATURES; restless: the volatility where it is above the population's."""
+    volatility = context[VOLATILITY]
+    return (1.0, context[AGE], volatility, context[SHARE], context[SELDOM], context[WOKEN], max(volatility, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How the daily peaks of a clean key's evidence are distributed above `threshold`, by the key's context.
+
+    exceedance: coefficients of the log odds that a day's peak exceeds the threshold; excess: of the ln of its mean
+    excess
+    """
+
+    threshold: float
+    exceedance: tuple[float, ...]
+    excess: tuple[float, ...]
+
+    def _law(self, context: Sequence[float]) -> tuple[float, float]:
+        """Decades of the threshold, and decades for each further unit of evidence."""
+        features = tail_features(context)
+        odds = sum(a * b for a, b in zip(self.exceedance, features, strict=True))
+        mean = math.exp(sum(a * b for a, b in zip(self.excess, features, strict=True)))
+        return math.log10(1 + math.exp(-odds)), 1 / (mean * math.log(10))
+
+    def decades(self, evidence: float, context: Sequence[float]) -> float:
+        """-log10 of the probability that a clean key-day's peak reaches `evidence`; proportional below the threshold."""
+        if evidence <= 0:
+            return 0.0
+        least, slope = self._law(context)
+        if evidence < self.threshold:
+            return least * evidence / self.threshold
+        return least + slope * (evidence - self.threshold)
+
+    def evidence(self, decades: float, context: Sequence[float]) -> float:
+        """The evidence that makes so many decades."""
+        least, slope = self._law(context)
+        if decades < least:
+            return self.threshold * decades / least
+        return self.threshold + (decades - least) / slope
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The three heads."""
+    """The three heads, and the tail law of their joint evidence."""
 
     quick: Head
     volume: Head
     shape: Head
+    tail: Tail
 
     def quick_score(self, values: Sequence[float], context: Sequence[float]) -> float:
         """Decades by the windows of minutes."""
-        return self.quick.decades.of(self.quick.odds(values, context))
+        return self.tail.decades(self.quick.decades.of(self.quick.odds(values, context)), context)
 
     def slow_score(self, values: Sequence[float], context: Sequence[float], large: bool, shaped: bool) -> float:
         """Decades by everything; `large`: some window holds enough excess, `shaped`: the shape was judged."""
         if not (large or shaped):
             return 0.0
-        shape = self.shape.decades.of(self.shape.odds(values, context))
-        return shape + (self.volume.decades.of(self.volume.odds(values, context)) if large else 0.0)
+        evidence = self.shape.decades.of(self.shape.odds(values, context))
+        if large:
+            evidence += self.volume.decades.of(self.volume.odds(values, context))
+        return self.tail.decades(evidence, context)
 
     def shares(self, values: Sequence[float], quick: bool) -> list[tuple[float, int]]:
         """What each number contributes to the log odds, the most first."""
@@ -97,10 +151,11 @@ class Rule:
     def needed(self, statistic: int, context: Sequence[float], score: float) -> float:
         """The value of one number that alone brings `score`; infinite if it never can."""
         best = math.inf
+        evidence = self.tail.evidence(score, context)
         for head in (self.quick, self.volume, self.shape):
             weight = dict(head.weights).get(statistic, 0.0)
             if weight > 0:
-                best = min(best, (head.decades.odds_of(score) - head.bias - head.given(context)) / weight)
+                best = min(best, (head.decades.odds_of(evidence) - head.bias - head.given(context)) / weight)
         return best
 
 

@@ -244,7 +244,9 @@ class KeyState:
             verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
         verdict.score = self.score = max(verdict.quick, verdict.slow_score)
         if verdict.score >= rules.hold_score:
-            verdict.findings = rules.findings(self.channels, residuals, verdict.quick > verdict.slow_score)
+            verdict.findings = rules.findings(
+                self.channels, self.context(moment.excess), residuals, verdict.quick > verdict.slow_score
+            )
         sums = verdict.sums
         plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
         if plan is not None:
@@ -258,7 +260,9 @@ class KeyState:
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
         usual_day = self.baseline.level.value * self.rules.calendar.per_day
-        return context_of(excess, usual_day, self.active_days, self.day_variance, self.presence)
+        return context_of(
+            excess, usual_day, self.active_days, self.day_variance, self.presence, self.baseline.errors[0]
+        )
 
     @property
     def day_variance(self) -> float:

@@ -120,11 +120,13 @@ def _rule(document: Any, statistics: tuple[str, ...]) -> Rule:
 
 
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
-    weights = {statistic: float(weight) for statistic, weight in document["weights"].items()}
-    unknown = set(weights) - set(statistics)
+    weights, steady = (
+        {statistic: float(weight) for statistic, weight in document[key].items()} for key in ("weights", "steady")
+    )
+    unknown = (set(weights) | set(steady)) - set(statistics)
     if unknown:
         raise ValueError(f"a priors file weighs {', '.join(sorted(unknown))}, which this program does not measure")
-    if not all(0 <= weight < math.inf for weight in weights.values()):
+    if not all(0 <= weight < math.inf for weight in (*weights.values(), *steady.values())):
         raise ValueError("the weights of evidence in a priors file must be finite and 0 or more")
     odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
     if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
@@ -132,7 +134,11 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     return Head(
         name=name,
         bias=float(document["bias"]),
-        weights=tuple((i, weights[s]) for i, s in enumerate(statistics) if weights.get(s, 0.0) > 0),
+        weights=tuple(
+            (i, weights.get(s, 0.0), steady.get(s, 0.0))
+            for i, s in enumerate(statistics)
+            if weights.get(s, 0.0) > 0 or steady.get(s, 0.0) > 0
+        ),
         context=tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT),
         decades=Decades(odds, decades),
     )

@@ -20,9 +20,13 @@ from dataclasses import dataclass
 
 from stream.core.presence import Presence
 
-CONTEXT = ("size", "relative_size", "log_active_days", "volatility", "active_share", "seldom", "woken")
+CONTEXT = (
+    "size", "relative_size", "log_active_days", "volatility", "active_share", "seldom", "woken", "unpredictability",
+)  # fmt: skip
 """What the rule knows of the key besides the evidence; see `context_of`."""
-SIZE, RELATIVE, AGE, VOLATILITY, SHARE, SELDOM, WOKEN = range(7)
+SIZE, RELATIVE, AGE, VOLATILITY, SHARE, SELDOM, WOKEN, UNPREDICTABILITY = range(8)
+USUAL_ERROR = 0.3
+"""Mean squared log error of an hour's expectation that is neither good nor bad."""
 SELDOM_SHARE = 0.1
 DAY_PRIOR_SCALE = 0.30
 
@@ -48,21 +52,34 @@ class Decades:
         return (self.decades[i] - self.decades[i - 1]) / (self.odds[i] - self.odds[i - 1])
 
 
+def steadiness(context: Sequence[float]) -> float:
+    """From 0 for a key whose hours nobody can tell to 1 for one like clockwork: its evidence is worth more.
+
+    >>> round(steadiness([0, 0, 0, 0, 0, 0, 0, 0.0]), 3)
+    0.5
+    """
+    return 1 / (1 + math.exp(context[UNPREDICTABILITY]))
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One logistic regression; weights stand by position in STATISTICS, only those above 0."""
+    """One logistic regression; weights stand by position in STATISTICS, only those above 0.
+
+    weights: (statistic, weight, further weight in proportion to the key's steadiness)
+    """
 
     name: str
     bias: float
-    weights: tuple[tuple[int, float], ...]
+    weights: tuple[tuple[int, float, float], ...]
     context: tuple[float, ...]
     decades: Decades
 
     def odds(self, values: Sequence[float], context: Sequence[float]) -> float:
         """Log odds of an attack."""
         total = self.bias + self.given(context)
-        for i, weight in self.weights:
-            total += weight * values[i]
+        steady = steadiness(context)
+        for i, weight, further in self.weights:
+            total += (weight + steady * further) * values[i]
         return total
 
     def given(self, context: Sequence[float]) -> float:
@@ -70,14 +87,20 @@ class Head:
         return sum(weight * value for weight, value in zip(self.context, context, strict=True))
 
 
-TAIL_FEATURES = ("one", "log_active_days", "volatility", "active_share", "seldom", "woken", "restless")
+TAIL_FEATURES = (
+    "one", "log_active_days", "volatility", "active_share", "seldom", "woken", "restless", "unpredictability",
+    "unpredictable",
+)  # fmt: skip
 """What the tail of a key's evidence depends on; see `tail_features`."""
 
 
 def tail_features(context: Sequence[float]) -> tuple[float, ...]:
-    """Of a context, in the order of TAIL_FEATURES; restless: the volatility where it is above the population's."""
-    volatility = context[VOLATILITY]
-    return (1.0, context[AGE], volatility, context[SHARE], context[SELDOM], context[WOKEN], max(volatility, 0.0))
+    """Of a context, in the order of TAIL_FEATURES; restless, unpredictable: as far as they are above the usual."""
+    volatility, unpredictability = context[VOLATILITY], context[UNPREDICTABILITY]
+    return (
+        1.0, context[AGE], volatility, context[SHARE], context[SELDOM], context[WOKEN], max(volatility, 0.0),
+        unpredictability, max(unpredictability, 0.0),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,35 +161,37 @@ class Rule:
             evidence += self.volume.decades.of(self.volume.odds(values, context))
         return self.tail.decades(evidence, context)
 
-    def shares(self, values: Sequence[float], quick: bool) -> list[tuple[float, int]]:
+    def shares(self, values: Sequence[float], context: Sequence[float], quick: bool) -> list[tuple[float, int]]:
         """What each number contributes to the log odds, the most first."""
         heads = (self.quick,) if quick else (self.volume, self.shape)
+        steady = steadiness(context)
         found: dict[int, float] = {}
         for head in heads:
-            for i, weight in head.weights:
+            for i, weight, further in head.weights:
                 if values[i] > 0:
-                    found[i] = max(found.get(i, 0.0), weight * values[i])
+                    found[i] = max(found.get(i, 0.0), (weight + steady * further) * values[i])
         return sorted(((share, i) for i, share in found.items()), reverse=True)
 
     def needed(self, statistic: int, context: Sequence[float], score: float) -> float:
         """The value of one number that alone brings `score`; infinite if it never can."""
         best = math.inf
         evidence = self.tail.evidence(score, context)
+        steady = steadiness(context)
         for head in (self.quick, self.volume, self.shape):
-            weight = dict(head.weights).get(statistic, 0.0)
+            weight = sum(one + steady * more for i, one, more in head.weights if i == statistic)
             if weight > 0:
                 best = min(best, (head.decades.odds_of(evidence) - head.bias - head.given(context)) / weight)
         return best
 
 
 def context_of(
-    excess: float, usual_day: float, active_days: int, day_variance: float, presence: Presence
+    excess: float, usual_day: float, active_days: int, day_variance: float, presence: Presence, hour_error: float
 ) -> list[float]:
     """The context of a moment, each number of the order of 1.
 
     size: decades of `excess` above 10^5 tokens; relative_size: ln of `excess` over `usual_day` tokens; volatility: ln
     of the scale of the key's daily level over the population's; active_share: over ten days; woken: ln of the hours
-    slept.
+    slept; unpredictability: ln of `hour_error`, the mean squared log error of the season's hours, over the usual.
     """
     share = presence.long_share
     return [
@@ -177,4 +202,5 @@ def context_of(
         share,
         1.0 if share < SELDOM_SHARE else 0.0,
         min(math.log1p(24 * presence.wake_days), 6.0) / 3,
+        min(max(math.log(max(hour_error, 1e-6) / USUAL_ERROR), -3.0), 3.0),
     ]

@@ -79,13 +79,15 @@ class Rules:
         """The value of one number that alone brings `score`; infinite if it never can."""
         return self.rule.needed(STATISTICS.index(statistic), context, score)
 
-    def findings(self, channels: Sequence[Channel], residuals: Residuals, quick: bool) -> list[Finding]:
+    def findings(
+        self, channels: Sequence[Channel], context: Sequence[float], residuals: Residuals, quick: bool
+    ) -> list[Finding]:
         """What each channel sees, by the number that says most, the strongest first; `quick`: by minutes alone."""
         values = _values(channels)
         found: dict[str, Finding] = {}
         if not quick and channels[NEWCOMER].values[0] > LEAST_NEWCOMER_Z:
             found["newcomer"] = _finding(channels[NEWCOMER], 0, channels[NEWCOMER].values[0], residuals)
-        for share, i in self.rule.shares(values, quick):
+        for share, i in self.rule.shares(values, context, quick):
             channel, place = PLACES[i]
             name = channels[channel].name
             if name not in found and (share >= LEAST_SHARE or not found):

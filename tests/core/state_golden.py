@@ -1,7 +1,7 @@
-"""The golden state of version 1: `python tests/core/state_golden.py` writes tests/state/v1.json again.
+"""The golden state of today's version: `python tests/core/state_golden.py` writes tests/state/v{VERSION}.json again.
 
-Only a change of VERSION before its first release may do so; afterwards a new version gets a file of its own, and this
-one has to load for ever.
+Only a change of a version before its first release may do so; afterwards a new version gets a file of its own, and the
+old ones have to load for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from stream.core.shard import Shard
+from stream.core.state import VERSION
 from stream.events import Call
 from stream.settings import Settings
 
@@ -21,7 +22,7 @@ VIEWED = ("calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "
 
 
 def golden_shard() -> Shard:
-    """A steady key, one under attack at the end, one used once, and one that hides its usage."""
+    """A steady key, one under attack at the end, one used once, and one that hides its usage; all with their shapes."""
     stream = []
     for hour in range(HOURS):
         for i in range(12):
@@ -36,7 +37,18 @@ def golden_shard() -> Shard:
         (
             position,
             time,
-            Call(event_id=str(position), time=time, key_id=key, calls=n, input_tokens=given, output_tokens=taken),
+            Call(
+                event_id=str(position),
+                time=time,
+                key_id=key,
+                calls=n,
+                input_tokens=given,
+                output_tokens=taken,
+                reasoning_tokens=position % 5,
+                max_output_tokens=400 if key == "attacked" else None,
+                model=f"model-{position % 10}",
+                status=500 if position % 50 == 49 else 200,
+            ),
         )
         for position, (time, key, n, given, taken) in enumerate(stream)
     ]
@@ -66,4 +78,4 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).parent.parent / "state" / "v1.json")
+    write(Path(__file__).parent.parent / "state" / f"v{VERSION}.json")

@@ -65,6 +65,12 @@ class DailyMaximum:
         if z > self.peak:
             self.peak = half(min(z, MOST_PEAK)) if z > -MOST_PEAK else -MOST_PEAK
 
+    def begin(self, mean: float, variance: float, days: int) -> None:
+        """Begin with what an earlier version knew of the key, with the floor of today's law."""
+        self.mean, self.variance = half(mean), max(self.floor, half(variance))
+        self.days = min(days, MOST_DAYS)
+        self._derive()
+
     def learn_day(self) -> None:
         """Take up the day's `peak` and begin a new day; a day without a peak teaches nothing."""
         peak, self.peak = self.peak, -math.inf

@@ -11,16 +11,15 @@ brought up to date key by key, as keys are seen again.
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
-from stream.core.baseline import CALL_RATE, AdaptiveMean
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
+from stream.core.modelrecord import incident_2, is_calm, model_2, pack_model
+from stream.core.modelrecord1 import incident_1, model_1
 from stream.core.shardrecord import (
     SHARD_KEY,
     VERSION,
@@ -59,21 +58,14 @@ __all__ = [
 _CURRENT = bytes([VERSION])
 SUMS, MODEL = b"o", b"k"
 
-_MODEL = struct.Struct("<BiiIIIdddddddddH")
-_ARRAYS = (("fast", "f", 48), ("slow", "f", 48), ("visits", "B", 48), ("week", "H", 168))
-_INCIDENT_LENGTH = slice(_MODEL.size - 2, _MODEL.size)
-_NO_INCIDENT = struct.pack("<H", len(msgspec.msgpack.encode(None)))
-_WINDOWS = ("observed", "expected", "calls", "mean", "variance")
-_PLAN = struct.Struct("<i5f")
-_COUNT = struct.Struct("<H")
-
 
 @dataclass(frozen=True, slots=True)
 class Loader:
     """How one state version's records of a key become today's objects; each raises an error of its own kind on damage.
 
-    To change what is written: raise VERSION, write the new `pack_…`, keep the old functions here (or in `sumsrecord`)
-    as that version's loader, see to `shardrecord`, and add a golden file (tests/core/state_golden.py).
+    To change what is written: raise VERSION, write the new `pack_…`, keep the old functions (in `sumsrecord`, and in a
+    module like `modelrecord1`) as that version's loader, see to `shardrecord`, and add a golden file
+    (tests/core/state_golden.py).
     """
 
     sums: Callable[[bytes, KeyState], None]
@@ -108,28 +100,6 @@ def unpack_sums(data: bytes, key: KeyState) -> None:
         raise StateError(f"a key's sums are damaged: {error}") from error
 
 
-def pack_model(key: KeyState) -> bytes:
-    """Everything that was learned about a key, and its incident."""
-    baseline, residuals = key.baseline, key.residuals
-    incident = msgspec.msgpack.encode(key.incident)
-    parts = [
-        _MODEL.pack(
-            VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active,
-            baseline.level.value, baseline.call_tokens.value, baseline.call_input.value, baseline.hour_sum,
-            baseline.hour_last_week,
-            key.score, key.last_tokens, key.last_expected, key.last_upper, len(incident),
-        ),
-        incident,
-    ]  # fmt: skip
-    parts += [getattr(baseline, name).tobytes() for name, _, _ in _ARRAYS]
-    parts += [getattr(residuals, name).tobytes() for name in _WINDOWS]
-    parts.append(residuals.slot_scale.tobytes())
-    parts += [channel.pack() for channel in key.channels]
-    parts.append(_COUNT.pack(len(key.plans)))
-    parts += [_PLAN.pack(index, *plan) for index, plan in key.plans.items()]
-    return b"".join(parts)
-
-
 def unpack_model(data: bytes, key: KeyState) -> None:
     """Take up what `pack_model` gave."""
     try:
@@ -140,57 +110,9 @@ def unpack_model(data: bytes, key: KeyState) -> None:
         raise StateError(f"a key's model is damaged: {error}") from error
 
 
-def _model_1(data: memoryview, key: KeyState) -> None:
-    baseline, residuals = key.baseline, key.residuals
-    (
-        _, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active, level, call_tokens,
-        call_input, baseline.hour_sum, baseline.hour_last_week, key.score, key.last_tokens, key.last_expected,
-        key.last_upper, length,
-    ) = _MODEL.unpack_from(data)  # fmt: skip
-    key.incident = _incident_at(data, length)
-    baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)
-    baseline.call_tokens = AdaptiveMean.at(call_tokens, CALL_RATE)
-    baseline.call_input = AdaptiveMean.at(call_input, CALL_RATE)
-    data = data[_MODEL.size + length :]
-
-    def take(code: str, count: int) -> array[Any]:
-        nonlocal data
-        values = array(code)
-        size = values.itemsize * count
-        if len(data) < size:
-            raise ValueError("it is too short")
-        values.frombytes(data[:size])
-        data = data[size:]
-        return values
-
-    for name, code, count in _ARRAYS:
-        setattr(baseline, name, take(code, count))
-    for name in _WINDOWS:
-        setattr(residuals, name, take("f", residuals.horizons.count))
-    residuals.slot_scale = take("f", 48)
-    for channel in key.channels:
-        data = channel.unpack(data)
-    (plans,) = _COUNT.unpack_from(data)
-    data = data[_COUNT.size :]
-    key.plans = {}
-    for _ in range(plans):
-        index, *plan = _PLAN.unpack_from(data)
-        key.plans[index] = array("f", plan)
-        data = data[_PLAN.size :]
-    key.stale = False
-
-
-def _incident_at(data: memoryview | bytes, length: int) -> Incident | None:
-    return msgspec.msgpack.decode(data[_MODEL.size : _MODEL.size + length], type=Incident | None)
-
-
-def _incident_1(data: bytes) -> Incident | None:
-    return _incident_at(data, _MODEL.unpack_from(data)[-1])
-
-
 LOADERS = {
-    1: Loader(sums_1, _model_1, totals_of, buckets_1, _incident_1),
-    2: Loader(sums_2, _model_1, totals_of, buckets_2, _incident_1),
+    1: Loader(sums_1, model_1, totals_of, buckets_1, incident_1),
+    2: Loader(sums_2, model_2, totals_of, buckets_2, incident_2),
 }
 """Every state version that was ever written; none is ever taken out."""
 
@@ -228,8 +150,8 @@ def _totals(data: bytes) -> Totals:
 
 def has_incident(model: bytes) -> bool:
     """True if a packed model holds an open incident; raises StateError on damage of that part."""
-    # most have none, which is one byte: the look at its length is all that they cost
-    if model[:1] == _CURRENT and model[_INCIDENT_LENGTH] == _NO_INCIDENT:
+    # most have none, which is one byte: the look at it is all that they cost
+    if model[:1] == _CURRENT and is_calm(model):
         return False
     return bool(_incident_kinds(model))
 

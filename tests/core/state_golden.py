@@ -32,7 +32,7 @@ def golden_shard() -> Shard:
             stream.append((time + 1, "attacked", flood, flood * (900 + (5 * i + hour) % 100), flood * 400))
             stream.append((time + 2, "hidden", 1, None, None))
     stream.append((START + HOURS * 3600.0, "once", 1, 5, 5))
-    shard = Shard(0, GOLDEN_SETTINGS, partition_of=lambda key_id: 0)
+    shard = Shard(0, GOLDEN_SETTINGS, partition_of=lambda key_id: 0, priors=made_priors())
     arrivals = [
         (
             position,

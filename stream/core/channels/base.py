@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from stream.core.calibration import DailyMaximum
 
 if TYPE_CHECKING:
     from stream.core.baseline import Baseline
     from stream.core.bucket import OpenBucket
-    from stream.core.priors import Priors
     from stream.core.presence import Presence
+    from stream.core.priors import Priors
     from stream.core.residuals import Horizons, Residuals
 
 MOST_STANDARDISED = 100.0
@@ -196,10 +197,10 @@ class Laws:
         return data
 
 
-def take_floats(data: memoryview, *targets: memoryview) -> memoryview:
-    """Fill arrays of floats (as memoryviews) from packed data; returns the rest. Raises ValueError if it is short."""
+def take_arrays(data: memoryview, *targets: array[Any]) -> memoryview:
+    """Fill arrays from packed data; returns the rest. Raises ValueError if it is short."""
     for target in targets:
-        size = target.nbytes
-        target.cast("B")[:] = data[:size]
+        size = target.itemsize * len(target)
+        memoryview(target).cast("B")[:] = data[:size]
         data = data[size:]
     return data

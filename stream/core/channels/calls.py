@@ -9,7 +9,7 @@ import math
 from array import array
 from typing import TYPE_CHECKING, ClassVar
 
-from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_floats
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_arrays
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
 if TYPE_CHECKING:
@@ -122,5 +122,5 @@ class Calls(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        targets = (memoryview(self.scales.mean), memoryview(self.scales.variance), memoryview(self.state))
-        return self.laws.unpack(take_floats(data, *targets))
+        targets = (self.scales.mean, self.scales.variance, self.state)
+        return self.laws.unpack(take_arrays(data, *targets))

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, ClassVar
 
 from stream.core.bucket import LOG_SCALE
-from stream.core.channels.base import Channel, Laws, Moment, Step, take_floats
+from stream.core.channels.base import Channel, Laws, Moment, Step, take_arrays
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -159,7 +159,7 @@ class Shape(Channel):
         return (PRIOR_BLOCKS * PRIOR_VARIANCE[a] + own * self.variance[a]) / (PRIOR_BLOCKS + own)
 
     def deviations(self, q: int) -> list[float]:
-        """z of each aspect in window q, from what is usual for the key."""
+        """The z of each aspect in window q, from what is usual for the key."""
         window = self.windows[q]
         noise = noise_of(window)
         weight = WANDER_WEIGHT[q]
@@ -227,4 +227,4 @@ class Shape(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return self.laws.unpack(take_floats(data, *map(memoryview, self._arrays())))
+        return self.laws.unpack(take_arrays(data, *self._arrays()))

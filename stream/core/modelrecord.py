@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from stream.core.baseline import CALL_RATE, SLOTS, WEEK_HOURS, YOUNG_HOURS, AdaptiveMean, Baseline
-from stream.core.channels.base import take_arrays
+from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
 from stream.core.shardrecord import VERSION
@@ -29,11 +29,11 @@ _NO_INCIDENT = b"\xc0"
 """MessagePack's nil."""
 _INCIDENT = slice(_START.size + 1, _START.size + 2)
 """Where the head's first field begins, behind the mark of an array."""
-_ZEROS = bytes(24)
-_ALL_SEEN = bytes.fromhex(f"{YOUNG_HOURS:x}" * SLOTS)
-"""The visits of a key that is no longer young."""
-_BLANKS = (_ALL_SEEN, *[_ZEROS] * (WEEK_HOURS // 24), _ZEROS[:20], _ZEROS[:20])
-"""What is left out where it is just this: visits, the days of the week, the hour so far, the step so far."""
+_DAY = bytes(24)
+_ALL_SEEN = bytes([YOUNG_HOURS << 4 | YOUNG_HOURS]) * (SLOTS // 4)
+"""The visits to the hours of a working day, or of a day of the weekend, once none of them is young."""
+_BLANKS = (_ALL_SEEN, _ALL_SEEN, *[_DAY] * (WEEK_HOURS // 24))
+"""What is left out where it is just this: visits, and the days of the week."""
 _KEPT = struct.Struct("<H")
 
 _Index = Annotated[int, Meta(ge=-1, lt=2**31)]
@@ -64,7 +64,7 @@ _decode = msgspec.msgpack.Decoder(_Head).decode
 
 def pack_model(key: KeyState) -> bytes:
     """Everything that was learned about a key, and its incident."""
-    baseline, residuals, calendar, first = key.baseline, key.residuals, key.rules.calendar, key.next_bucket
+    baseline, calendar, first = key.baseline, key.rules.calendar, key.next_bucket
     plans = [index for index in key.plans if index >= first]
     head = _encode(
         _Head(
@@ -75,10 +75,11 @@ def pack_model(key: KeyState) -> bytes:
     )  # fmt: skip
     kept = 0
     parts: list[bytes | array[Any]] = [_START.pack(VERSION, len(head)), head, b""]
-    week = baseline.week.tobytes()
+    # no more than YOUNG_HOURS: four bits each
+    visits, week = bytes.fromhex(baseline.visits.tobytes().hex()[1::2]), baseline.week.tobytes()
     blocks = (
-        bytes.fromhex(baseline.visits.tobytes().hex()[1::2]), week[:24], week[24:48], week[48:72], week[72:96],
-        week[96:120], week[120:144], week[144:], baseline.hour.tobytes(), residuals.pending.tobytes(),
+        visits[:12], visits[12:], week[:24], week[24:48], week[48:72], week[72:96], week[96:120], week[120:144],
+        week[144:],
     )  # fmt: skip
     for i, block in enumerate(blocks):
         if block != _BLANKS[i]:
@@ -86,6 +87,7 @@ def pack_model(key: KeyState) -> bytes:
             parts.append(block)
     parts[2] = _KEPT.pack(kept)
     parts.append(_MEANS.pack(baseline.level.value, baseline.call_tokens.value, baseline.call_input.value))
+    parts.append(pack_sparse(baseline.hour + key.residuals.pending + key.presence.state))
     parts += _arrays(key)
     parts += [key.plans[index] for index in plans]
     parts += [channel.pack() for channel in key.channels]
@@ -97,7 +99,7 @@ def _arrays(key: KeyState) -> tuple[array[Any], ...]:
     baseline, residuals = key.baseline, key.residuals
     return (
         baseline.fast, baseline.slow, baseline.errors, residuals.observed, residuals.expected, residuals.calls,
-        key.presence.state, key.bar, key.shown,
+        key.bar, key.shown,
     )  # fmt: skip
 
 
@@ -120,13 +122,12 @@ def model_2(data: memoryview, key: KeyState) -> None:
             data = data[len(blank) :]
         else:
             blocks.append(blank)
-    visits, *week, hour, pending = blocks
-    baseline.visits = array("B", bytes.fromhex("0" + "0".join(visits.hex())))
-    baseline.week = array("B", b"".join(week))
-    baseline.hour = array("f", hour)
-    key.residuals.pending = array("f", pending)
+    visits = b"".join(blocks[:2]).hex()
+    baseline.visits = array("B", bytes.fromhex("0" + "0".join(visits)))
+    baseline.week = array("B", b"".join(blocks[2:]))
     take_means(baseline, *_MEANS.unpack_from(data))
-    data = take_arrays(data[_MEANS.size :], *_arrays(key))
+    data = take_sparse(data[_MEANS.size :], baseline.hour, key.residuals.pending, key.presence.state)
+    data = take_arrays(data, *_arrays(key))
     baseline.forget_cache()
     key.plans = {}
     for ahead in head.plans:

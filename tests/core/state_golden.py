@@ -10,6 +10,8 @@ import base64
 import json
 from pathlib import Path
 
+from made_priors import made_priors
+
 from stream.core.shard import Shard
 from stream.core.state import VERSION
 from stream.events import Call

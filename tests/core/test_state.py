@@ -13,6 +13,7 @@ import pytest
 from core_streams import START, calls, log_of, new_shard, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from made_priors import made_priors
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
 from stream.core import shardrecord, sumsrecord
@@ -56,7 +57,7 @@ def quiet_records():
 
 
 def shard(**changes):
-    return Shard(0, GOLDEN_SETTINGS.model_copy(update=changes), partition_of=lambda key_id: 0)
+    return Shard(0, GOLDEN_SETTINGS.model_copy(update=changes), partition_of=lambda key_id: 0, priors=made_priors())
 
 
 def taken_up(records):
@@ -98,7 +99,7 @@ def test_the_state_of_every_version_goes_on(golden):
 
 
 def test_a_packed_model_takes_at_most_a_kilobyte_and_a_half():
-    rules = Rules(GOLDEN_SETTINGS)
+    rules = Rules(GOLDEN_SETTINGS, made_priors())
     biggest = max(len(value) for name, value in RECORDS if name[:1] == MODEL)
     key = KeyState("x" * 256, rules)
     assert biggest <= 1500 + 500, "an open incident adds its own record"
@@ -109,7 +110,7 @@ def test_a_packed_model_takes_at_most_a_kilobyte_and_a_half():
 
 def test_packing_what_was_unpacked_gives_the_same_bytes():
     for name, value in RECORDS:
-        key = KeyState(name[1:].decode(), Rules(GOLDEN_SETTINGS))
+        key = KeyState(name[1:].decode(), Rules(GOLDEN_SETTINGS, made_priors()))
         if name[:1] == SUMS:
             unpack_sums(value, key)
             assert pack_sums(key) == value
@@ -152,7 +153,7 @@ def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_o
     first = {name: value for name, value in records if name[:1] == SUMS}
     # without its open bucket, a key has nothing to close: it stays packed
     first[SUMS + b"steady"] = first[SUMS + b"steady"][
-        : len(pack_sums(KeyState("k", Rules(GOLDEN_SETTINGS)))) - 4
+        : len(pack_sums(KeyState("k", Rules(GOLDEN_SETTINGS, made_priors())))) - 4
     ] + bytes(4)
     records = list((dict(records) | first).items())
     loaded = shard()
@@ -171,7 +172,7 @@ def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_o
 
 def test_a_bucket_of_version_1_has_no_known_calls_for_nothing_was_written_of_their_shape():
     name = SUMS + b"attacked"
-    key = KeyState("attacked", Rules(GOLDEN_SETTINGS))
+    key = KeyState("attacked", Rules(GOLDEN_SETTINGS, made_priors()))
     unpack_sums(dict(read_records(GOLDEN[0]))[name], key)
     (bucket,) = key.open.values()
     assert bucket.calls > 0
@@ -194,13 +195,13 @@ any_bucket = st.fixed_dictionaries(
     plan=st.lists(st.floats(width=32, allow_nan=False), min_size=5, max_size=5),
 )
 def test_no_sum_of_an_open_bucket_is_lost_by_packing(buckets, plan):
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     for index, values in buckets.items():
         bucket = key.open[index] = OpenBucket(index, array("f", plan))
         for name, value in values.items():
             setattr(bucket, name, value)
     packed = pack_sums(key)
-    other = KeyState("k", Rules(GOLDEN_SETTINGS))
+    other = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     unpack_sums(packed, other)
     assert pack_sums(other) == packed
     assert list(other.open) == list(buckets) == open_buckets(packed)
@@ -213,7 +214,7 @@ def test_no_sum_of_an_open_bucket_is_lost_by_packing(buckets, plan):
 
 def test_equal_sums_are_packed_to_equal_bytes_in_whatever_order_their_models_came():
     def packed(models):
-        key = KeyState("k", Rules(GOLDEN_SETTINGS))
+        key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
         key.open_bucket(7, 7, ()).models = models
         return pack_sums(key)
 
@@ -221,7 +222,7 @@ def test_equal_sums_are_packed_to_equal_bytes_in_whatever_order_their_models_cam
 
 
 def test_a_sum_beyond_64_bits_is_held_at_the_most_that_can_be_stored():
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     bucket = key.open_bucket(7, 7, ())
     bucket.cost_micros, bucket.calls, bucket.models = 2**70, 9, {1: 2**65}
     packed = pack_sums(key)
@@ -231,7 +232,7 @@ def test_a_sum_beyond_64_bits_is_held_at_the_most_that_can_be_stored():
 
 def test_an_open_bucket_takes_at_most_90_bytes():
     """Four hundred calls of half a thousand tokens to three models, with costs and a failure or two."""
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     empty = len(pack_sums(key))
     bucket = key.open_bucket(5_900_000, 5_900_000, ())
     for i in range(400):
@@ -305,7 +306,7 @@ def test_a_key_whose_name_is_damaged_is_a_damage():
 def test_a_record_cut_anywhere_is_a_state_error(which, cut):
     name, value = which
     short = value[: int(cut * len(value))]
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     unpack = {SUMS: lambda: unpack_sums(short, key), MODEL: lambda: unpack_model(short, key)}.get(
         name[:1], lambda: unpack_shard(short)
     )
@@ -328,7 +329,7 @@ def test_damaged_bytes_load_or_are_a_state_error(which, damage):
 
 @given(junk=st.binary(max_size=300))
 def test_junk_is_a_state_error(junk):
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     for unpack in (lambda: unpack_sums(b"\x00" + junk, key), lambda: unpack_model(b"\x00" + junk, key)):
         with pytest.raises(StateError):
             unpack()

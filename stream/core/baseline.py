@@ -38,7 +38,7 @@ CALL_RATE = 0.01
 STRENGTH_PER_HOUR = 1 / 240
 """How quickly a key's season proves itself, or fails to: over ten days."""
 PRIOR_ERRORS = (0.3, 0.6)
-"""Mean squared log errors of season and level before the first day: most keys have a season, and it halves the error."""
+"""Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
 MOST_ERROR = 9.0
 ERROR_OFFSET_LEVEL = 0.05
 ERROR_OFFSET_TOKENS = 500.0
@@ -90,7 +90,8 @@ def _decoded(code: int) -> float:
     return math.expm1(code / _CODE)
 
 
-def _coded(tokens: float) -> int:
+def coded_tokens(tokens: float) -> int:
+    """`tokens` as a slot of a season holds them; raises ValueError or OverflowError if they are no finite number."""
     return min(65_535, round(math.log1p(tokens) * _CODE))
 
 
@@ -225,7 +226,7 @@ class Baseline:
             slow_rate = max(1.0 / (seen + 1), slow_rate)
         for season, share in ((self.fast, fast_rate), (self.slow, slow_rate)):
             known = _decoded(season[slot])
-            season[slot] = _coded(known + share * rate * (mean - known))
+            season[slot] = coded_tokens(known + share * rate * (mean - known))
         # half an attack is learned here, so that the same hour next week is not a surprise if it was none
         week_hour = calendar.week_hour(bucket)
         worth = mean * (0.5 if rate < 1 else 1.0)

@@ -231,15 +231,7 @@ class KeyState:
             verdict.quick = rules.quick_score(self.channels, context)
         if step > self.judged_step:
             self.judged_step = step
-            baseline = self.baseline
-            usual, level = baseline.call_tokens.value, baseline.level.value
-            for h in range(2, rules.horizons.count):
-                moment.ratios.append(residuals.log_ratio(h, usual, level))
-            for h in range(rules.horizons.count):
-                if residuals.calls[h] >= moment.min_calls:
-                    moment.excess = max(moment.excess, residuals.excess(h))
-            for channel in self.channels[1:]:
-                channel.score(moment)
+            self._ask_slow(moment)
             asked = self.channels
             verdict.is_step = True
             verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
@@ -257,6 +249,31 @@ class KeyState:
         bar = rules.open_score if self.incident is None else rules.hold_score
         verdict.anomalous = verdict.anomalous or verdict.score >= bar
         return asked
+
+    def _ask_slow(self, moment: Moment) -> None:
+        """Ask all channels but surge; they need the ratios of the slow windows, and the most excess of all windows."""
+        baseline, residuals = self.baseline, self.residuals
+        usual, level = baseline.call_tokens.value, baseline.level.value
+        for h in range(2, residuals.horizons.count):
+            moment.ratios.append(residuals.log_ratio(h, usual, level))
+        for h in range(residuals.horizons.count):
+            if residuals.calls[h] >= moment.min_calls:
+                moment.excess = max(moment.excess, residuals.excess(h))
+        for channel in self.channels[1:]:
+            channel.score(moment)
+
+    def ask_again(self) -> Moment:
+        """Ask all channels about the last closed bucket once more, by all that was learned since; nothing is learned.
+
+        What they found is not state: it stands in them afterwards. Raises ValueError if no bucket was ever closed.
+        """
+        if self.next_bucket < 0 or not self.baseline.age:
+            raise ValueError("no bucket of the key was closed so far")
+        bucket = self.next_bucket - 1
+        moment = self._moment(Verdict(bucket, None, self.last_expected, 0.0), self.last_tokens, 0)
+        self.surge.score(moment)
+        self._ask_slow(moment)
+        return moment
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""

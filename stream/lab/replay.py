@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.alerts import Alert, reading_order
-from stream.core.calibration import Priors
+from stream.core.key import KeyState
+from stream.core.keyring import MakeKey
+from stream.core.priors import Priors
 from stream.core.shard import Shard
 from stream.core.step import Step
 from stream.core.view import KeyView
@@ -82,6 +84,7 @@ class Replay:
         partition_of: Callable[[str, int], int],
         now: float,
         priors: Priors | None = None,
+        make_key: MakeKey = KeyState,
     ) -> None:
         self.settings = settings
         self.now = now
@@ -92,7 +95,12 @@ class Replay:
         self._position = 0
         self.shards = [
             Shard(
-                p, settings, partition_of=lambda key: partition_of(key, partitions), confirm_jumps=True, priors=priors
+                p,
+                settings,
+                partition_of=lambda key: partition_of(key, partitions),
+                confirm_jumps=True,
+                priors=priors,
+                make_key=make_key,
             )
             for p in range(partitions)
         ]

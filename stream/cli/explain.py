@@ -245,10 +245,13 @@ def _draw(answer: Answer, path: Path, days: float, window: str | None) -> None:
     hours = last_days(answer.hours, days)
     h = shown_window(answer) if window is None else WINDOWS[window]
     mark = next((alert.kind for alert in reversed(answer.alerts)), "")
+    what = f"the mean of the last {span(HORIZONS[h])}" if h > 1 else "hour by hour"
     try:
         text = svg_of(
             f"Tokens per hour of {printable(answer.key_id)}",
-            f"the window of {span(HORIZONS[h])} against what is expected of it, and the rate at which it would alert",
+f"{what}, what is expected of it, and the key's own band",
+            if h > 1
+            else "hour by hour, what is expected of it, and the key's own band",
             [(hour.start, hour.tokens) for hour in hours],
             points_of(hours, h),
             spans_of(answer.alerts),

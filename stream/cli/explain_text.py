@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -10,30 +11,29 @@ from typing import TYPE_CHECKING
 import click
 
 from stream.alerts import Alert, printable, rfc3339
+from stream.cli.explain_words import decision_in_words, habits_in_words, life_in_words
 from stream.core.explain import short, span
+from stream.core.explanation import BAND_DAYS
 from stream.core.residuals import HORIZONS
-from stream.lab.plot import Point, Span, lines_of
+from stream.lab.plot import ASCII, BLOCKS, Point, Span, lines_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from stream.cli.explain import Answer
-    from stream.core.explanation import Decision, Explanation, Habits
+    from stream.core.explanation import Explanation
     from stream.core.watched import Hour
 
 PLAIN_WIDTH = 110
 """Columns where there is no terminal."""
 MOST_WIDTH = 160
-DAY_WINDOW = 3
-DAY_SECONDS = 86_400
-MOST_STEPS = 8
-"""Steps of an alert's life that are listed, the first and the last ones."""
 TO_ASCII = str.maketrans({"×": "x", "…": "...", "·": ".", "–": "-", "−": "-"})
 
 
 def show(answer: Answer, days: float, window: int | None) -> None:
     """Print all of it; `window`: of the plot, by position in HORIZONS, None: what the alert is about."""
     from rich.console import Console
+    from rich.text import Text
 
     terminal = sys.stdout.isatty()
     real = Console(file=sys.stdout)
@@ -41,111 +41,51 @@ def show(answer: Answer, days: float, window: int | None) -> None:
     width = min(real.width, MOST_WIDTH) if terminal else PLAIN_WIDTH
     out = Console(file=StringIO(), width=width, highlight=False, force_terminal=terminal, legacy_windows=False)
     for part in _parts(answer, days, window, width, ascii_only):
-        out.print(part)
+        out.print(part if not isinstance(part, str) else Text(_wrapped(part, width)))
     text = out.file.getvalue()  # type: ignore[attr-defined]
     if ascii_only:
         text = text.translate(TO_ASCII).encode("ascii", "backslashreplace").decode()
     click.echo("\n".join(line.rstrip() for line in text.splitlines()))
 
 
-def _parts(answer: Answer, days: float, window: int | None, width: int, ascii_only: bool) -> Iterator[RenderableType]:
-    from rich.text import Text
+def _wrapped(line: str, width: int) -> str:
+    """One line as a paragraph, what follows its first line indented more."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return (
+        textwrap.fill(line, width, subsequent_indent=indent + "    ", drop_whitespace=True)
+        if len(line) > width
+        else line
+    )
 
+
+def _parts(
+    answer: Answer, days: float, window: int | None, width: int, ascii_only: bool
+) -> Iterator[str | RenderableType]:
     why = answer.explanation
     if answer.alerts:
-        yield from _life(answer.alerts)
+        yield from life_in_words(answer.alerts, answer.alert_id)
+        yield ""
     if why is None:
-        yield Text(f"key {printable(answer.key_id)}: no bucket of it has closed, so nothing is known yet")
+        if not answer.alerts or answer.alerts[-1].entity.type == "key":
+            yield f"key {printable(answer.key_id)}: no bucket of it had closed, so nothing was known of it"
         return
-    head = Text.assemble(("key ", "dim"), (printable(why.key_id), "bold"), f", as of {rfc3339(why.as_of)}")
-    yield head.append(", when the incident opened" if answer.alert_id and answer.hours else ", its last closed bucket")
-    yield from (Text("  " + line) for line in habits_in_words(why, why.habits))
-    yield Text()
+    opening = answer.alert_id is not None and answer.hours
+    moment = "when the incident's first bucket had closed" if opening else "the end of its last closed bucket"
+    yield f"key {printable(why.key_id)} as of {rfc3339(why.as_of)}, {moment}"
+    yield from (f"  {line}" for line in habits_in_words(why, why.habits))
+    yield ""
     yield _windows(why, ascii_only)
-    yield Text()
-    yield from (Text(line) for line in decision_in_words(why, why.decision))
+    yield ""
+    yield from decision_in_words(why, why.decision)
     if why.statistics:
+        yield ""
         yield _statistics(why, ascii_only)
-    for view in why.context:
-        yield Text(f"  {view.effect:+.1f}  {view.reason}")
-    yield Text()
-    yield from (Text(line) for line in _plot(answer, days, window, width, ascii_only))
-
-
-def habits_in_words(why: Explanation, habits: Habits) -> Iterator[str]:
-    """What is usual for the key, a few lines."""
-    yield (
-        f"known for {habits.age_days:.1f} days, active on {habits.active_days}, maturity {habits.maturity:.2f}; "
-        f"{why.calls:,} calls, {short(why.input_tokens)} input and {short(why.output_tokens)} output tokens in all"
-    )
-    yield (
-        f"usually {short(habits.tokens_per_day)} tokens a day, {short(habits.tokens_per_call)} a call, "
-        f"{habits.input_share:.0%} of them prompt"
-    )
-    yield (
-        f"{habits.predictability}: an hour is within {habits.hour_factor:.1f} × of what was expected; "
-        f"{habits.volatility}: within {habits.day_factor:.1f} ×"
-    )
-    yield (
-        f"{habits.season} (season {habits.season_strength:.2f} of 1); {habits.activity} ({habits.active_share:.0%} of "
-        "the last ten days)"
-    )
-
-
-def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
-    """The score, what it is measured by, and the open incident."""
-    yield (
-        f"score {decision.score:.2f} by {decision.by}; an incident opens at {decision.threshold:.2f} (dial: "
-        f"{decision.dial:g} false alerts per 1,000 key-days), a page at {decision.page_threshold:.2f}"
-    )
-    if decision.gate is not None:
-        yield f"  not judged: {decision.gate}"
-    else:
-        yield (
-            f"  clean days of keys like this one reach it with a chance of {decision.false_alarm_probability:.2g}; "
-            f"evidence {decision.evidence:.2f} before the key's own restlessness is counted"
-        )
-    if abs(decision.score - decision.score_at_close) >= 0.005:
-        yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
-    incident = why.incident
-    if incident is not None:
-        state = "cooling down" if incident.cooling else "open"
-        yield (
-            f"incident {state} since {rfc3339(incident.started_at)}: {incident.kind}, {incident.severity} "
-            f"({incident.severity_reason}); {short(incident.excess_tokens)} tokens above the baseline since "
-            f"{rfc3339(incident.since)}, highest score {incident.score:.2f}"
-        )
-        yield "  channels: " + ", ".join(f"{name} (z {z:.1f})" for name, z in incident.channels.items())
-        yield f"  for a page it needs {decision.to_page}"
-    elif decision.score >= decision.threshold:
-        yield f"  for a page it needs {decision.to_page}"
-
-
-def _life(alerts: Sequence[Alert]) -> Iterator[RenderableType]:
-    """The steps of the last incident's alerts; of a long one the first and the last."""
-    from rich.text import Text
-
-    incidents: dict[str, list[Alert]] = {}
-    for alert in alerts:
-        incidents.setdefault(alert.alert_id, []).append(alert)
-    for alert_id, steps in list(incidents.items())[:-1]:
-        last = steps[-1]
-        yield Text(
-            f"earlier: {alert_id}  {last.kind}, {last.severity}, {rfc3339(last.started_at)}, {last.status}", "dim"
-        )
-    alert_id, steps = list(incidents.items())[-1]
-    yield Text.assemble(("alert ", "dim"), (alert_id, "bold"))
-    for number, alert in enumerate(steps):
-        if len(steps) > MOST_STEPS and number == MOST_STEPS // 2:
-            yield Text(f"  … {len(steps) - MOST_STEPS} more steps")
-        if len(steps) <= MOST_STEPS or number < MOST_STEPS // 2 or number >= len(steps) - MOST_STEPS // 2:
-            yield Text(
-                f"  {rfc3339(alert.updated_at)}  {alert.status:<8} {alert.severity:<8} {printable(alert.summary, 300)}"
-            )
-    last = steps[-1]
-    found = ", ".join(f"{printable(channel.name)} (z {channel.z:.1f})" for channel in last.channels)
-    yield Text(f"  severity: {printable(last.severity_reason, 300)}; channels: {found}")
-    yield Text()
+    if why.context:
+        yield ""
+        yield "what raises and lowers the score, against a key that is neither this nor that:"
+    yield from (f"  {view.effect:+.1f}  {view.reason}" for view in why.context)
+    yield ""
+    yield from _plot(answer, days, window, width, ascii_only)
 
 
 def _table(ascii_only: bool) -> object:
@@ -160,7 +100,7 @@ def _windows(why: Explanation, ascii_only: bool) -> RenderableType:
 
     table = _table(ascii_only)
     assert isinstance(table, Table)
-    for name in ("window", "observed", "expected", "ratio", "alone alerts at", "z", "calls"):
+    for name in ("window", "observed", "expected", "ratio", "1 day in 20", "z", "calls", "alone alerts at"):
         table.add_column(name, justify="left" if name == "window" else "right")
     for view in why.windows:
         table.add_row(
@@ -168,9 +108,10 @@ def _windows(why: Explanation, ascii_only: bool) -> RenderableType:
             short(view.observed),
             short(view.expected),
             "" if view.ratio is None else f"{view.ratio:.2f}" if view.ratio < 1e6 else "> 1 M",
-            "never" if view.upper is None else short(view.upper),
+            "" if view.band is None else short(view.band),
             "" if view.z is None else f"{view.z:.1f}",
             f"{view.calls:.0f}",
+            "never" if view.upper is None else short(view.upper),
         )
     return table
 
@@ -180,7 +121,7 @@ def _statistics(why: Explanation, ascii_only: bool) -> RenderableType:
 
     table = _table(ascii_only)
     assert isinstance(table, Table)
-    for name in ("channel", "number", "z", "its own days", "weight", "reason"):
+    for name in ("channel", "number", "z", "own days", "weight", "reason"):
         table.add_column(name, justify="right" if name in ("z", "weight") else "left")
     for view in why.statistics:
         rare = "" if view.once_in_days is None else f"1 in {short(view.once_in_days)}"
@@ -204,7 +145,7 @@ def points_of(hours: Sequence[Hour], window: int) -> list[Point]:
             hour.start,
             hour.tokens if window < 2 else hour.windows[window].observed,
             hour.expected if window < 2 else hour.windows[window].expected,
-            hour.windows[window].upper,
+            hour.windows[window].band,
         )
         for hour in hours
     ]
@@ -221,19 +162,11 @@ def spans_of(alerts: Sequence[Alert]) -> list[Span]:
 def _plot(answer: Answer, days: float, window: int | None, width: int, ascii_only: bool) -> Iterator[str]:
     from stream.cli.explain import last_days
 
-    legend = (
-        "bars: {bars}; - expected, ~ upper, ^ incident" if ascii_only else "{bars}; ─ expected, ┄ upper, ▲ incident"
-    )
-    shades = (
-        ": usual, + above the expectation, # above the upper limit"
-        if ascii_only
-        else "▒ usual, ▓ above it, █ over the limit"
-    )
     if answer.hours:
         h = shown_window(answer) if window is None else window
         points = points_of(last_days(answer.hours, days), h)
         what = "tokens per hour" if h < 2 else f"tokens per hour, mean of the last {span(HORIZONS[h])}"
-        yield f"{what}, against the rate at which the window of {span(HORIZONS[h])} alone would alert"
+        yield f"{what}; its own days go beyond the band once in {BAND_DAYS:g}"
     else:
         points = [Point(hour.start, hour.held, hour.expected, None) for hour in answer.season]
         yield (
@@ -241,4 +174,7 @@ def _plot(answer: Answer, days: float, window: int | None, width: int, ascii_onl
             "each), and what is expected of it now; --file shows the hours themselves"
         )
     yield from lines_of(points, spans_of(answer.alerts), width, ascii_only=ascii_only)
-    yield legend.format(bars=shades)
+    signs = ASCII if ascii_only else BLOCKS
+    band = f", {signs.over} beyond its band" if answer.hours else ""
+    lines = f", {signs.band} band" if answer.hours else ""
+    yield f"{signs.usual} as expected, {signs.above} above that{band}; {signs.expected} expected{lines}, {signs.incident} incident"

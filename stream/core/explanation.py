@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+BAND_DAYS = 20.0
+"""The band of a window ends where a day's highest value lies on one of the key's own days in so many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -27,15 +30,17 @@ class Habits:
 
 @dataclass(frozen=True, slots=True)
 class WindowView:
-    """One exponential window: tokens in it against the expectation. `upper`: where it alone would open an incident.
+    """One exponential window: tokens in it against the expectation.
 
-    z None: the window was not judged; ratio None: nothing was expected; upper None: no sum of it alone would
+    ratio None: nothing was expected; band: what the key's own highest of a day exceeds on one day in BAND_DAYS; upper:
+    where the window alone would open an incident, None: nowhere; z, band and upper None: it was not judged
     """
 
     horizon_seconds: float
     observed: float
     expected: float
     ratio: float | None
+    band: float | None
     upper: float | None
     z: float | None
     calls: float

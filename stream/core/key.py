@@ -324,18 +324,32 @@ class KeyState:
 
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
-        residuals, rules = self.residuals, self.rules
-        channel = self.channels[0] if h < 2 else self.channels[1]
-        assert isinstance(channel, Surge | Drift)
-        i = h if h < 2 else h - 2
+        rules = self.rules
+        channel, i = self._level(h)
         wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
         if not math.isfinite(wanted):
             wanted = rules.needed("level_40m", self.context(rules.settings.min_excess_tokens), score)
-        z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
-        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
-        offset = self._offset(h)
-        buckets = residuals.horizons.buckets[h]
-        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * buckets
+        return self._tokens_at(h, channel.laws.z_of(i, min(wanted, MOST_VALUE)))
+
+    def window_band(self, h: int, standardised: float) -> float:
+        """Tokens in window `h` that lie so far above the key's own daily maxima, `standardised` by their law."""
+        channel, i = self._level(h)
+        return self._tokens_at(h, channel.laws.laws[i].raw(standardised))
+
+    def _level(self, h: int) -> tuple[Surge | Drift, int]:
+        """The channel that judges window `h`, and the window's place in it."""
+        channel = self.channels[0] if h < QUICK else self.channels[1]
+        assert isinstance(channel, Surge | Drift)
+        return channel, h if h < QUICK else h - QUICK
+
+    def _tokens_at(self, h: int, z: float) -> float:
+        """Tokens in window `h` that are `z` standard deviations above what is usual there."""
+        channel, i = self._level(h)
+        # the windows of minutes are judged by the variance of their own hour
+        variance = channel.width(i, self.next_bucket - 1) if isinstance(channel, Surge) else channel.scales.variance[i]
+        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(variance), MAX_LOG_RATIO)
+        offset, expected = self._offset(h), self.residuals.expected[h]
+        return max(0.0, (expected + offset) * math.exp(log_ratio) - offset) * self.residuals.horizons.buckets[h]
 
     def _offset(self, h: int) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""

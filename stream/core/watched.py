@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from stream.core.explanation import Explanation
 from stream.core.key import KeyState, Skips
 from stream.core.residuals import HORIZONS
 from stream.core.rules import WARM_DAYS, Rules
-from stream.core.why import explain
+from stream.core.why import explain, limits
 
 MOST_HOURS = 24 * 120
 """What is kept for a picture: four months."""
@@ -20,13 +19,11 @@ MOST_HOURS = 24 * 120
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a window holds at the end of an hour, in tokens per hour; `upper`: where it alone would open an incident.
-
-    upper None: no rate of it alone would, or the key was too young
-    """
+    """What a window holds at the end of an hour, in tokens per hour; `band` and `upper` as in a WindowView."""
 
     observed: float
     expected: float
+    band: float | None
     upper: float | None
 
 
@@ -125,11 +122,10 @@ class WatchedKey(KeyState):
     def _rate(self, h: int) -> Rate:
         residuals, per_hour = self.residuals, self.rules.calendar.per_hour
         buckets = residuals.horizons.buckets[h]
-        upper = math.inf
-        if self.baseline.age > WARM_DAYS * self.rules.calendar.per_day:
-            upper = self.window_upper(h, self.rules.open_score) / buckets * per_hour
+        band, upper = limits(self, h) if self.baseline.age > WARM_DAYS * self.rules.calendar.per_day else (None, None)
         return Rate(
             residuals.observed[h] * per_hour,
             residuals.expected[h] * per_hour,
-            upper if math.isfinite(upper) else None,
+            None if band is None else band / buckets * per_hour,
+            None if upper is None else upper / buckets * per_hour,
         )

@@ -15,6 +15,7 @@ from stream.core.channels.base import Laws, Moment
 from stream.core.channels.shape import Shape
 from stream.core.explain import PAGE_EXCESS_TOKENS, SEVERITIES, short
 from stream.core.explanation import (
+    BAND_DAYS,
     ContextView,
     Decision,
     Explanation,
@@ -37,6 +38,10 @@ from stream.core.residuals import HORIZONS
 from stream.core.rule import CONTEXT, SHARE, UNPREDICTABILITY, VOLATILITY
 from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, PLACES, SHAPE, WARM_DAYS
 
+STANDARDISED_BAND = -math.log(-math.log1p(-1 / BAND_DAYS))
+"""The value of Gumbel's law that a day's maximum exceeds on one day in BAND_DAYS."""
+MOST_RATIO = 1000.0
+"""Limits further above the expectation, and above the least excess, are no limits."""
 LEAST_EFFECT = 0.05
 """Decades: a number of the context that moves the score by less is not worth naming."""
 
@@ -96,16 +101,29 @@ def _window(key: KeyState, h: int, moment: Moment) -> WindowView:
     channel = key.channels[0] if h < 2 else key.channels[1]
     buckets = residuals.horizons.buckets[h]
     observed, expected = residuals.observed[h] * buckets, residuals.expected[h] * buckets
-    upper = key.window_upper(h, key.rules.open_score)
+    band, upper = limits(key, h) if moment.warm else (None, None)
     return WindowView(
         horizon_seconds=HORIZONS[h],
         observed=observed,
         expected=expected,
         ratio=observed / expected if expected > 0 else None,
-        upper=upper if math.isfinite(upper) and moment.warm else None,
+        band=band,
+        upper=upper,
         z=channel.z[h if h < 2 else h - 2] if moment.warm else None,
         calls=residuals.calls[h],
     )
+
+
+def limits(key: KeyState, h: int) -> tuple[float | None, float | None]:
+    """Tokens in window `h` at the end of the key's own band, and where the window alone would open an incident.
+
+    None: nothing that a key could take.
+    """
+    most = max(key.residuals.expected[h], key.baseline.level.value) * key.residuals.horizons.buckets[h] * MOST_RATIO
+    least = key.rules.settings.min_excess_tokens * MOST_RATIO
+    found = key.window_band(h, STANDARDISED_BAND), key.window_upper(h, key.rules.open_score)
+    band, upper = (limit if limit <= max(most, least) else None for limit in found)
+    return band, upper
 
 
 def _basis(key: KeyState, moment: Moment) -> tuple[str, list[float]]:

@@ -21,12 +21,12 @@ MARGIN = 9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One hour: its start in epoch seconds, and tokens per hour. None: not known."""
+    """One hour: its start in epoch seconds, and tokens per hour; `band`: where what is usual ends. None: not known."""
 
     start: float
     observed: float | None
     expected: float | None
-    upper: float | None
+    band: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """The characters: of a bar up to the expectation, above it, above the upper limit; tops of bars by eighths."""
+    """The characters: of a bar up to the expectation, above it, above the band; tops of bars by eighths."""
 
     usual: str
     above: str
     over: str
     tops: str
     expected: str
-    upper: str
+    band: str
     incident: str
     axis: str
     floor: str
@@ -67,14 +67,15 @@ class Axis:
 
     @classmethod
     def of(cls, points: Sequence[Point], rows: int) -> Axis:
-        """One that holds all observed and expected rates, and their upper limits unless those are far beyond."""
+        """One that holds all observed and expected rates, and their bands unless those are far beyond."""
         observed = [p.observed for p in points if p.observed is not None]
         expected = sorted(p.expected for p in points if p.expected is not None)
         highest = max(*observed, *expected, 1.0, 1.0)
         usual = max(expected[len(expected) // 2] if expected else 0.0, highest / 1000, 1.0)
-        uppers = [p.upper for p in points if p.upper is not None]
-        if uppers:
-            highest = max(highest, min(max(uppers), 2 * max(highest, min(uppers))))
+        bands = sorted(p.band for p in points if p.band is not None)
+        if bands:
+            # a band is wide in the first days: it must not press all else to the ground
+            highest = max(highest, min(bands[-1], 1.5 * max(highest, bands[len(bands) // 2])))
         return cls(highest, LEAST_SHARE * usual, rows, highest / usual >= LOG_FROM)
 
     def height(self, rate: float) -> float:
@@ -98,8 +99,8 @@ def lines_of(
 ) -> list[str]:
     """The plot's lines, none wider than `width`, the days below; no line without points.
 
-    Bars are what was observed, shaded by what was expected and by the upper limit; where a bar ends below these, they
-    are drawn by themselves. Hours without telemetry stay empty.
+    Bars are what was observed, shaded by what was expected and by the band; where a bar ends below these, they are drawn
+    by themselves. Hours without telemetry stay empty.
     """
     if not points:
         return []
@@ -133,7 +134,7 @@ def _columns(points: Sequence[Point], first: float, count: int, per_column: int)
             part[0].start,
             _mean([p.observed for p in part]),
             _mean([p.expected for p in part]),
-            _mean([p.upper for p in part]),
+            _mean([p.band for p in part]),
         )
         if part
         else None
@@ -148,8 +149,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _draw(cells: list[list[str]], x: int, point: Point, axis: Axis, signs: Signs) -> None:
     expected = axis.height(point.expected) if point.expected is not None else None
-    upper = axis.height(point.upper) if point.upper is not None and point.upper <= axis.top else None
-    for height, sign in ((upper, signs.upper), (expected, signs.expected)):
+    band = axis.height(point.band) if point.band is not None and point.band <= axis.top else None
+    for height, sign in ((band, signs.band), (expected, signs.expected)):
         if height is not None:
             cells[min(int(height), axis.rows - 1)][x] = sign
     if not point.observed:
@@ -159,7 +160,7 @@ def _draw(cells: list[list[str]], x: int, point: Point, axis: Axis, signs: Signs
         sign = signs.usual
         if expected is not None and row + 0.5 > expected:
             sign = signs.above
-        if upper is not None and row + 0.5 > upper:
+        if band is not None and row + 0.5 > band:
             sign = signs.over
         cells[row][x] = sign
     eighths = int((bar - math.floor(bar)) * 8)

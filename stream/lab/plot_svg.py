@@ -16,13 +16,13 @@ HOUR_SECONDS = 3600
 MOST_DATES = 16
 STYLE = """
   .paper { fill: #ffffff } .text { fill: #24292f } .quiet { fill: #57606a }
-  .grid { stroke: #d0d7de } .hours { fill: #9aa7b5; opacity: .45 } .band { fill: #2f81f7; opacity: .16 }
-  .expected { stroke: #2f81f7 } .upper { stroke: #2f81f7; stroke-dasharray: 5 4 } .observed { stroke: #cf222e }
+  .grid { stroke: #d0d7de } .hours { fill: #9aa7b5; opacity: .45 } .inside { fill: #2f81f7; opacity: .16 }
+  .expected { stroke: #2f81f7 } .band { stroke: #2f81f7; stroke-dasharray: 5 4 } .observed { stroke: #cf222e }
   .incident { fill: #cf222e; opacity: .09 } .mark { stroke: #cf222e }
   .marked { fill: #cf222e }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117 } .text { fill: #e6edf3 } .quiet { fill: #8b949e } .grid { stroke: #30363d }
-    .hours { fill: #6e7681 } .band { fill: #58a6ff } .expected, .upper { stroke: #58a6ff }
+    .hours { fill: #6e7681 } .inside { fill: #58a6ff } .expected, .band { stroke: #58a6ff }
     .observed, .mark { stroke: #ff7b72 } .incident, .marked { fill: #ff7b72 }
   }
 """
@@ -49,6 +49,7 @@ def svg_of(
     seen = [Point(start, tokens, None, None) for start, tokens in hours]
     axis = Axis.of([*points, *seen], HEIGHT - TOP - BOTTOM)
     axis = Axis(axis.top * 1.04, axis.least, axis.rows, False)
+    # the axis holds the bars of single hours, too
     first, last = points[0].start, points[-1].start + HOUR_SECONDS
     scale = (WIDTH - LEFT - RIGHT) / (last - first)
 
@@ -86,11 +87,11 @@ def svg_of(
     )
     parts.append(f'<path class="hours" d="{bars}"/>')
     for run in _runs(points):
-        forth = [f"{x(p.start + HOUR_SECONDS):.1f} {y(p.upper or 0):.1f}" for p in run]
+        forth = [f"{x(p.start + HOUR_SECONDS):.1f} {y(p.band or 0):.1f}" for p in run]
         back = [f"{x(p.start + HOUR_SECONDS):.1f} {y(p.expected or 0):.1f}" for p in reversed(run)]
-        parts.append(f'<path class="band" d="M{"L".join(forth + back)}z"/>')
-    for name in ("upper", "expected", "observed"):
-        width_of = {"upper": 1.2, "expected": 1.6, "observed": 2.0}[name]
+        parts.append(f'<path class="inside" d="M{"L".join(forth + back)}z"/>')
+    for name in ("band", "expected", "observed"):
+        width_of = {"band": 1.2, "expected": 1.6, "observed": 2.0}[name]
         for line in _lines(points, name, x, y):
             parts.append(f'<path class="{name}" fill="none" stroke-width="{width_of}" d="M{line}"/>')
     for span in shown:
@@ -110,10 +111,10 @@ def _runs(points: Sequence[Point]) -> Iterator[list[Point]]:
     """Stretches of points that have a band, without a hole."""
     run: list[Point] = []
     for point in points:
-        if run and (point.upper is None or point.start - run[-1].start > HOUR_SECONDS):
+        if run and (point.band is None or point.start - run[-1].start > HOUR_SECONDS):
             yield run
             run = []
-        if point.upper is not None:
+        if point.band is not None:
             run.append(point)
     if run:
         yield run
@@ -156,7 +157,7 @@ def _legend() -> Iterator[str]:
         ("hours", "tokens of an hour"),
         ("observed", "the window that is judged"),
         ("expected", "expected"),
-        ("upper", "upper limit: the window alone would alert"),
+        ("band", "band: above it on 1 of its own days in 20"),
         ("incident", "incident"),
     ):
         if name in ("hours", "incident"):

@@ -38,7 +38,7 @@ CALL_RATE = 0.01
 STRENGTH_PER_HOUR = 1 / 240
 """How quickly a key's season proves itself, or fails to: over ten days."""
 PRIOR_ERRORS = (0.3, 0.6)
-"""Mean squared log errors of season and level before the first day: most keys have a season, and it halves the error."""
+"""Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
 MOST_ERROR = 9.0
 ERROR_OFFSET_LEVEL = 0.05
 ERROR_OFFSET_TOKENS = 500.0

@@ -39,8 +39,8 @@ class KeyState:
     __slots__ = (
         "active_days", "active_in_step", "bar", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
         "input_tokens", "judged_step", "key_id", "last_active_day", "last_expected", "last_seen", "last_tokens",
-        "last_upper", "late", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "score",
-        "stale", "surge",
+        "last_upper", "late", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules",
+        "score", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:

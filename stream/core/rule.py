@@ -123,7 +123,10 @@ class Tail:
         return math.log10(1 + math.exp(-odds)), 1 / (mean * math.log(10))
 
     def decades(self, evidence: float, context: Sequence[float]) -> float:
-        """-log10 of the probability that a clean key-day's peak reaches `evidence`; proportional below the threshold."""
+        """Decades of some evidence: a clean key-day's peak reaches it with probability 10^-decades.
+
+        Below the threshold they are in proportion to the evidence.
+        """
         if evidence <= 0:
             return 0.0
         least, slope = self._law(context)

@@ -12,8 +12,8 @@ from stream.core.calibration import DailyMaximum
 if TYPE_CHECKING:
     from stream.core.baseline import Baseline
     from stream.core.bucket import OpenBucket
-    from stream.core.priors import Priors
     from stream.core.presence import Presence
+    from stream.core.priors import Priors
     from stream.core.residuals import Horizons, Residuals
 
 MOST_STANDARDISED = 100.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from stream.core.priors import Priors
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_floats
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import ALARM_RATE, SLOW_HORIZON_SHARE, YOUNG_DAYS, Scales, rate_of
 

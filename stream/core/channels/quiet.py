@@ -6,8 +6,8 @@ import math
 from array import array
 from typing import ClassVar
 
-from stream.core.priors import Priors
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_floats
+from stream.core.priors import Priors
 from stream.core.residuals import OFFSET_CALLS, OFFSET_LEVEL, Horizons
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 

@@ -10,8 +10,8 @@ import math
 from array import array
 from typing import ClassVar
 
-from stream.core.priors import Priors
 from stream.core.channels.base import Channel, Moment, take_floats
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 
 WINDOWS = (1, 2, 3)

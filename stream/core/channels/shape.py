@@ -159,7 +159,7 @@ class Shape(Channel):
         return (PRIOR_BLOCKS * PRIOR_VARIANCE[a] + own * self.variance[a]) / (PRIOR_BLOCKS + own)
 
     def deviations(self, q: int) -> list[float]:
-        """z of each aspect in window q, from what is usual for the key."""
+        """Deviation of each aspect in window q, from what is usual for the key."""
         window = self.windows[q]
         noise = noise_of(window)
         weight = WANDER_WEIGHT[q]

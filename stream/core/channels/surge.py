@@ -6,9 +6,9 @@ import math
 from array import array
 from typing import ClassVar
 
-from stream.core.priors import Priors
 from stream.core.channels.base import Moment, take_floats
 from stream.core.channels.level import Level
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import ALARM_RATE, ALARM_Z, FREEZE_RATE, FREEZE_Z
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Tail, tail_features
+from stream.core.rule import CONTEXT, TAIL_FEATURES, UNPREDICTABILITY, Decades, Head, Tail, tail_features
 from stream.lab.training.samples import AFTER_ROWS, Numbers, Rows, Sample
 from stream.lab.worlds.world import Episode
 
 Floats = NDArray[np.float64]
 ROUNDS = 5
 PENALTY = 0.02
+LEAST_WEIGHT = 0.0005
 MOST_CONTEXT = 4.0
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
@@ -55,7 +56,7 @@ class Task:
 def fit(task: Task, pairs: Sequence[Pair]) -> Head:
     """Fit one head; every world counts the same. `task.statistics` name the columns of its rows."""
     count = len(task.statistics)
-    theta = np.concatenate([np.full(count, FIRST_WEIGHT), np.zeros(len(CONTEXT)), [FIRST_BIAS]])
+    theta = np.concatenate([np.full(count, FIRST_WEIGHT), np.zeros(count + len(CONTEXT)), [FIRST_BIAS]])
     for _ in range(ROUNDS):
         found = [_bags(task, pair, theta) for pair in pairs]
         loud, calm, loud_weight, calm_weight = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -63,15 +64,20 @@ def fit(task: Task, pairs: Sequence[Pair]) -> Head:
     head = Head(
         name=task.name,
         bias=round(float(theta[-1]), 3),
-        weights=tuple((i, round(float(theta[i]), 3)) for i in range(count) if theta[i] >= 0.0005),
-        context=tuple(round(float(weight), 3) for weight in theta[count:-1]),
+        weights=tuple(
+            (i, round(float(theta[i]), 3), round(float(theta[count + i]), 3))
+            for i in range(count)
+            if max(theta[i], theta[count + i]) >= LEAST_WEIGHT
+        ),
+        context=tuple(round(float(weight), 3) for weight in theta[2 * count : -1]),
         decades=Decades((0.0, 1.0), (0.0, 1.0)),
     )
-    odds = [odds_of(head, rows_of(task, pair.clean)) for pair in pairs]
-    table = decades(
-        [(rows_of(task, pair.clean), o, usable(task, pair.clean), pair.clean.key_days) for pair, o in zip(pairs, odds, strict=True)]
-    )
-    return Head(head.name, head.bias, head.weights, head.context, table)
+    parts = [
+        (rows, odds_of(head, rows), usable(task, pair.clean), pair.clean.key_days)
+        for pair in pairs
+        for rows in (rows_of(task, pair.clean),)
+    ]
+    return Head(head.name, head.bias, head.weights, head.context, decades(parts))
 
 
 def rows_of(task: Task, sample: Sample) -> Rows:
@@ -88,14 +94,22 @@ def usable(task: Task, sample: Sample) -> NDArray[np.bool_]:
 def odds_of(head: Head, rows: Rows) -> Numbers:
     """A head's log odds at each row."""
     total = rows.context @ np.array(head.context, np.float32) + np.float32(head.bias)
-    for i, weight in head.weights:
-        total += np.float32(weight) * rows.values[:, i]
+    steady = _steadiness(rows.context)
+    for i, weight, further in head.weights:
+        total += (np.float32(weight) + np.float32(further) * steady) * rows.values[:, i]
     return total
 
 
+def _steadiness(context: Numbers) -> Numbers:
+    """`stream.core.rule.steadiness` of each row."""
+    steady: Numbers = 1 / (1 + np.exp(context[:, UNPREDICTABILITY]))
+    return steady
+
+
 def _design(rows: Rows, places: Any, count: int) -> Floats:
-    values = rows.values[places, :count].astype(np.float64)
-    return np.hstack([values, rows.context[places].astype(np.float64), np.ones((len(values), 1))])
+    values, context = rows.values[places, :count].astype(np.float64), rows.context[places]
+    steady = _steadiness(context)[:, None]
+    return np.hstack([values, values * steady, context.astype(np.float64), np.ones((len(values), 1))])
 
 
 def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -107,14 +121,17 @@ def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats
     for episode in wanted:
         part = rows.within(episode.key, episode.first, episode.last + AFTER_ROWS)
         design = _design(rows, part, count)
-        scores = np.where((rows.flags[part] & task.flags) > 0, design @ theta, -np.inf) if task.flags else design @ theta
+        scores = (
+            np.where((rows.flags[part] & task.flags) > 0, design @ theta, -np.inf) if task.flags else design @ theta
+        )
         if len(scores) and np.isfinite(scores.max()):
             places.append(part.start + int(scores.argmax()))
     calm_rows = rows_of(task, pair.clean)
-    scores = (
-        calm_rows.values[:, :count] @ theta[:count] + calm_rows.context @ theta[count:-1] + theta[-1]
-    ).astype(np.float32)
-    calm = calm_rows.peaks(scores, usable(task, pair.clean))
+    steady = _steadiness(calm_rows.context)[:, None]
+    weights = theta.astype(np.float32)
+    calm_scores = (calm_rows.values[:, :count] * (weights[:count] + steady * weights[count : 2 * count])).sum(axis=1)
+    calm_scores += calm_rows.context @ weights[2 * count : -1]
+    calm = calm_rows.peaks(calm_scores, usable(task, pair.clean))
     return (
         _design(rows, places, count),
         _design(calm_rows, calm, count),
@@ -134,7 +151,7 @@ def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floa
         return float(value + PENALTY / 2 * (theta[:-1] ** 2).sum()), slope
 
     size = loud.shape[1]
-    bounds = [(0.0, None)] * count + [(-MOST_CONTEXT, MOST_CONTEXT)] * len(CONTEXT) + [(None, None)]
+    bounds = [(0.0, None)] * (2 * count) + [(-MOST_CONTEXT, MOST_CONTEXT)] * len(CONTEXT) + [(None, None)]
     found = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     theta: Floats = found.x
     return theta
@@ -158,9 +175,11 @@ def decades(parts: Sequence[tuple[Rows, Numbers, NDArray[np.bool_], int]]) -> De
     largest = min(LARGEST, len(joint) - 1)
     mean = float((joint[:largest] * weight[:largest]).sum() / weight[:largest].sum() - joint[largest])
     knots: list[tuple[float, float]] = []
-    for level in LEVELS:
-        if 1.2 * share[largest] < level <= share[-1]:
-            knots.append((float(joint[np.searchsorted(share, level)]), -math.log10(level)))
+    knots += [
+        (float(joint[np.searchsorted(share, level)]), -math.log10(level))
+        for level in LEVELS
+        if 1.2 * share[largest] < level <= share[-1]
+    ]
     knots.append((float(joint[largest]), -math.log10(share[largest])))
     knots.append((knots[-1][0] + mean * math.log(10) * DECADES_BEYOND, knots[-1][1] + DECADES_BEYOND))
     kept = [knots[0]]

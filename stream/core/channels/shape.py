@@ -227,4 +227,4 @@ class Shape(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return self.laws.unpack(take_floats(data, *map(memoryview, self._arrays())))
+        return self.laws.unpack(take_floats(data, *(memoryview(part) for part in self._arrays())))

@@ -20,12 +20,12 @@ from typing import Any
 from stream.core import priors as core_priors
 from stream.core.channels import STANDARDISED, STATISTICS
 from stream.core.priors import POPULATION, VERSION, Normal, Priors
-from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Rule, Tail
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 from stream.lab.training.heads import Pair
-from stream.lab.training.joint import fit_rule, newcomer_tail
 from stream.lab.training.laws import Laws, laws_of, population_of
 from stream.lab.training.record import LEVEL_OFFSET, record
 from stream.lab.training.samples import Sample, sample_of
+from stream.lab.training.tasks import fit_rule, newcomer_tail
 from stream.lab.worlds.servegen import Clients, load_clients, real_world
 from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import World
@@ -64,11 +64,11 @@ def worlds_of(folder: Path) -> dict[str, MakeWorld]:
 
 def priors_with(laws: Laws, population: dict[str, tuple[float, ...]]) -> Priors:
     """Priors whose rule never speaks: for recording."""
-    silent = Head("", 0.0, (), (0.0,) * len(CONTEXT), Decades((0.0, 1.0), (0.0, 1.0)))
-    tail = Tail(1.0, (0.0,) * len(TAIL_FEATURES), (0.0,) * len(TAIL_FEATURES))
+    tail = Tail(0.0, (0.0,) * len(TAIL_FEATURES), (0.0,) * len(TAIL_FEATURES))
+    silent = Head("", 0.0, (), (0.0,) * len(CONTEXT), tail)
     return Priors(
         laws=laws,
-        rule=Rule(silent, silent, silent, tail),
+        rule=Rule(silent, silent, silent),
         tail=IDENTITY,
         newcomer_tail=IDENTITY,
         population={name: Normal(*law) for name, law in population.items()},
@@ -85,26 +85,22 @@ def head_document(head: Head) -> dict[str, Any]:
         "weights": {STATISTICS[i]: weight for i, weight, _ in head.weights if weight > 0},
         "steady": {STATISTICS[i]: further for i, _, further in head.weights if further > 0},
         "context": dict(zip(CONTEXT, head.context, strict=True)),
-        "decades": list(zip(head.decades.odds, head.decades.decades, strict=True)),
+        "tail": {
+            "threshold": head.tail.threshold,
+            "exceedance": dict(zip(TAIL_FEATURES, head.tail.exceedance, strict=True)),
+            "excess": dict(zip(TAIL_FEATURES, head.tail.excess, strict=True)),
+        },
     }
 
 
 def document(laws: Laws, population: dict[str, tuple[float, ...]], rule: Rule, samples: list[Sample]) -> dict[str, Any]:
     """The file."""
-    tail = rule.tail
     return {
         "version": VERSION,
         "source": "python -m stream.lab.training",
         "key_days": sum(sample.key_days for sample in samples),
         "laws": laws,
-        "rule": {
-            **{head.name: head_document(head) for head in (rule.quick, rule.volume, rule.shape)},
-            "tail": {
-                "threshold": tail.threshold,
-                "exceedance": dict(zip(TAIL_FEATURES, tail.exceedance, strict=True)),
-                "excess": dict(zip(TAIL_FEATURES, tail.excess, strict=True)),
-            },
-        },
+        "rule": {head.name: head_document(head) for head in (rule.quick, rule.volume, rule.joint)},
         "tail": IDENTITY,
         "newcomer_tail": newcomer_tail(samples),
         "population": population,

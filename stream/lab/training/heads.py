@@ -1,4 +1,4 @@
-"""Fitting the decision rule: logistic heads over bags of moments, their exceedance tables, the tail by context.
+"""Fitting the decision rule: logistic heads over bags of moments, and the tails of their log odds by context.
 
 A head is fitted to bags: of an attack the moment that speaks loudest for it, of a clean key-day the loudest too, so
 both are chosen again with each round's weights (multiple-instance learning, after T. G. Dietterich et al., Artificial
@@ -7,16 +7,15 @@ Intelligence 89, 1997).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-from stream.core.rule import CONTEXT, TAIL_FEATURES, UNPREDICTABILITY, Decades, Head, Tail, tail_features
+from stream.core.rule import CONTEXT, TAIL_FEATURES, UNPREDICTABILITY, Head, Tail, tail_features
 from stream.lab.training.samples import AFTER_ROWS, Numbers, Rows, Sample
 from stream.lab.worlds.world import Episode
 
@@ -28,10 +27,8 @@ MOST_CONTEXT = 4.0
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
 FIRST_BIAS, FIRST_WEIGHT = -4.0, 0.4
-LARGEST = 40
-"""The tail of a table is an exponential above so many of the largest daily peaks."""
-LEVELS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005)
-DECADES_BEYOND = 3.0
+TAIL_SHARE = 0.02
+"""The tail law begins where one clean key-day in 50 gets to."""
 TAIL_PENALTY_FREQUENCY, TAIL_PENALTY_EXCESS = 1.0, 4.0
 
 
@@ -45,16 +42,19 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a head is fitted to: attacks that `wants` picks, the statistics that may have weight, rows by flags."""
+    """What a head is fitted to: the attacks that `wants` picks; rows with one of `flags`, 0: those of minutes alone.
+
+    statistics: columns of the rows' values that may have weight
+    """
 
     name: str
     wants: Callable[[Episode], bool]
-    statistics: tuple[str, ...]
+    statistics: tuple[int, ...]
     flags: int
 
 
 def fit(task: Task, pairs: Sequence[Pair]) -> Head:
-    """Fit one head; every world counts the same. `task.statistics` name the columns of its rows."""
+    """Fit one head and the tail of its log odds; every world counts the same."""
     count = len(task.statistics)
     theta = np.concatenate([np.full(count, FIRST_WEIGHT), np.zeros(count + len(CONTEXT)), [FIRST_BIAS]])
     for _ in range(ROUNDS):
@@ -65,19 +65,20 @@ def fit(task: Task, pairs: Sequence[Pair]) -> Head:
         name=task.name,
         bias=round(float(theta[-1]), 3),
         weights=tuple(
-            (i, round(float(theta[i]), 3), round(float(theta[count + i]), 3))
-            for i in range(count)
+            (statistic, round(float(theta[i]), 3), round(float(theta[count + i]), 3))
+            for i, statistic in enumerate(task.statistics)
             if max(theta[i], theta[count + i]) >= LEAST_WEIGHT
         ),
         context=tuple(round(float(weight), 3) for weight in theta[2 * count : -1]),
-        decades=Decades((0.0, 1.0), (0.0, 1.0)),
+        tail=Tail(0.0, (0.0,) * len(TAIL_FEATURES), (0.0,) * len(TAIL_FEATURES)),
     )
-    parts = [
-        (rows, odds_of(head, rows), usable(task, pair.clean), pair.clean.key_days)
-        for pair in pairs
-        for rows in (rows_of(task, pair.clean),)
-    ]
-    return Head(head.name, head.bias, head.weights, head.context, decades(parts))
+    parts = []
+    for pair in pairs:
+        rows = rows_of(task, pair.clean)
+        odds = odds_of(head, rows)
+        places = rows.peaks(odds, usable(task, pair.clean))
+        parts.append((odds[places], rows.context[places], pair.clean.key_days))
+    return replace(head, tail=fit_tail(parts))
 
 
 def rows_of(task: Task, sample: Sample) -> Rows:
@@ -106,8 +107,8 @@ def _steadiness(context: Numbers) -> Numbers:
     return steady
 
 
-def _design(rows: Rows, places: Any, count: int) -> Floats:
-    values, context = rows.values[places, :count].astype(np.float64), rows.context[places]
+def _design(rows: Rows, places: Any, statistics: Sequence[int]) -> Floats:
+    values, context = rows.values[places][:, statistics].astype(np.float64), rows.context[places]
     steady = _steadiness(context)[:, None]
     return np.hstack([values, values * steady, context.astype(np.float64), np.ones((len(values), 1))])
 
@@ -120,7 +121,7 @@ def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats
     wanted = [episode for episode in pair.attacked.world.attacks if task.wants(episode)]
     for episode in wanted:
         part = rows.within(episode.key, episode.first, episode.last + AFTER_ROWS)
-        design = _design(rows, part, count)
+        design = _design(rows, part, task.statistics)
         scores = (
             np.where((rows.flags[part] & task.flags) > 0, design @ theta, -np.inf) if task.flags else design @ theta
         )
@@ -129,12 +130,14 @@ def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats
     calm_rows = rows_of(task, pair.clean)
     steady = _steadiness(calm_rows.context)[:, None]
     weights = theta.astype(np.float32)
-    calm_scores = (calm_rows.values[:, :count] * (weights[:count] + steady * weights[count : 2 * count])).sum(axis=1)
+    calm_scores = (calm_rows.values[:, task.statistics] * (weights[:count] + steady * weights[count : 2 * count])).sum(
+        axis=1
+    )
     calm_scores += calm_rows.context @ weights[2 * count : -1]
     calm = calm_rows.peaks(calm_scores, usable(task, pair.clean))
     return (
-        _design(rows, places, count),
-        _design(calm_rows, calm, count),
+        _design(rows, places, task.statistics),
+        _design(calm_rows, calm, task.statistics),
         np.full(len(places), 1 / max(len(wanted), 1)),
         np.full(len(calm), CLEAN_WEIGHT / pair.clean.key_days),
     )
@@ -161,37 +164,9 @@ def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
 
 
-def decades(parts: Sequence[tuple[Rows, Numbers, NDArray[np.bool_], int]]) -> Decades:
-    """A table from scores to decades: of each world its rows, scores, those that count, and its key-days."""
-    values, weights = [], []
-    for rows, scores, among, days in parts:
-        peaks = scores[rows.peaks(scores, among)]
-        values.append(peaks)
-        weights.append(np.full(len(peaks), 1 / (days * len(parts))))
-    joint, weight = np.concatenate(values).astype(np.float64), np.concatenate(weights)
-    order = np.argsort(-joint)
-    joint, weight = joint[order], weight[order]
-    share = np.cumsum(weight)
-    largest = min(LARGEST, len(joint) - 1)
-    mean = float((joint[:largest] * weight[:largest]).sum() / weight[:largest].sum() - joint[largest])
-    knots: list[tuple[float, float]] = []
-    knots += [
-        (float(joint[np.searchsorted(share, level)]), -math.log10(level))
-        for level in LEVELS
-        if 1.2 * share[largest] < level <= share[-1]
-    ]
-    knots.append((float(joint[largest]), -math.log10(share[largest])))
-    knots.append((knots[-1][0] + mean * math.log(10) * DECADES_BEYOND, knots[-1][1] + DECADES_BEYOND))
-    kept = [knots[0]]
-    for knot in knots[1:]:
-        if knot[0] > kept[-1][0] + 0.005 and knot[1] > kept[-1][1] + 0.005:
-            kept.append(knot)
-    odds, values_ = zip(*((round(x, 2), round(y, 3)) for x, y in kept), strict=True)
-    return Decades(odds, values_)
-
-
-def fit_tail(parts: Sequence[tuple[Numbers, Numbers, int]], threshold: float) -> Tail:
+def fit_tail(parts: Sequence[tuple[Numbers, Numbers, int]]) -> Tail:
     """The tail of daily peaks: of each world the peaks (one a key-day), their contexts, and its key-days."""
+    threshold = _exceeded([(peaks, days) for peaks, _, days in parts], TAIL_SHARE)
     features = np.concatenate([np.array([tail_features(row) for row in context.tolist()]) for _, context, _ in parts])
     peaks = np.concatenate([peak for peak, _, _ in parts]).astype(np.float64)
     weight = np.concatenate([np.full(len(peak), 1 / days) for peak, _, days in parts])
@@ -220,3 +195,12 @@ def fit_tail(parts: Sequence[tuple[Numbers, Numbers, int]], threshold: float) ->
         minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B").x.round(4).tolist() for loss in (frequency, spread)
     ]
     return Tail(threshold, tuple(coefficients[0]), tuple(coefficients[1]))
+
+
+def _exceeded(parts: Sequence[tuple[Numbers, int]], share: float) -> float:
+    """The value that so large a share of key-days exceeds, every world counting the same."""
+    peaks = np.concatenate([peak for peak, _ in parts])
+    weight = np.concatenate([np.full(len(peak), 1 / (days * len(parts))) for peak, days in parts])
+    order = np.argsort(-peaks)
+    place = min(int(np.searchsorted(np.cumsum(weight[order]), share)), len(peaks) - 1)
+    return round(float(peaks[order][place]), 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from stream.core.priors import POPULATION, VERSION, Normal, Priors
 from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 from stream.lab.training.heads import Pair
 from stream.lab.training.laws import Laws, laws_of, population_of
-from stream.lab.training.record import LEVEL_OFFSET, record
+from stream.lab.training.record import LEVEL_OFFSET, KeyRecord, record
 from stream.lab.training.samples import Sample, sample_of
-from stream.lab.training.tasks import fit_rule, newcomer_tail
+from stream.lab.training.tasks import fit_rule, joint_tail, newcomer_tail
 from stream.lab.worlds.servegen import Clients, load_clients, real_world
 from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import World
@@ -51,14 +51,14 @@ def _synthetic(profile: str, seed: int, attacks: bool) -> World:
     return synthetic_world(seed, keys=KEYS, days=DAYS, profile=profile, attacks=attacks)
 
 
-def worlds_of(folder: Path) -> dict[str, MakeWorld]:
-    """Every world of the training, by name; each is made with attacks or without."""
+def worlds_of(folder: Path) -> list[tuple[str, str, MakeWorld]]:
+    """Kind and name of every world of the training; each is made with attacks or without."""
     clients = load_clients(folder)
-    worlds: dict[str, MakeWorld] = {}
-    for seed in REAL_SEEDS:
-        worlds[f"real {seed}"] = partial(_real, clients, seed)
-    for profile, seed in SYNTHETIC:
-        worlds[f"synthetic {profile} {seed}"] = partial(_synthetic, profile, seed)
+    worlds = [("real", f"real {seed}", partial(_real, clients, seed)) for seed in REAL_SEEDS]
+    worlds += [
+        (f"synthetic {profile}", f"synthetic {profile} {seed}", partial(_synthetic, profile, seed))
+        for profile, seed in SYNTHETIC
+    ]
     return worlds
 
 
@@ -93,20 +93,47 @@ def head_document(head: Head) -> dict[str, Any]:
     }
 
 
-def document(laws: Laws, population: dict[str, tuple[float, ...]], rule: Rule, samples: list[Sample]) -> dict[str, Any]:
-    """The file."""
+def document(
+    laws: Laws, population: dict[str, tuple[float, ...]], rule: Rule, kinds: dict[str, list[Sample]]
+) -> dict[str, Any]:
+    """The file; `kinds` are the clean samples of each kind of world."""
+    samples = [sample for part in kinds.values() for sample in part]
     return {
         "version": VERSION,
         "source": "python -m stream.lab.training",
         "key_days": sum(sample.key_days for sample in samples),
         "laws": laws,
         "rule": {head.name: head_document(head) for head in (rule.quick, rule.volume, rule.joint)},
-        "tail": IDENTITY,
+        "tail": joint_tail(rule, list(kinds.values())),
         "newcomer_tail": newcomer_tail(samples),
         "population": population,
         "call_input_tokens": CALL_INPUT_TOKENS,
         "call_output_tokens": CALL_OUTPUT_TOKENS,
     }
+
+
+def make(worlds: Sequence[tuple[str, str, MakeWorld]], jobs: int, report: Callable[[str], None]) -> str:
+    """The text of a new priors file."""
+    blank = priors_with(dict.fromkeys(STANDARDISED, (0.0, 1.0)), dict.fromkeys(POPULATION, (0.0, 1.0, LEVEL_OFFSET)))
+    first: dict[str, tuple[int, list[KeyRecord]]] = {}
+    for kind, name, make_world in worlds:
+        if kind not in first:
+            world = make_world(False)
+            first[kind] = (world.first_day, record(world, blank, jobs=jobs))
+            report(f"{name}: its daily maxima")
+    laws, population = laws_of(list(first.values())), population_of([records for _, records in first.values()])
+    priors = priors_with(laws, population)
+    pairs: list[Pair] = []
+    kinds: dict[str, list[Sample]] = {}
+    for kind, name, make_world in worlds:
+        clean, attacked = (
+            sample_of(world, record(world, priors, jobs=jobs)) for world in (make_world(False), make_world(True))
+        )
+        pairs.append(Pair(clean, attacked))
+        kinds.setdefault(kind, []).append(clean)
+        report(f"{name}: {len(attacked.world.attacks)} attacks, {clean.key_days:,} clean key-days")
+    rule = fit_rule(pairs)
+    return json.dumps(document(laws, population, rule, kinds), indent=1) + "\n"
 
 
 def main() -> None:
@@ -121,28 +148,7 @@ def main() -> None:
     def report(line: str) -> None:
         sys.stderr.write(f"{time.monotonic() - begun:6.0f} s  {line}\n")
 
-    worlds = worlds_of(wish.servegen)
-    blank = priors_with(dict.fromkeys(STANDARDISED, (0.0, 1.0)), dict.fromkeys(POPULATION, (0.0, 1.0, LEVEL_OFFSET)))
-    first = []
-    for name in (
-        "real 1",
-        f"synthetic {SYNTHETIC[0][0]} {SYNTHETIC[0][1]}",
-        f"synthetic {SYNTHETIC[2][0]} {SYNTHETIC[2][1]}",
-    ):
-        world = worlds[name](False)
-        first.append((world.first_day, record(world, blank, jobs=wish.jobs, report=report)))
-    laws, population = laws_of(first), population_of([records for _, records in first])
-    priors = priors_with(laws, population)
-    pairs = []
-    for name, make in worlds.items():
-        samples = []
-        for attacks in (False, True):
-            world = make(attacks)
-            samples.append(sample_of(world, record(world, priors, jobs=wish.jobs)))
-        pairs.append(Pair(*samples))
-        report(f"{name}: {len(world.attacks)} attacks, {pairs[-1].clean.key_days:,} clean key-days")
-    rule = fit_rule(pairs)
-    text = json.dumps(document(laws, population, rule, [pair.clean for pair in pairs]), indent=1) + "\n"
+    text = make(worlds_of(wish.servegen), wish.jobs, report)
     Priors.from_json(text)
     wish.out.write_text(text, "utf-8")
     report(f"{wish.out} written")

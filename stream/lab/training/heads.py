@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-from stream.core.rule import CONTEXT, TAIL_FEATURES, UNPREDICTABILITY, Head, Tail, tail_features
+from stream.core.rule import (
+    AGE,
+    BELOW,
+    CONTEXT,
+    SELDOM,
+    SHARE,
+    TAIL_FEATURES,
+    UNPREDICTABILITY,
+    VOLATILITY,
+    WOKEN,
+    Head,
+    Tail,
+)
 from stream.lab.training.samples import AFTER_ROWS, Numbers, Rows, Sample
 from stream.lab.worlds.world import Episode
 
@@ -27,8 +39,8 @@ MOST_CONTEXT = 4.0
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
 FIRST_BIAS, FIRST_WEIGHT = -4.0, 0.4
-TAIL_SHARE = 0.02
-"""The tail law begins where one clean key-day in 50 gets to."""
+TAIL_SHARE = 0.04
+"""The tail law begins where one clean key-day in 25 gets to."""
 TAIL_PENALTY_FREQUENCY, TAIL_PENALTY_EXCESS = 1.0, 4.0
 
 
@@ -101,6 +113,26 @@ def odds_of(head: Head, rows: Rows) -> Numbers:
     return total
 
 
+def scores_of(head: Head, rows: Rows) -> Numbers:
+    """`Head.score` of each row."""
+    above = odds_of(head, rows) - head.tail.threshold
+    features = _features(rows.context)
+    least = np.log10(1 + np.exp(-(features @ np.array(head.tail.exceedance))))
+    slope = 1 / (np.exp(features @ np.array(head.tail.excess)) * math.log(10))
+    scores = np.where(above < 0, np.maximum(least * (1 + above / BELOW), 0.0), least + slope * above)
+    return scores.astype(np.float32)
+
+
+def _features(context: Numbers) -> Floats:
+    """`stream.core.rule.tail_features` of each row."""
+    volatility, unpredictability = context[:, VOLATILITY], context[:, UNPREDICTABILITY]
+    columns = [
+        np.ones(len(context)), context[:, AGE], volatility, context[:, SHARE], context[:, SELDOM], context[:, WOKEN],
+        np.maximum(volatility, 0.0), unpredictability, np.maximum(unpredictability, 0.0),
+    ]  # fmt: skip
+    return np.column_stack(columns).astype(np.float64)
+
+
 def _steadiness(context: Numbers) -> Numbers:
     """`stream.core.rule.steadiness` of each row."""
     steady: Numbers = 1 / (1 + np.exp(context[:, UNPREDICTABILITY]))
@@ -167,7 +199,7 @@ def _sigmoid(x: Floats) -> Floats:
 def fit_tail(parts: Sequence[tuple[Numbers, Numbers, int]]) -> Tail:
     """The tail of daily peaks: of each world the peaks (one a key-day), their contexts, and its key-days."""
     threshold = _exceeded([(peaks, days) for peaks, _, days in parts], TAIL_SHARE)
-    features = np.concatenate([np.array([tail_features(row) for row in context.tolist()]) for _, context, _ in parts])
+    features = _features(np.concatenate([context for _, context, _ in parts]))
     peaks = np.concatenate([peak for peak, _, _ in parts]).astype(np.float64)
     weight = np.concatenate([np.full(len(peak), 1 / days) for peak, _, days in parts])
     weight /= weight.mean()

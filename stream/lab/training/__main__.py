@@ -54,7 +54,9 @@ def _synthetic(profile: str, seed: int, attacks: bool) -> World:
 def worlds_of(folder: Path) -> list[tuple[str, str, MakeWorld]]:
     """Kind and name of every world of the training; each is made with attacks or without."""
     clients = load_clients(folder)
-    worlds = [("real", f"real {seed}", partial(_real, clients, seed)) for seed in REAL_SEEDS]
+    worlds: list[tuple[str, str, MakeWorld]] = [
+        ("real", f"real {seed}", partial(_real, clients, seed)) for seed in REAL_SEEDS
+    ]
     worlds += [
         (f"synthetic {profile}", f"synthetic {profile} {seed}", partial(_synthetic, profile, seed))
         for profile, seed in SYNTHETIC

@@ -7,6 +7,7 @@ Intelligence 89, 1997).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -119,14 +120,16 @@ def scores_of(head: Head, rows: Rows) -> Numbers:
     features = _features(rows.context)
     least = np.log10(1 + np.exp(-(features @ np.array(head.tail.exceedance))))
     slope = 1 / (np.exp(features @ np.array(head.tail.excess)) * math.log(10))
-    scores = np.where(above < 0, np.maximum(least * (1 + above / BELOW), 0.0), least + slope * above)
-    return scores.astype(np.float32)
+    scores: Numbers = np.where(above < 0, np.maximum(least * (1 + above / BELOW), 0.0), least + slope * above).astype(
+        np.float32
+    )
+    return scores
 
 
 def _features(context: Numbers) -> Floats:
     """`stream.core.rule.tail_features` of each row."""
     volatility, unpredictability = context[:, VOLATILITY], context[:, UNPREDICTABILITY]
-    columns = [
+    columns: list[Any] = [
         np.ones(len(context)), context[:, AGE], volatility, context[:, SHARE], context[:, SELDOM], context[:, WOKEN],
         np.maximum(volatility, 0.0), unpredictability, np.maximum(unpredictability, 0.0),
     ]  # fmt: skip
@@ -135,7 +138,7 @@ def _features(context: Numbers) -> Floats:
 
 def _steadiness(context: Numbers) -> Numbers:
     """`stream.core.rule.steadiness` of each row."""
-    steady: Numbers = 1 / (1 + np.exp(context[:, UNPREDICTABILITY]))
+    steady: Numbers = (1 / (1 + np.exp(context[:, UNPREDICTABILITY]))).astype(np.float32)
     return steady
 
 

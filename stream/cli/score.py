@@ -29,7 +29,7 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
 
     The rows come back as timestamp,value,expected,lower,upper,score,alert. A score of 0.5 is an alert: once in 400
     values by the series' own laws. It marks where something begins; of what follows within 100 values only the much
-    rarer counts. Nothing counts on the first day (at most 150 values). A missing value (empty, NaN) scores 0.
+    rarer counts. Nothing counts in the first day (at most 60 values). A missing value (empty, NaN) scores 0.
 
     \b
     Example:

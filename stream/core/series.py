@@ -57,8 +57,8 @@ HOLD_VALUES = 100
 HOLD_MARGIN = 3.0
 """For 100 values after a surprise, another one counts only if it is e^3 = 20 times rarer."""
 YOUNG_VALUES = 30
-SEASONED_VALUES = 150
-"""Nothing counts among the first 30 values, nor on the first day before 150 of them: all is new then."""
+SEASONED_VALUES = 60
+"""Nothing counts among the first 30 values, nor on the first day before 60 of them: all is new then."""
 
 ROUNDING = 1e-9
 """A distance below this share of the two values is none: a mean of equal values need not equal them."""

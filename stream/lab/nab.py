@@ -78,7 +78,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a threshold gives: the score of 0 to 100 (below 0 if silence is better), windows found, false alarms."""
+    """What a threshold gives: the score of 0 to 100 (below 0 if silence is better), windows found, false alarms.
+
+    Without any window the score is 100 less what the false alarms cost, which NAB leaves undefined.
+    """
 
     score: float
     found: int

@@ -6,11 +6,24 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, date, tzinfo
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from stream.holidays import read_holidays
 
 PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
@@ -64,6 +77,17 @@ class Settings(BaseModel):
     allowed_lateness_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         60, description="how far an event may lag behind its shard's newest one before it is late"
     )
+    timezone: str = Field(
+        "UTC",
+        description="IANA name of the time zone, such as `Europe/Berlin`, whose clock tells the hours and weekends of "
+        "a key's season. Choose it before the first start: states outlive a change, but working hours are then learned "
+        "again, within two weeks",
+    )
+    holidays_file: str | None = Field(
+        None,
+        description="CSV file (`date,end,name`; `end` and `name` may be empty) of days of that time zone on which a "
+        "weekend is expected; read at the start",
+    )
     backlog_seconds: Annotated[float, Field(ge=0)] = Field(
         3600, description="an incident older than this when found is historical and pages nobody"
     )
@@ -93,6 +117,7 @@ class Settings(BaseModel):
     data_dir: str = Field(default_factory=_cache_dir, description="folder of the embedded Kafka and its caches")
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    _holidays: frozenset[date] = PrivateAttr(frozenset())
 
     @field_validator("bucket_seconds")
     @classmethod
@@ -110,7 +135,22 @@ class Settings(BaseModel):
                 raise ValueError("must be host:port, or several separated by commas")
         return ",".join(server.strip() for server in value.split(","))
 
-    @field_validator("web_token", "instance_id", "intake_topic", mode="before")
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            _zone(value)
+        except (KeyError, ValueError, OSError):  # not found, not a name, a folder of zones
+            raise ValueError(_unknown_zone(value)) from None
+        return value
+
+    @field_validator("holidays_file")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        # a process that is handed these settings may work in another folder
+        return None if value is None else str(Path(value).absolute())
+
+    @field_validator("web_token", "instance_id", "intake_topic", "holidays_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -129,25 +169,66 @@ class Settings(BaseModel):
                 raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
         return self
 
+    @model_validator(mode="after")
+    def _read_holidays(self) -> Settings:
+        if self.holidays_file is not None:
+            try:
+                self._holidays = read_holidays(self.holidays_file)
+            except ValueError as error:
+                raise ValueError(f"holidays_file: {error}") from None
+        return self
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone by whose clock seasons are learned."""
+        return _zone(self.timezone)
+
+    @property
+    def holidays(self) -> frozenset[date]:
+        """The days in `holidays_file`, as they were when these settings were made: at most 4,000."""
+        return self._holidays
+
     @property
     def config_digest(self) -> str:
         """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
         names = (
             "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
-            "false_pages_per_week", "min_excess_tokens", "min_calls", "max_keys", "max_ids",
+            "false_pages_per_week", "min_excess_tokens", "min_calls", "max_keys", "max_ids", "timezone",
         )  # fmt: skip
         text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
+        text += "\nholidays=" + " ".join(sorted(map(str, self.holidays)))
         return sha256(text.encode()).hexdigest()[:16]
 
     @property
     def state_settings(self) -> dict[str, int]:
-        """The settings that make stored states incomparable when they change."""
+        """The settings that make stored states incomparable when they change.
+
+        The time zone and the holidays are none of them: a season of another zone is one whose keys have moved by some
+        hours, which is learned again, while all else in a state holds. To refuse it would lose that too.
+        """
         return {"partitions": self.partitions, "bucket_seconds": self.bucket_seconds}
 
     @property
     def state_digest(self) -> str:
         """16 hex digits over `state_settings`."""
         return sha256(" ".join(map(str, self.state_settings.values())).encode()).hexdigest()[:16]
+
+
+def _zone(name: str) -> tzinfo:
+    """The zone of an IANA name. Raises KeyError, ValueError or OSError."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _unknown_zone(name: str) -> str:
+    names = {zone.lower(): zone for zone in available_timezones()}
+    # the city alone is what people write first
+    cities = {zone.rpartition("/")[2]: zone for zone in names}
+    wanted = name.strip().lower().replace(" ", "_")
+    near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, n=3)
+    near += [zone for city in difflib.get_close_matches(wanted, cities, n=3) if (zone := cities[city]) not in near]
+    return f"there is no time zone {name[:80]!r}: " + (
+        f"did you mean {' or '.join(names[zone] for zone in near[:3])}?" if near else "name one such as Europe/Berlin"
+    )
 
 
 def _unknown(name: str, where: str) -> SettingsError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zoneinfo
+from datetime import date
+
 import pytest
 from pydantic import ValidationError
 
@@ -62,6 +65,12 @@ def test_a_file_may_be_named_by_the_environment(config):
         ({"min_excess_tokens": "inf"}, {}, ["min_excess_tokens", "finite"], "endless"),
         ({"source_topic": "a topic"}, {}, ["source_topic"], "a blank in a topic's name"),
         ({"partitions": "0", "min_calls": "0"}, {}, ["partitions", "min_calls", ";"], "every problem at once"),
+        ({"timezone": "Berlin"}, {}, ["timezone", "command line", "'Berlin'", "Europe/Berlin"], "a city alone"),
+        ({}, {"OVERDRAW_TIMEZONE": "europe/berln"}, ["timezone", "environment", "mean Europe/Berlin"], "a typo"),
+        ({"timezone": "Europe"}, {}, ["timezone", "did you mean"], "a folder of zones"),
+        ({"timezone": "../../etc/passwd"}, {}, ["timezone", "name one such as Europe/Berlin"], "no name"),
+        ({"timezone": ""}, {}, ["timezone", "name one such as"], "nothing"),
+        ({"holidays_file": "absent.csv"}, {}, ["holidays_file", "cannot read", "absent.csv"], "no such file"),
         ({"store": "floppy"}, {}, ["store", "memory"], "what there is"),
     ],
 )
@@ -114,7 +123,7 @@ def test_an_error_beside_a_secret_does_not_show_it():
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["web_token", "instance_id"])
+@pytest.mark.parametrize("name", ["web_token", "instance_id", "holidays_file"])
 def test_an_empty_value_is_none(name):
     assert getattr(loaded({name: ""}), name) is None
 
@@ -132,6 +141,7 @@ def test_settings_are_frozen():
         ("min_calls", 9, True, False),
         ("allowed_lateness_seconds", 5.0, True, False),
         ("max_keys", 10, True, False),
+        ("timezone", "Europe/Berlin", True, False),
         ("log_level", "debug", False, False),
         ("web_port", 1, False, False),
     ],
@@ -140,6 +150,61 @@ def test_the_digests_change_with_what_they_stand_for(name, value, found, stored)
     other = Settings(**{name: value})
     assert (other.config_digest != Settings().config_digest) == found, "what decides what is found"
     assert (other.state_digest != Settings().state_digest) == stored, "what makes states incomparable"
+
+
+def test_a_zone_is_named_by_its_own_spelling_alone():
+    with pytest.raises(SettingsError, match=r"did you mean America/New_York\?$"):
+        loaded({"timezone": "america/new york"})
+
+
+@pytest.fixture
+def holidays(tmp_path):
+    path = tmp_path / "holidays.csv"
+    path.write_text("date,end,name\n2026-12-24,2026-12-26,Christmas\n", "utf-8")
+    return path
+
+
+def test_holidays_are_read_at_the_start_and_then_stay(holidays):
+    settings = loaded({"holidays_file": str(holidays)})
+    holidays.unlink()
+    days = {date(2026, 12, day) for day in (24, 25, 26)}
+    assert settings.holidays == settings.model_copy(update={"min_calls": 9}).holidays == days
+    assert Settings().holidays == frozenset()
+
+
+def test_the_digest_is_of_the_holidays_not_of_their_file(holidays, tmp_path):
+    digest = Settings(holidays_file=str(holidays)).config_digest
+    other = tmp_path / "other.csv"
+    other.write_text("date\n2026-12-26\n2026-12-25\n2026-12-24\n", "utf-8")
+    assert Settings(holidays_file=str(other)).config_digest == digest, "the same days by other words"
+    other.write_text("date\n2026-12-26\n", "utf-8")
+    assert digest != Settings(holidays_file=str(other)).config_digest != Settings().config_digest
+    assert Settings(holidays_file=str(other)).state_digest == Settings().state_digest
+
+
+def test_a_bad_line_of_the_holidays_stops_the_start(holidays):
+    holidays.write_text("date\n2026-12-24\n2026-12-32\n", "utf-8")
+    with pytest.raises(SettingsError, match=r"^holidays_file: .*holidays\.csv, line 3: date is '2026-12-32': write"):
+        loaded(environ={"OVERDRAW_HOLIDAYS_FILE": str(holidays)})
+
+
+def test_a_file_of_holidays_is_found_from_another_folder_too(holidays, monkeypatch):
+    monkeypatch.chdir(holidays.parent)
+    settings = loaded({"holidays_file": "holidays.csv"})
+    monkeypatch.chdir("/")
+    assert Settings.model_validate(settings.model_dump(mode="json")).holidays == settings.holidays != frozenset()
+
+
+def test_zones_are_there_without_the_systems_own():
+    """A slim image has none: the package tzdata is a dependency."""
+    zoneinfo.reset_tzpath(to=())
+    try:
+        zoneinfo.ZoneInfo.clear_cache()
+        assert loaded({"timezone": "Europe/Berlin"}).zone.key == "Europe/Berlin"
+        with pytest.raises(SettingsError, match="did you mean Europe/Berlin"):
+            loaded({"timezone": "Europe/Berln"})
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 def test_every_setting_is_described():

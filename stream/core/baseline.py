@@ -1,7 +1,7 @@
 """What is expected of a key: tokens per bucket by hour of the week, learned online, with forgetting.
 
 The level and the tokens per call are River's `stats.EWMean`; the season is a class of our own with River's verbs,
-because no River forecaster knows event-time gaps, or fits into a kilobyte (48 + 168 slots a key).
+because no River forecaster knows event-time gaps, or fits into half a kilobyte (48 + 168 slots a key).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ FAST_PER_DAY = 0.12
 """Weight of one day's hour in the fast season: it forgets half in five and a half days."""
 SLOW_PER_DAY = 0.04
 """The same for the slow season, against which slow drifts are measured: half in seventeen days."""
+YOUNG_HOURS = 12
+"""A slot that was seen in fewer hours is the mean of what it has seen."""
 LEVEL_DAYS = 10.0
 WEEK_FLOOR = 0.8
 """The fast season is at least this share of the same hour last week: it keeps weekly batch jobs quiet."""
@@ -33,15 +35,20 @@ CAP_CALLS_FIXED = 6.0
 INCIDENT_RATE = 0.15
 """Share of the usual learning rate while an incident is open: score first, and never learn an attack."""
 CALL_RATE = 0.01
+STRENGTH_PER_HOUR = 1 / 240
+"""How quickly a key's season proves itself, or fails to: over ten days."""
+PRIOR_ERRORS = (0.3, 0.6)
+"""Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
+MOST_ERROR = 9.0
+ERROR_OFFSET_LEVEL = 0.05
+ERROR_OFFSET_TOKENS = 500.0
+"""Added to both sides of an hour's log error: nobody cares how well silence was predicted."""
 
-_WEEK_SCALE = 2000.0
-"""Last week's hours are held as 16 bit of log(1 + tokens) × 2000: to 0.05 %, up to 10^14 tokens."""
-
-
-@lru_cache(maxsize=64)
-def _per_bucket(per_hour: int) -> tuple[float, float]:
-    """The daily weights of the fast and the slow season, as weights of one of the hour's buckets."""
-    return 1 - (1 - FAST_PER_DAY) ** (1 / per_hour), 1 - (1 - SLOW_PER_DAY) ** (1 / per_hour)
+_CODE = 2000.0
+"""The season's slots are held as 16 bit of log(1 + tokens) × 2000: to 0.05 %, up to 10^14 tokens."""
+_WEEK_CODE = 10.0
+"""Last week's hours as 8 bit of log(1 + tokens) × 10: to 5 %, for they only make a floor; up to 10^11 tokens."""
+RATE, LESSON, DUE, COUNT, LEVEL = range(5)
 
 
 class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
@@ -55,16 +62,21 @@ class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     15.0
     """
 
+    value: float
+    """The mean, at hand: River's `get` is a call into Rust and back."""
+
     def learn(self, value: float, rate: float) -> None:
         """Take `value` up with weight `rate` in (0, 1] instead of the fading factor."""
-        mean = self.get()
+        mean = self.value
         self.update(mean + (value - mean) * (rate / self.fading_factor))
+        self.value = self.get()
 
     @classmethod
     def at(cls, value: float, fading_factor: float) -> AdaptiveMean:
         """One whose mean is `value`."""
         mean = cls(fading_factor)
         mean.update(value)
+        mean.value = mean.get()
         return mean
 
 
@@ -73,53 +85,87 @@ def cap_of(usual: float, calls: int) -> float:
     return usual * (CAP_CALLS_PER_CALL * calls + CAP_CALLS_FIXED)
 
 
+@lru_cache(maxsize=8192)
+def _decoded(code: int) -> float:
+    return math.expm1(code / _CODE)
+
+
+def _coded(tokens: float) -> int:
+    return min(65_535, round(math.log1p(tokens) * _CODE))
+
+
 class Baseline:
     """Expected tokens per bucket of one key. `predict` first, then `learn`, bucket by bucket in event time.
 
-    `predict(bucket)` gives (fast, slow); `learn(bucket, tokens, calls, input_share, rate)` takes the bucket up, where
-    `rate` 1 is usual and INCIDENT_RATE while an incident is open. A bucket that never was (lost telemetry) is left out.
+    `predict(bucket)` gives (fast, slow); `learn(bucket, tokens, calls, input_share, rate, expected)` takes the bucket
+    up, where `rate` 1 is usual and INCIDENT_RATE while an incident is open. A bucket that never was (lost telemetry)
+    is passed over by `turn`. The season learns once an hour, from the mean of the hour's buckets.
+
+    How much season a key has is learned: the expectation is the geometric mean of season and level, weighted by how
+    well each has predicted the key's hours.
     """
 
     __slots__ = (
-        "active", "age", "calendar", "call_input", "call_tokens", "fast", "hour_last_week", "hour_sum", "level", "slow",
+        "_cached", "active", "age", "calendar", "call_input", "call_tokens", "errors", "fast", "hour", "level", "slow",
         "visits", "week",
     )  # fmt: skip
 
     def __init__(self, calendar: Calendar) -> None:
         self.calendar = calendar
-        self.fast = array("f", bytes(4 * SLOTS))
-        self.slow = array("f", bytes(4 * SLOTS))
+        self.fast = array("H", bytes(2 * SLOTS))
+        self.slow = array("H", bytes(2 * SLOTS))
         self.visits = array("B", bytes(SLOTS))
-        self.week = array("H", bytes(2 * WEEK_HOURS))
+        self.week = array("B", bytes(WEEK_HOURS))
         self.level = AdaptiveMean.at(0.0, 1 / (LEVEL_DAYS * calendar.per_day))
         self.call_tokens = AdaptiveMean.at(0.0, CALL_RATE)
         self.call_input = AdaptiveMean.at(0.0, CALL_RATE)
         self.age = self.active = 0
-        self.hour_sum = 0.0
-        self.hour_last_week = -1.0
+        self.errors = array("f", PRIOR_ERRORS)
+        """Mean squared log error of the season alone, and of the level alone."""
+        self.hour = array("f", bytes(20))
+        """Of the hour so far: sums of learning rate, of rate × lesson, of expectation by season; number of buckets. And
+        the level when it began: what is expected of an hour must not depend on when it was worked out."""
+        self._cached: tuple[int, float, float, float, float, float, float] | None = None
+
+    def forget_cache(self) -> None:
+        """The arrays were replaced from outside: what was worked out from them is void."""
+        self._cached = None
+
+    @property
+    def strength(self) -> float:
+        """How much of the key's rate its season explains, in [0, 1]."""
+        season, flat = self.errors
+        return flat * flat / (season * season + flat * flat)
 
     def predict(self, bucket: int) -> tuple[float, float]:
         """Expected tokens in `bucket` by the fast and by the slow season."""
         slot, neighbour, weight = self.calendar.slots(bucket)
-        visits = self.visits
-        level: float = self.level.get()
-        here = visits[slot]
-        there = visits[neighbour]
-        fast = (1 - weight) * (self.fast[slot] if here else level) + weight * (self.fast[neighbour] if there else level)
-        slow = (1 - weight) * (self.slow[slot] if here else level) + weight * (self.slow[neighbour] if there else level)
-        last_week = self.hour_last_week
-        if last_week < 0 or bucket % self.calendar.per_hour == 0:
-            last_week = self._last_week(bucket)
-        floor = WEEK_FLOOR * last_week
-        return (fast if fast > floor else floor), slow
+        cached = self._cached
+        if cached is None or cached[0] != slot * SLOTS + neighbour:
+            cached = self._cached = self._of_hour(bucket, slot, neighbour)
+        _, fast, fast_next, slow, slow_next, floor, _ = cached
+        fast += weight * (fast_next - fast)
+        return (fast if fast > floor else floor), slow + weight * (slow_next - slow)
 
-    def _last_week(self, bucket: int) -> float:
+    def _of_hour(self, bucket: int, slot: int, neighbour: int) -> tuple[int, float, float, float, float, float, float]:
+        level = self.hour[LEVEL]
+        strength = self.strength
+        log_level = math.log1p(level)
+        values = []
+        for season in (self.fast, self.slow):
+            for place in (slot, neighbour):
+                if self.visits[place]:
+                    values.append(math.expm1(log_level + strength * (season[place] / _CODE - log_level)))
+                else:
+                    values.append(level)
         coded = self.week[self.calendar.week_hour(bucket)]
-        return math.expm1(coded / _WEEK_SCALE) if coded else 0.0
+        floor = WEEK_FLOOR * math.expm1(coded / _WEEK_CODE) if coded else 0.0
+        pure = _decoded(self.fast[slot]) if self.visits[slot] else level
+        return (slot * SLOTS + neighbour, values[0], values[1], values[2], values[3], floor, pure)
 
     def capped(self, tokens: float, calls: int) -> float:
         """`tokens` with the effect of a single call capped; a key younger than a day has no usual call yet."""
-        usual: float = self.call_tokens.get()
+        usual: float = self.call_tokens.value
         if calls and usual > 0 and self.age > self.calendar.per_day:
             return min(tokens, cap_of(usual, calls))
         return tokens
@@ -127,53 +173,72 @@ class Baseline:
     def learn(self, bucket: int, tokens: float, calls: int, input_share: float, rate: float, expected: float) -> None:
         """Take up a bucket's (capped) tokens; `expected` is what `predict` said of it, `input_share` in [0, 1]."""
         calendar = self.calendar
-        per_hour = calendar.per_hour
         self.age = age = self.age + 1
-        level: float = self.level.get()
-        usual: float = self.call_tokens.get()
-        warm = age > 3 * calendar.per_day
+        level: float = self.level.value
         lesson = tokens
-        if warm:
-            cap = CAP_EXPECTED * expected + CAP_CALLS * usual + CAP_LEVEL * level
+        if age <= 3 * calendar.per_day:
+            rate = 1.0
+        elif tokens:
+            cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.value + CAP_LEVEL * level
             lesson = tokens if tokens < cap else cap
+        fading = self.level.fading_factor
+        self.level.learn(lesson, (1.0 / age if age * fading < 1 else fading) * rate)
+        if calls:
+            self.active += 1
+            usual: float = self.call_tokens.value
+            call_rate = 1.0 if usual == 0.0 else max(CALL_RATE, 1.0 / (age + 1)) * rate
+            self.call_tokens.learn(tokens / calls, call_rate)
+            self.call_input.learn(tokens * input_share / calls, call_rate)
+        hour = self.hour
+        hour[RATE] += rate
+        hour[LESSON] += rate * lesson
+        if self._cached is not None:
+            hour[DUE] += self._cached[6]
+        hour[COUNT] += 1
+        self.turn(bucket)
+
+    def turn(self, bucket: int) -> None:
+        """`bucket` is over: if it was the last of its hour, the season learns the hour's mean.
+
+        Of an hour that was cut short by an outage it learns what was seen; of one that never was, nothing.
+        """
+        calendar = self.calendar
         slot = calendar.slots(bucket)[0]
-        fast_rate, slow_rate = _per_bucket(per_hour)
+        if calendar.slots(bucket + 1)[0] == slot:
+            return
+        hour = self.hour
+        weights, lessons, due, count, _ = hour
+        self._cached = None
+        hour[RATE] = hour[LESSON] = hour[DUE] = hour[COUNT] = 0.0
+        hour[LEVEL] = self.level.value
+        if count == 0:
+            return
+        mean = lessons / weights
+        rate = weights / count
+        self._learn_strength(mean, due / count)
         seen = self.visits[slot]
-        if seen < 12 * per_hour and seen < 255:
+        fast_rate, slow_rate = FAST_PER_DAY, SLOW_PER_DAY
+        if seen < YOUNG_HOURS:
             # a young slot is the mean of what it has seen; it must not learn an attack any quicker than an old one
             self.visits[slot] = seen + 1
             fast_rate = max(1.0 / (seen + 1), fast_rate)
             slow_rate = max(1.0 / (seen + 1), slow_rate)
-        if warm:
-            fast_rate *= rate
-            slow_rate *= rate
-        self.fast[slot] += fast_rate * (lesson - self.fast[slot])
-        self.slow[slot] += slow_rate * (lesson - self.slow[slot])
-        self.level.learn(lesson, max(1.0 / age, self.level.fading_factor) * (rate if warm else 1.0))
-        if calls:
-            self.active += 1
-            call_rate = max(CALL_RATE, 1.0 / (age + 1)) * (rate if warm else 1.0)
-            if usual == 0.0:
-                call_rate = 1.0
-            self.call_tokens.learn(tokens / calls, call_rate)
-            self.call_input.learn(tokens * input_share / calls, call_rate)
-        self._learn_week(bucket, lesson, 0.5 if rate < 1 else 1.0)
+        for season, share in ((self.fast, fast_rate), (self.slow, slow_rate)):
+            known = _decoded(season[slot])
+            season[slot] = _coded(known + share * rate * (mean - known))
+        # half an attack is learned here, so that the same hour next week is not a surprise if it was none
+        week_hour = calendar.week_hour(bucket)
+        worth = mean * (0.5 if rate < 1 else 1.0)
+        coded = self.week[week_hour]
+        if coded or self.age > 7 * calendar.per_day:
+            worth = 0.5 * (math.expm1(coded / _WEEK_CODE) + worth)
+        self.week[week_hour] = min(255, round(math.log1p(worth) * _WEEK_CODE))
 
-    def _learn_week(self, bucket: int, tokens: float, weight: float) -> None:
-        per_hour = self.calendar.per_hour
-        if self.hour_last_week < 0 or bucket % per_hour == 0:
-            self.hour_last_week = self._last_week(bucket)
-            self.hour_sum = 0.0
-        self.hour_sum += weight * tokens / per_hour
-        if (bucket + 1) % per_hour == 0:
-            hour = self.calendar.week_hour(bucket)
-            known = self.week[hour] or self.age > 7 * self.calendar.per_day
-            mean = 0.5 * (self.hour_last_week + self.hour_sum) if known else self.hour_sum
-            self.week[hour] = min(65_535, round(math.log1p(mean) * _WEEK_SCALE))
-            self.hour_last_week = -1.0
-
-    def turn(self, bucket: int) -> None:
-        """Pass over a bucket that is not learned (lost telemetry): an hour that was cut short is not a quiet hour."""
-        if (bucket + 1) % self.calendar.per_hour == 0:
-            self.hour_last_week = -1.0
-            self.hour_sum = 0.0
+    def _learn_strength(self, mean: float, due: float) -> None:
+        """Compare the hour with what the season and what the level alone had said of it."""
+        level: float = self.level.value
+        offset = ERROR_OFFSET_LEVEL * level + ERROR_OFFSET_TOKENS
+        actual = math.log(mean + offset)
+        season, flat = actual - math.log(due + offset), actual - math.log(level + offset)
+        for i, error in enumerate((season, flat)):
+            self.errors[i] += STRENGTH_PER_HOUR * (min(error * error, MOST_ERROR) - self.errors[i])

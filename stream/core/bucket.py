@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import TYPE_CHECKING
 
 from stream.core.baseline import cap_of
-from stream.core.channels.base import Evidence
+
+if TYPE_CHECKING:
+    from stream.core.channels.base import Finding
 
 Plan = array  # of five 32-bit floats
 """What was known of a bucket before it could be open: early threshold, expected tokens, estimated input and output
@@ -94,9 +97,17 @@ class OpenBucket:
 
 
 class Verdict:
-    """What closing one bucket showed; `finding` is the strongest evidence, None if there is none worth a score."""
+    """What closing one bucket showed.
 
-    __slots__ = ("anomalous", "bucket", "expected", "findings", "score", "slow", "sums", "upper")
+    expected, slow: tokens by the two seasons; quick, slow_score: scores by the windows of minutes and by all channels,
+    the latter 0 unless a step ended (`is_step`); findings: what the channels see, the strongest first, once the score
+    is worth it
+    """
+
+    __slots__ = (
+        "anomalous", "bucket", "expected", "findings", "is_step", "quick", "score", "slow", "slow_score", "sums",
+        "upper",
+    )  # fmt: skip
 
     def __init__(self, bucket: int, sums: OpenBucket | None, expected: float, slow: float) -> None:
         self.bucket = bucket
@@ -104,6 +115,7 @@ class Verdict:
         self.expected = expected
         self.slow = slow
         self.upper = math.inf
-        self.findings: list[Evidence] = []
-        self.score = 0.0
+        self.findings: list[Finding] = []
+        self.quick = self.slow_score = self.score = 0.0
+        self.is_step = False
         self.anomalous = False

@@ -2,55 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import math
+import struct
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import sha256
-from importlib import resources
-
-from stream.core.residuals import HORIZONS
 
 PRIOR_DAYS = 15.0
 """A key's own daily maxima outweigh the population's after about two weeks."""
 HALF_LIFE_DAYS = 60.0
-SCALE_FLOOR = 0.6
+SCALE_FLOOR = 0.4
 CLIP_SD = 3.5
+MOST_DAYS = 255
+MOST_PEAK = 30_000.0
 _SD_OF_GUMBEL = math.pi / math.sqrt(6)
 _EULER = 0.5772156649015329
+_STATE = struct.Struct("<eeeB")
+_HALF = struct.Struct("<e")
+
+
+def half(number: float) -> float:
+    """The number as 16 bits hold it: what is stored is what is used."""
+    rounded: float = _HALF.unpack(_HALF.pack(number))[0]
+    return rounded
 
 
 class DailyMaximum:
     """A Gumbel law on one key's daily maxima of one standardised residual.
 
     Moments follow the days with an exponential forgetting; the population's law counts as PRIOR_DAYS days. After
-    E. J. Gumbel, Statistics of Extremes (1958): mean = location + 0.5772 scale, sd = pi / sqrt(6) scale.
+    E. J. Gumbel, Statistics of Extremes (1958): mean = location + 0.5772 scale, sd = pi / sqrt(6) scale. All of it is
+    held in 7 bytes, to about 0.1 %.
 
     >>> law = DailyMaximum(location=1.0, scale=0.5)
-    >>> round(law.standardise(2.0), 6)
+    >>> round(law.standardise(2.0), 2)
     2.0
     """
 
-    __slots__ = ("days", "floor", "mean", "peak", "variance")
+    __slots__ = ("_location", "_scale", "days", "floor", "mean", "peak", "variance")
 
     def __init__(self, location: float, scale: float) -> None:
-        self.mean = location + _EULER * scale
-        self.variance = (scale * _SD_OF_GUMBEL) ** 2
-        self.floor = (SCALE_FLOOR * scale * _SD_OF_GUMBEL) ** 2
+        self.mean = half(location + _EULER * scale)
+        self.variance = half((scale * _SD_OF_GUMBEL) ** 2)
+        self.floor = half((SCALE_FLOOR * scale * _SD_OF_GUMBEL) ** 2)
         self.days = 0
         self.peak = -math.inf
+        self._derive()
+
+    def _derive(self) -> None:
+        self._scale = math.sqrt(self.variance) / _SD_OF_GUMBEL
+        self._location = self.mean - _EULER * self._scale
 
     def standardise(self, z: float) -> float:
         """(z - location) / scale: P(a day's maximum exceeds it) is about exp(-value)."""
-        scale = math.sqrt(self.variance) / _SD_OF_GUMBEL
-        return (z - self.mean + _EULER * scale) / scale
+        return (z - self._location) / self._scale
 
     def raw(self, standardised: float) -> float:
         """The z whose `standardise` is the given value."""
-        scale = math.sqrt(self.variance) / _SD_OF_GUMBEL
-        return self.mean - _EULER * scale + scale * standardised
+        return self._location + self._scale * standardised
+
+    def see(self, z: float) -> None:
+        """Let `z` be the day's highest if it is."""
+        if z > self.peak:
+            self.peak = half(min(z, MOST_PEAK)) if z > -MOST_PEAK else -MOST_PEAK
 
     def learn_day(self) -> None:
         """Take up the day's `peak` and begin a new day; a day without a peak teaches nothing."""
@@ -58,60 +71,21 @@ class DailyMaximum:
         if peak == -math.inf:
             return
         weight = max(1 / (PRIOR_DAYS + self.days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
-        self.days += 1
+        self.days = min(self.days + 1, MOST_DAYS)
         distance = min(peak, self.mean + CLIP_SD * math.sqrt(self.variance)) - self.mean
-        self.mean += weight * distance
-        self.variance = max(self.floor, (1 - weight) * (self.variance + weight * distance * distance))
+        self.mean = half(self.mean + weight * distance)
+        self.variance = half(max(self.floor, (1 - weight) * (self.variance + weight * distance * distance)))
+        self._derive()
 
+    def pack(self) -> bytes:
+        """7 bytes."""
+        return _STATE.pack(self.mean, self.variance, self.peak, self.days)
 
-@dataclass(frozen=True, slots=True)
-class Priors:
-    """The frozen population priors: what is known before a key has shown anything, and the tail law.
-
-    `laws` holds (location, scale) of the daily maximum per horizon; `tail` holds (score, share of clean key-days whose
-    highest score exceeds it), falling; `digest` names the file.
-    """
-
-    laws: tuple[tuple[float, float], ...]
-    tail: tuple[tuple[float, float], ...]
-    call_input_tokens: float
-    call_output_tokens: float
-    digest: str
-
-    @classmethod
-    def from_json(cls, text: str) -> Priors:
-        """Priors of a file's text; raises ValueError with what is wrong."""
-        try:
-            document = json.loads(text)
-            tail = tuple((float(score), float(share)) for score, share in document["tail"])
-            priors = cls(
-                laws=tuple((float(law["location"]), float(law["scale"])) for law in document["laws"]),
-                tail=tail,
-                call_input_tokens=float(document["call_input_tokens"]),
-                call_output_tokens=float(document["call_output_tokens"]),
-                digest=sha256(text.encode()).hexdigest()[:16],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not a priors file: {error!r}") from error
-        scores = [score for score, _ in tail]
-        shares = [share for _, share in tail]
-        if len(tail) < 2 or scores != sorted(set(scores)) or shares != sorted(set(shares), reverse=True):
-            raise ValueError("the tail of a priors file must rise in score and fall in share")
-        if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
-            raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
-        if len(priors.laws) != len(HORIZONS):
-            raise ValueError(f"a priors file has a law for each of {len(HORIZONS)} horizons, not {len(priors.laws)}")
-        if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws):
-            raise ValueError("a law of a priors file must have a finite location and a scale above 0")
-        if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):
-            raise ValueError("the tokens per call of a priors file must be 0 or more")
-        return priors
-
-
-@lru_cache(maxsize=1)
-def shipped_priors() -> Priors:
-    """The priors in the package; `python -m stream.lab.priors` makes them again."""
-    return Priors.from_json(resources.files("stream.core").joinpath("priors.json").read_text("utf-8"))
+    def unpack(self, data: memoryview) -> memoryview:
+        """Take up what `pack` gave; returns the rest."""
+        self.mean, self.variance, self.peak, self.days = _STATE.unpack_from(data)
+        self._derive()
+        return data[_STATE.size :]
 
 
 class TailLaw:

@@ -8,14 +8,26 @@ from collections.abc import Sequence
 
 from stream.core.baseline import INCIDENT_RATE, Baseline
 from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
-from stream.core.channels import CHANNELS, Channel
+from stream.core.channels import CHANNELS
+from stream.core.channels.base import MOST_STANDARDISED, Channel, Moment, Step
+from stream.core.channels.drift import Drift
+from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
-from stream.core.residuals import PRIOR_SCALE, Residuals
+from stream.core.presence import Presence
+from stream.core.residuals import QUICK, Residuals
+from stream.core.rule import context_of
 from stream.core.rules import WARM_DAYS, Rules
 
 MAX_LOG_RATIO = 30.0
+MOST_VALUE = math.log1p(MOST_STANDARDISED)
+"""No standardised residual counts for more."""
 DORMANT_DAYS = 28
-LEAST_ACTIVE_SHARE = 0.01
+DAY = 3
+"""The window of a day, by whose scale a key's volatility is told."""
+
+ADDING = [i for i, channel in enumerate(CHANNELS.values()) if channel.add is not Channel.add]
+STEPPING = [i for i, channel in enumerate(CHANNELS.values()) if channel.step is not Channel.step]
+"""The channels that keep sums, or windows, of their own."""
 
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""
@@ -25,9 +37,10 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "baseline", "calls", "channels", "dirty", "first_seen", "incident", "input_tokens", "key_id",
-        "last_active_day", "last_expected", "last_seen", "last_tokens", "last_upper", "late", "next_bucket", "open",
-        "output_tokens", "plans", "residuals", "rules", "score", "stale",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
+        "input_tokens", "judged_step", "key_id", "last_active_day", "last_expected", "last_seen", "last_tokens",
+        "last_upper", "late", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules",
+        "score", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -46,11 +59,20 @@ class KeyState:
         rules = self.rules
         self.baseline = Baseline(rules.calendar)
         self.residuals = Residuals(rules.horizons)
-        bucket_seconds = rules.calendar.bucket_seconds
-        self.channels: list[Channel] = [channel(rules.priors, bucket_seconds) for channel in CHANNELS.values()]
+        self.presence = Presence(rules.horizons.steps_per_day)
+        self.channels: list[Channel] = [channel(rules.priors, rules.horizons) for channel in CHANNELS.values()]
+        surge = self.channels[0]
+        assert isinstance(surge, Surge)
+        self.surge = surge
         self.plans: dict[int, Plan[float]] = {}
         self.incident: Incident | None = None
         self.next_bucket = next_bucket
+        self.active_in_step = 0
+        self.bar = array("f", (math.inf, math.inf))
+        """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
+        deviations, as of the last step: what is planned must not depend on when it is worked out."""
+        self.judged_step = -1
+        """The last step that the slow channels were asked about."""
         self.active_days = 0
         self.last_active_day = -1
         self.score = 0.0
@@ -88,20 +110,33 @@ class KeyState:
     def _rest(self, limit: int) -> None:
         """Close one empty bucket: the windows fade and the season learns silence; nothing is judged.
 
-        The scale does not learn: it is about how the key varies while it is used.
+        The scales do not learn: they are about how the key varies while it is used.
         """
-        baseline = self.baseline
-        calendar = self.rules.calendar
         bucket = self.next_bucket
-        fast, slow = baseline.predict(bucket)
-        self.residuals.rest(fast, slow)
-        baseline.learn(bucket, 0.0, 0, 0.0, 1.0, fast)
-        if (bucket + 1) % calendar.per_day == 0:
+        fast, slow = self.baseline.predict(bucket)
+        self._move(bucket, 0.0, 0, fast, slow, False)
+        self.baseline.learn(bucket, 0.0, 0, 0.0, 1.0, fast)
+        if (bucket + 1) % self.rules.calendar.per_day == 0:
             for channel in self.channels:
                 channel.learn_day()
         self.score = self.last_tokens = 0.0
         self.last_expected = fast
         self._pass(bucket, limit)
+
+    def _move(self, bucket: int, tokens: float, calls: int, fast: float, slow: float, frozen: bool) -> None:
+        """The windows move by a bucket, and those of the slow channels by a step where one ends."""
+        residuals = self.residuals
+        if calls:
+            self.active_in_step += 1
+        ended = residuals.update(bucket, tokens, calls, fast, slow)
+        if ended is None:
+            return
+        step = Step(bucket, *ended, self.baseline.level.value)
+        for i in STEPPING:
+            self.channels[i].step(step, frozen)
+        self.presence.step(self.active_in_step / step.buckets)
+        self.active_in_step = 0
+        self._raise_bar()
 
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
@@ -122,7 +157,7 @@ class KeyState:
 
     def close(self, sums: OpenBucket | None, limit: int) -> Verdict:
         """Score the next bucket, then learn it. `sums` None: it was empty. Plans are made from `limit` - ahead on."""
-        rules, baseline, residuals = self.rules, self.baseline, self.residuals
+        rules, baseline = self.rules, self.baseline
         calendar = rules.calendar
         bucket = self.next_bucket
         incident = self.incident
@@ -138,91 +173,150 @@ class KeyState:
             if day != self.last_active_day:
                 self.active_days += 1
                 self.last_active_day = day
-        residuals.update(
-            calendar.slots(bucket)[0], tokens, calls, fast, slow, baseline.call_tokens.get(), baseline.level.get(),
-            baseline.age, incident is not None,
-        )  # fmt: skip
+            for i in ADDING:
+                self.channels[i].add(sums)
+        lasting = incident is not None and bucket - incident.started > rules.accept_buckets
+        self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
         verdict = Verdict(bucket, sums, fast, slow)
         self.score = 0.0
-        if (sums is not None or incident is not None) and baseline.age > WARM_DAYS * calendar.per_day:
-            self._judge(verdict)
+        asked: list[Channel] = []
+        moment: Moment | None = None
+        if sums is not None or incident is not None:
+            moment = self._moment(verdict, tokens, calls)
+            asked = self._judge(verdict, moment)
         # what is not yet an incident may become one: it is learned slowly too
         alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score
-        lasting = incident is not None and bucket - incident.started > rules.accept_buckets
         baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
-        for channel in self.channels:
-            if incident is not None or verdict.anomalous:
+        if incident is not None or verdict.anomalous:
+            for channel in self.channels:
                 channel.forget_day()
-            elif baseline.age > WARM_DAYS * calendar.per_day:
-                channel.learn(residuals, bucket)
-            if (bucket + 1) % calendar.per_day == 0:
+        if moment is not None and (incident is None or lasting) and not verdict.anomalous:
+            for channel in asked:
+                channel.learn(moment)
+        if (bucket + 1) % calendar.per_day == 0:
+            for channel in self.channels:
                 channel.learn_day()
         self.last_tokens, self.last_expected, self.last_upper = tokens, fast, verdict.upper
         self._pass(bucket, limit)
         return verdict
 
-    def trust(self) -> float:
-        """How much the key's evidence counts: less while it is young, if it is used now and then, or if it is restless.
+    def _moment(self, verdict: Verdict, tokens: float, calls: int) -> Moment:
+        rules, baseline, residuals = self.rules, self.baseline, self.residuals
+        moment = Moment()
+        moment.bucket, moment.sums, moment.tokens, moment.calls = verdict.bucket, verdict.sums, tokens, calls
+        moment.expected, moment.slow = verdict.expected, verdict.slow
+        moment.residuals, moment.baseline, moment.presence = residuals, baseline, self.presence
+        moment.age_days = baseline.age / rules.calendar.per_day
+        moment.active_days = self.active_days
+        moment.warm = moment.age_days > WARM_DAYS
+        moment.learning = moment.age_days > 1
+        moment.alarm = False
+        moment.day_z = moment.excess = 0.0
+        moment.aspects = None
+        moment.min_excess, moment.min_calls = rules.settings.min_excess_tokens, rules.settings.min_calls
+        usual, level = baseline.call_tokens.value, baseline.level.value
+        moment.ratios = [residuals.log_ratio(0, usual, level), residuals.log_ratio(1, usual, level)]
+        return moment
 
-        Most false alerts on real traffic come from few keys that are used a tenth of the time, and from restless ones;
-        with this factor one threshold serves them and steady keys alike.
-        """
-        baseline, variance = self.baseline, self.residuals.variance
-        share = baseline.active / baseline.age if baseline.age else 0.0
-        restless = math.sqrt(variance[2] * variance[3]) / (PRIOR_SCALE[2] * PRIOR_SCALE[3])
-        return self.rules.maturity(self.active_days) * math.sqrt(max(share, LEAST_ACTIVE_SHARE) / restless)
-
-    def opening_z(self) -> float:
-        """The 10-minute residual that is worth opening an incident."""
-        return self.channels[0].laws[0].raw(self.rules.open_score / self.trust())
-
-    def window_upper(self, h: int, score: float) -> float:
-        """Tokens in window `h` at which the key would reach `score`."""
-        residuals = self.residuals
-        horizons = residuals.horizons
-        law = next(
-            law
-            for channel in self.channels
-            for horizon, law in zip(channel.horizons, channel.laws, strict=True)
-            if horizon == h
-        )
-        z = law.raw(score / self.trust())
-        log_ratio = min(residuals.mean[h] + z * math.sqrt(residuals.variance[h]), MAX_LOG_RATIO)
-        offset = self._offset(h)
-        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * horizons.buckets[h]
-
-    def _offset(self, h: int) -> float:
-        """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
-        return self.residuals.offset(h, self.baseline.call_tokens.get(), self.baseline.level.get())
-
-    def _judge(self, verdict: Verdict) -> None:
-        rules = self.rules
-        trust = self.trust()
-        for channel in self.channels:
-            evidence = channel.score(self.residuals, rules.gate)
-            if evidence is not None:
-                verdict.findings.append(evidence)
-                verdict.score = max(verdict.score, trust * evidence.score)
-        self.score = verdict.score
+    def _judge(self, verdict: Verdict, moment: Moment) -> list[Channel]:
+        """Ask the channels, decide; returns those that were asked."""
+        rules, residuals = self.rules, self.residuals
+        surge = self.surge
+        surge.score(moment)
+        step = (verdict.bucket + 1) // rules.horizons.per_step
+        asked: list[Channel] = [surge]
+        if max(surge.values) > 0.0:
+            context = self.context(max(residuals.excess(0), residuals.excess(1)))
+            verdict.quick = rules.quick_score(self.channels, context)
+        if step > self.judged_step:
+            self.judged_step = step
+            baseline = self.baseline
+            usual, level = baseline.call_tokens.value, baseline.level.value
+            for h in range(2, rules.horizons.count):
+                moment.ratios.append(residuals.log_ratio(h, usual, level))
+            for h in range(rules.horizons.count):
+                if residuals.calls[h] >= moment.min_calls:
+                    moment.excess = max(moment.excess, residuals.excess(h))
+            for channel in self.channels[1:]:
+                channel.score(moment)
+            asked = self.channels
+            verdict.is_step = True
+            verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
+        verdict.score = self.score = max(verdict.quick, verdict.slow_score)
+        if verdict.score >= rules.hold_score:
+            verdict.findings = rules.findings(
+                self.channels, self.context(moment.excess), residuals, verdict.quick > verdict.slow_score
+            )
         sums = verdict.sums
         plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
         if plan is not None:
             verdict.upper = plan[THRESHOLD]
         if sums is not None:
             verdict.anomalous = sums.is_over(rules.settings.min_calls)
-        if self.incident is None:
-            verdict.anomalous = verdict.anomalous or verdict.score >= rules.open_score
-        else:
-            verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
+        bar = rules.open_score if self.incident is None else rules.hold_score
+        verdict.anomalous = verdict.anomalous or verdict.score >= bar
+        return asked
+
+    def context(self, excess: float) -> list[float]:
+        """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
+        usual_day = self.baseline.level.value * self.rules.calendar.per_day
+        return context_of(
+            excess, usual_day, self.active_days, self.day_variance, self.presence, self.baseline.errors[0]
+        )
+
+    @property
+    def day_variance(self) -> float:
+        """Variance of the key's daily level about its expectation, in squared log units."""
+        drift = self.channels[1]
+        assert isinstance(drift, Drift)
+        return drift.scales.variance[1]
+
+    @property
+    def opening_z(self) -> float:
+        """The residual of 10 or of 40 minutes that by itself is worth opening an incident, in standard deviations."""
+        return min(self.bar)
+
+    def _raise_bar(self) -> None:
+        """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itself."""
+        rules = self.rules
+        context = self.context(rules.settings.min_excess_tokens)
+        for h in range(QUICK):
+            wanted = rules.needed(self.surge.statistics[h], context, rules.open_score)
+            self.bar[h] = self.surge.laws.z_of(h, max(wanted, 0.0)) if wanted < MOST_VALUE else math.inf
+
+    def window_upper(self, h: int, score: float) -> float:
+        """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
+        residuals, rules = self.residuals, self.rules
+        channel = self.channels[0] if h < 2 else self.channels[1]
+        assert isinstance(channel, Surge | Drift)
+        i = h if h < 2 else h - 2
+        wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
+        if not math.isfinite(wanted):
+            wanted = rules.needed("level_40m", self.context(rules.settings.min_excess_tokens), score)
+        z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
+        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
+        offset = self._offset(h)
+        buckets = residuals.horizons.buckets[h]
+        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * buckets
+
+    def _offset(self, h: int) -> float:
+        """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
+        return self.residuals.offset(h, self.baseline.call_tokens.value, self.baseline.level.value)
+
+    def settle(self) -> None:
+        """An incident is over: what it left in windows and sums must not open another one."""
+        self.residuals.settle()
+        for channel in self.channels:
+            channel.settle()
 
     def _plan_ahead(self, bucket: int) -> None:
         """Fix what is expected of the first bucket that can be opened only after `bucket` has closed."""
         index = bucket + 1 + self.rules.ahead
         baseline = self.baseline
-        usual: float = baseline.call_tokens.get()
+        usual: float = baseline.call_tokens.value
         expected, threshold = self._forecast(index)
         if usual > 0:
-            estimated_input: float = baseline.call_input.get()
+            estimated_input: float = baseline.call_input.value
             estimated_output = usual - estimated_input
         else:
             estimated_input = self.rules.priors.call_input_tokens
@@ -242,19 +336,25 @@ class KeyState:
         expected, _ = baseline.predict(index)
         if baseline.age + rules.ahead <= WARM_DAYS * calendar.per_day:
             return expected, math.inf
-        decay = horizons.decay[0]
-        gain = 1 - decay
-        seen, due = residuals.observed[0], residuals.expected[0]
-        for between in range(index - rules.ahead, index):
-            usual, _ = baseline.predict(between)
-            seen = decay * seen + gain * usual
-            due = decay * due + gain * usual
-        # what an attack has already put into the window must not lower the bar for the next bucket
-        seen = min(seen, due)
-        due = decay * due + gain * expected
-        width = residuals.width(0, residuals.slot_scale[calendar.slots(index)[0]])
-        log_ratio = min(residuals.mean[0] + self.opening_z() * math.sqrt(width), MAX_LOG_RATIO)
-        offset = self._offset(0)
-        wanted = (due + offset) * math.exp(log_ratio) - offset
-        wanted = max(wanted, due + rules.gate.excess_tokens / horizons.buckets[0])
-        return expected, max((wanted - decay * seen) / gain, 1.0)
+        least = math.inf
+        for h in range(QUICK):
+            z = self.bar[h]
+            if not math.isfinite(z):
+                continue
+            decay = horizons.decay[h]
+            gain = 1 - decay
+            seen, due = residuals.observed[h], residuals.expected[h]
+            for between in range(index - rules.ahead, index):
+                usual, _ = baseline.predict(between)
+                seen = decay * seen + gain * usual
+                due = decay * due + gain * usual
+            # what an attack has already put into the window must not lower the bar for the next bucket
+            seen = min(seen, due)
+            due = decay * due + gain * expected
+            width = self.surge.width(h, index)
+            log_ratio = min(self.surge.scales.mean[h] + z * math.sqrt(width), MAX_LOG_RATIO)
+            offset = self._offset(h)
+            wanted = (due + offset) * math.exp(log_ratio) - offset
+            wanted = max(wanted, due + rules.settings.min_excess_tokens / horizons.buckets[h])
+            least = min(least, (wanted - decay * seen) / gain)
+        return expected, max(least, 1.0)

@@ -13,6 +13,9 @@ from stream.core.incidents import Incident
 from stream.core.key import KeyState, Skips
 from stream.core.residuals import HORIZONS
 
+SLOW_KINDS = ("drift", "ramp", "quiet_hours", "shape")
+"""What they take is counted against the slow season, which they have not yet dragged."""
+
 
 def settle(key: KeyState, limit: int, skips: Skips, quality: DataQuality, keys: int) -> tuple[list[Alert], int]:
     """Close the key's buckets before `limit`; returns its alerts and how many buckets were judged.
@@ -56,16 +59,16 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
     _add(key, incident, verdict)
     known = set(incident.channels)
     for finding in verdict.findings:
-        if finding.score * key.trust() >= rules.open_score or finding.channel in known:
+        if verdict.score >= rules.open_score or finding.channel in known:
             incident.channels[finding.channel] = max(finding.z, incident.channels.get(finding.channel, -math.inf))
-    if verdict.score > incident.score:
-        strongest = max(verdict.findings, key=lambda finding: finding.score)
+    if verdict.score > incident.score and verdict.findings:
+        strongest = verdict.findings[0]
         incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
     transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, rules.calm_buckets))
     if transition == "resolved":
         incident.sequence += 1
         key.incident = None
-        key.residuals.settle()
+        key.settle()
         return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, verdict.bucket))
     if transition != "continued":
         return None
@@ -95,7 +98,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     bucket_seconds = rules.settings.bucket_seconds
     tokens = float(bucket.input_tokens + bucket.output_tokens)
     expected = bucket.plan[EXPECTED]
-    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z())
+    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z)
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
     incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
@@ -134,15 +137,15 @@ def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Inc
 
 def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
     rules = key.rules
-    incident = _surge(key, verdict.bucket, at, max(verdict.score, rules.open_score), key.residuals.z[0])
-    strong = [f for f in verdict.findings if f.score * key.trust() >= rules.open_score]
-    if strong:
-        strongest = max(strong, key=lambda finding: finding.score)
-        incident.kind, incident.z = strongest.channel, strongest.z
+    incident = _surge(key, verdict.bucket, at, max(verdict.score, rules.open_score), key.surge.z[0])
+    # over the early threshold, but not over the score: the bucket's own surge is all there is
+    strongest = verdict.findings[0] if verdict.findings and verdict.score >= rules.open_score else None
+    if strongest is not None:
+        incident.kind, incident.z = strongest.kind, strongest.z
         incident.horizon = HORIZONS[strongest.horizon]
-        incident.channels = {finding.channel: finding.z for finding in strong}
+        incident.channels = {finding.channel: finding.z for finding in verdict.findings}
     _add(key, incident, verdict)
-    if strong and strongest.excess_tokens > incident.excess:
+    if strongest is not None and strongest.excess_tokens > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it
         end = float((verdict.bucket + 1) * rules.settings.bucket_seconds)
         incident.since = end - incident.horizon
@@ -158,7 +161,7 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     """Take a closed bucket into the incident's sums."""
     sums = verdict.sums
     observed = float(sums.input_tokens + sums.output_tokens) if sums is not None else 0.0
-    expected = verdict.slow if incident.kind == "drift" else verdict.expected
+    expected = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected
     incident.observed += observed
     incident.expected += expected
     incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
@@ -166,8 +169,8 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.excess += excess
     if sums is None:
         return
-    usual = key.baseline.call_tokens.get()
-    output_share = 1 - key.baseline.call_input.get() / usual if usual > 0 else 0.0
+    usual = key.baseline.call_tokens.value
+    output_share = 1 - key.baseline.call_input.value / usual if usual > 0 else 0.0
     incident.excess_output += max(0.0, sums.output_tokens - expected * output_share)
     if sums.cost_micros and observed:
         incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * excess / observed

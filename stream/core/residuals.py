@@ -1,4 +1,8 @@
-"""How far a key is above its expectation: standardised log residuals over exponential windows of event time."""
+"""How far a key is above its expectation: log residuals over exponential windows of event time.
+
+Two paces. The windows of 10 and 40 minutes move with every bucket; those of 4 hours, a day and 5 days move four times
+an hour (a step), which costs a third and delays a slow alert by a quarter of an hour at most.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,12 @@ from stream.core.calendar import Calendar
 
 HORIZONS = (600.0, 2400.0, 14_400.0, 86_400.0, 432_000.0)
 """Lengths of the windows in seconds: 10 min, 40 min, 4 h, 1 d, 5 d."""
+QUICK = 2
+"""The first two windows move with every bucket."""
 FAST_HORIZONS = 3
 """The first three compare with the fast season, the others with the slow one, which a drift has not yet dragged."""
-PRIOR_SCALE = (1.3, 0.8, 0.5, 0.30, 0.22)
-"""Standard deviation of the log residual before a key has shown its own, per horizon (measured on simulated keys)."""
-MIN_SCALE = 0.35
-"""A scale never falls below this share of its prior: a key that was constant for weeks may still vary."""
-SCALE_DAYS = 20.0
-FREEZE_Z = 2.2
-"""Above this z the scale learns at FREEZE_RATE, else a fourfold drift hides itself."""
-FREEZE_RATE = 0.05
-ALARM_Z = 4.0
-ALARM_RATE = 0.2
-CLIP_SCALES = 2.0
-UPPER_GAIN = 1.1
-"""Makes the clipped upper second moment of a normal residual unbiased."""
+STEP_SECONDS = 900
+"""Pace of the slow windows."""
 OFFSET_CALLS = 3.0
 OFFSET_LEVEL = 0.05
 OFFSET_TOKENS = 1500.0
@@ -31,127 +26,97 @@ OFFSET_TOKENS = 1500.0
 
 Without it a key of a few calls an hour would show a tenfold "surge" at every call.
 """
-SLOT_RATE = 0.02
-SLOT_WEIGHTS = (1.5, 1.0)
-"""The hour's variance is that of the 40-minute window; ten minutes vary half as much again."""
-SLOT_MAX = 9.0
 
 
 class Horizons:
     """Constants of the windows for one bucket length; shared by all keys.
 
-    `decay[h]` is the weight that a window keeps per bucket, `buckets[h]` its effective length in buckets.
+    `decay[h]` is the weight that window h keeps per bucket, or per step from QUICK on; `buckets[h]` its effective
+    length in buckets; `per_step` the buckets of a step, `steps_per_day` the steps of a day.
     """
 
-    __slots__ = ("buckets", "calendar", "count", "decay", "offset", "scale_rate")
+    __slots__ = ("buckets", "calendar", "count", "decay", "offset", "per_step", "steps_per_day")
 
     def __init__(self, calendar: Calendar) -> None:
         self.calendar = calendar
-        self.decay = tuple(math.exp(-calendar.bucket_seconds / horizon) for horizon in HORIZONS)
-        self.buckets = tuple(1 / (1 - decay) for decay in self.decay)
+        seconds = calendar.bucket_seconds
+        self.per_step = max(1, STEP_SECONDS // seconds)
+        while calendar.per_hour % self.per_step:
+            self.per_step -= 1  # a step must not reach over the end of an hour
+        self.steps_per_day = calendar.per_day // self.per_step
+        step = self.per_step * seconds
+        self.decay = tuple(math.exp(-(seconds if h < QUICK else step) / length) for h, length in enumerate(HORIZONS))
+        self.buckets = tuple((1 if h < QUICK else self.per_step) / (1 - decay) for h, decay in enumerate(self.decay))
         # 1,500 tokens belong to a bucket of 5 minutes
-        per_bucket = OFFSET_TOKENS * calendar.bucket_seconds / 300
+        per_bucket = OFFSET_TOKENS * seconds / 300
         self.offset = tuple(per_bucket / math.sqrt(buckets) for buckets in self.buckets)
-        self.scale_rate = 1 / (SCALE_DAYS * calendar.per_day)
         self.count = len(HORIZONS)
 
 
 class Residuals:
-    """Windows of observed and expected tokens of one key, and the one-sided scale of their log ratio.
+    """Windows of observed and expected tokens (per bucket) and of calls (sums) of one key."""
 
-    `update` moves all windows by one bucket and leaves in `z` the standardised residuals, scored before the scale
-    learns. One-sided: only what is above the mean teaches the scale, for the quiet side of an on/off key must not
-    widen its band.
-    """
-
-    __slots__ = ("calls", "expected", "horizons", "mean", "observed", "slot_scale", "variance", "z")
+    __slots__ = ("calls", "expected", "horizons", "observed", "pending")
 
     def __init__(self, horizons: Horizons) -> None:
         self.horizons = horizons
-        count = horizons.count
-        self.observed = array("f", bytes(4 * count))
-        self.expected = array("f", bytes(4 * count))
-        self.calls = array("f", bytes(4 * count))
-        self.mean = array("f", bytes(4 * count))
-        self.variance = array("f", [scale * scale for scale in PRIOR_SCALE])
-        self.slot_scale = array("f", bytes(4 * 48))
-        self.z = [0.0] * count
+        self.observed = array("f", bytes(4 * horizons.count))
+        self.expected = array("f", bytes(4 * horizons.count))
+        self.calls = array("f", bytes(4 * horizons.count))
+        self.pending = array("f", bytes(20))
+        """Since the last step: tokens, calls, expectation by the fast and by the slow season, and buckets."""
 
     def update(
-        self, slot: int, tokens: float, calls: int, fast: float, slow: float, call_tokens: float, level: float,
-        age: int, frozen: bool,
-    ) -> None:  # fmt: skip
-        """One bucket: `tokens` and `calls` against the expectations; `frozen`: an incident is open, learn no scale."""
+        self, bucket: int, tokens: float, calls: int, fast: float, slow: float
+    ) -> tuple[float, float, float, float, float] | None:
+        """One bucket: `tokens` and `calls` against the expectations.
+
+        At the end of a step, returns what it held: tokens, calls, expectations (fast, slow), and buckets.
+        """
         horizons = self.horizons
-        per_day = horizons.calendar.per_day
-        observed, expected, counts, mean, variance, z = (
-            self.observed, self.expected, self.calls, self.mean, self.variance, self.z,
-        )  # fmt: skip
-        warm = age > 3 * per_day
-        learning = age > per_day and not frozen
-        young = 1.0 / (5 * per_day + age) if age < 14 * per_day else 0.0
-        slot_variance = self.slot_scale[slot]
-        alarm = False
-        log = math.log
-        for h in range(horizons.count):
+        observed, expected, counts, pending = self.observed, self.expected, self.calls, self.pending
+        for h in (0, 1):
             decay = horizons.decay[h]
             gain = 1 - decay
-            seen = decay * observed[h] + gain * tokens
-            due = decay * expected[h] + gain * (fast if h < FAST_HORIZONS else slow)
-            observed[h] = seen
-            expected[h] = due
+            expected[h] = decay * expected[h] + gain * fast
+            observed[h] = decay * observed[h] + gain * tokens
             counts[h] = decay * counts[h] + calls
-            offset = self.offset(h, call_tokens, level)
-            residual = log((seen + offset) / (due + offset))
-            deviation = residual - mean[h]
-            value = deviation / math.sqrt(self.width(h, slot_variance)) if warm else 0.0
-            z[h] = value
-            if h == 1 and learning:
-                upper = min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
-                rate = SLOT_RATE * (ALARM_RATE if alarm else 1.0) * (FREEZE_RATE if value > FREEZE_Z else 1.0)
-                self.slot_scale[slot] = slot_variance + rate * (2 * upper - slot_variance)
-            if value > ALARM_Z:
-                alarm = True
-            if learning:
-                limit = CLIP_SCALES * math.sqrt(variance[h])
-                lesson = limit if deviation > limit else (-limit if deviation < -limit else deviation)
-                rate = young if young > horizons.scale_rate else horizons.scale_rate
-                if h >= FAST_HORIZONS and not young:
-                    rate *= 0.25
-                # young keys too: what is far above the scale must not widen it before it has been judged
-                if value > FREEZE_Z:
-                    rate *= FREEZE_RATE
-                if alarm:
-                    rate *= ALARM_RATE
-                mean[h] += rate * lesson
-                if lesson > 0:
-                    floor = (MIN_SCALE * PRIOR_SCALE[h]) ** 2
-                    learned = variance[h] + 2 * rate * (UPPER_GAIN * lesson * lesson - variance[h])
-                    variance[h] = learned if learned > floor else floor
+        pending[2] += fast
+        pending[3] += slow
+        pending[4] += 1
+        if calls:
+            pending[0] += tokens
+            pending[1] += calls
+        return self._step() if (bucket + 1) % horizons.per_step == 0 else None
+
+    def _step(self) -> tuple[float, float, float, float, float]:
+        horizons = self.horizons
+        observed, expected, counts = self.observed, self.expected, self.calls
+        tokens, calls, fast, slow, buckets = self.pending
+        for h in range(QUICK, horizons.count):
+            decay = horizons.decay[h]
+            gain = (1 - decay) / buckets
+            observed[h] = decay * observed[h] + gain * tokens
+            expected[h] = decay * expected[h] + gain * (fast if h < FAST_HORIZONS else slow)
+            counts[h] = decay * counts[h] + calls
+        pending = self.pending
+        pending[0] = pending[1] = pending[2] = pending[3] = pending[4] = 0.0
+        return tokens, calls, fast, slow, buckets
 
     def settle(self) -> None:
         """An incident is over: what it left in the windows must not open another one."""
         for h in range(self.horizons.count):
             self.observed[h] = min(self.observed[h], self.expected[h])
 
-    def rest(self, fast: float, slow: float) -> None:
-        """An empty bucket: the windows fade; there is no residual of a key that is not used."""
-        horizons = self.horizons
-        observed, expected, counts = self.observed, self.expected, self.calls
-        for h, decay in enumerate(horizons.decay):
-            observed[h] *= decay
-            counts[h] *= decay
-            expected[h] = decay * expected[h] + (1 - decay) * (fast if h < FAST_HORIZONS else slow)
-
     def offset(self, h: int, call_tokens: float, level: float) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
         horizons = self.horizons
-        return OFFSET_CALLS * call_tokens * (1 - horizons.decay[h]) + OFFSET_LEVEL * level + horizons.offset[h]
+        return OFFSET_CALLS * call_tokens / horizons.buckets[h] + OFFSET_LEVEL * level + horizons.offset[h]
 
-    def width(self, h: int, slot_variance: float) -> float:
-        """Variance that window `h` is judged by: the surges' windows by their hour's own, where that is wider."""
-        variance = self.variance[h]
-        return max(variance, SLOT_WEIGHTS[h] * slot_variance) if h < len(SLOT_WEIGHTS) else variance
+    def log_ratio(self, h: int, call_tokens: float, level: float) -> float:
+        """Log of observed over expected in window `h`, the offset on both sides."""
+        offset = self.offset(h, call_tokens, level)
+        return math.log((self.observed[h] + offset) / (self.expected[h] + offset))
 
     def excess(self, h: int) -> float:
         """Tokens above the expectation in window `h`."""

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from hashlib import sha256
 
 from stream.core.calendar import Calendar
-from stream.core.calibration import Priors, TailLaw, shipped_priors
-from stream.core.channels.base import Gate
+from stream.core.calibration import TailLaw
+from stream.core.channels import CHANNELS, STATISTICS
+from stream.core.channels.base import Channel, Finding
 from stream.core.incidents import ACCEPT_SECONDS, CALM_SECONDS, HOLD, UPDATE_SECONDS
-from stream.core.residuals import Horizons
+from stream.core.priors import Priors, shipped_priors
+from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
 
 WARM_DAYS = 3
 """A key younger than this has no scale of its own: nothing is said about it."""
 MATURITY_DAYS = 3.0
-"""A key with 3 more active days than WARM_DAYS counts its evidence half; the false alerts of young keys are many."""
+"""A key with 3 more active days than WARM_DAYS is half known."""
+NEWCOMER_FACTOR = 8.0
+"""False alerts per 1,000 days of keys in their first week, as a multiple of the first dial: so much more often is a new
+key that starts hot an attack than an old one that changes."""
+LEAST_NEWCOMER_Z = 2.0
+LEAST_SHARE = 0.5
+"""A number that adds less to the log odds is not worth naming."""
 
 
 class Rules:
     """Settings and priors, worked out once and shared by all keys of a shard."""
 
     __slots__ = (
-        "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "gate", "hold_score", "horizons", "lateness",
-        "law", "open_score", "priors", "settings", "taken", "update_buckets",
+        "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "hold_score", "horizons", "lateness", "law",
+        "newcomer_law", "open_score", "priors", "rule", "settings", "taken", "update_buckets",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
         self.settings = settings
         self.priors = priors = priors or shipped_priors()
-        self.calendar = Calendar(settings.bucket_seconds)
+        self.calendar = Calendar(settings.bucket_seconds, settings.zone, settings.holidays)
         self.horizons = Horizons(self.calendar)
-        self.gate = Gate(settings.min_excess_tokens, settings.min_calls)
+        self.rule = priors.rule
         self.law = TailLaw(priors.tail)
+        self.newcomer_law = TailLaw(priors.newcomer_tail)
         self.open_score = self.law.threshold(settings.false_alerts_per_1000_key_days / 1000)
         self.hold_score = HOLD * self.open_score
         self.lateness = settings.allowed_lateness_seconds
@@ -48,6 +58,42 @@ class Rules:
         higher sequence keeps its alerts apart from those."""
         self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]
 
+    def quick_score(self, channels: Sequence[Channel], context: Sequence[float]) -> float:
+        """The score of a bucket by the windows of minutes."""
+        return self.rule.quick_score(_values(channels), context)
+
+    def slow_score(self, channels: Sequence[Channel], context: Sequence[float], excess: float) -> float:
+        """The score of a step by all channels; `excess`: the most tokens that any window has above its expectation."""
+        large = excess >= self.settings.min_excess_tokens
+        shaped = any(channels[SHAPE].z[:2])
+        newcomer = channels[NEWCOMER].values[0]
+        score = 0.0
+        if large or shaped:
+            score = self.rule.slow_score(_values(channels), context, large, shaped)
+        if newcomer > LEAST_NEWCOMER_Z:
+            share = self.newcomer_law.share(newcomer) / NEWCOMER_FACTOR
+            score = max(score, self.law.threshold(share))
+        return score
+
+    def needed(self, statistic: str, context: Sequence[float], score: float) -> float:
+        """The value of one number that alone brings `score`; infinite if it never can."""
+        return self.rule.needed(STATISTICS.index(statistic), context, score)
+
+    def findings(
+        self, channels: Sequence[Channel], context: Sequence[float], residuals: Residuals, quick: bool
+    ) -> list[Finding]:
+        """What each channel sees, by the number that says most, the strongest first; `quick`: by minutes alone."""
+        values = _values(channels)
+        found: dict[str, Finding] = {}
+        if not quick and channels[NEWCOMER].values[0] > LEAST_NEWCOMER_Z:
+            found["newcomer"] = _finding(channels[NEWCOMER], 0, channels[NEWCOMER].values[0], residuals)
+        for share, i in self.rule.shares(values, context, quick):
+            channel, place = PLACES[i]
+            name = channels[channel].name
+            if name not in found and (share >= LEAST_SHARE or not found):
+                found[name] = _finding(channels[channel], place, share, residuals)
+        return sorted(found.values(), key=lambda finding: -finding.share)
+
     def page_score(self, keys: int) -> float:
         """The score that at most `false_pages_per_week` clean key-days of an installation of `keys` keys exceed."""
         share = self.settings.false_pages_per_week / (7 * max(1, keys))
@@ -61,3 +107,20 @@ class Rules:
     def maturity(active_days: int) -> float:
         """How much a key's evidence counts, in (0, 1): it grows with the days on which the key was active."""
         return 1 / (1 + MATURITY_DAYS / max(active_days - WARM_DAYS, 0.2))
+
+
+SHAPE, NEWCOMER = list(CHANNELS).index("shape"), list(CHANNELS).index("newcomer")
+PLACES = [(c, i) for c, channel in enumerate(CHANNELS.values()) for i in range(len(channel.statistics))]
+"""Channel, and place in it, of each of STATISTICS."""
+
+
+def _values(channels: Sequence[Channel]) -> list[float]:
+    values: list[float] = []
+    for channel in channels:
+        values += channel.values
+    return values
+
+
+def _finding(channel: Channel, i: int, share: float, residuals: Residuals) -> Finding:
+    h = channel.horizons[i]
+    return Finding(channel.name, channel.statistics[i], channel.kinds[i], channel.z[i], share, h, residuals.excess(h))

@@ -156,7 +156,7 @@ def pack_model(key: KeyState) -> bytes:
     parts = [
         _MODEL.pack(
             VERSION, key.next_bucket, key.last_active_day, key.active_days, baseline.age, baseline.active,
-            baseline.level.get(), baseline.call_tokens.get(), baseline.call_input.get(), baseline.hour_sum,
+            baseline.level.value, baseline.call_tokens.value, baseline.call_input.value, baseline.hour_sum,
             baseline.hour_last_week,
             key.score, key.last_tokens, key.last_expected, key.last_upper, len(incident),
         ),

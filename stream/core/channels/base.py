@@ -1,84 +1,205 @@
-"""What a channel of evidence is."""
+"""What a channel of evidence is, and what it is shown."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from stream.core.calibration import DailyMaximum, Priors
-from stream.core.residuals import Residuals
+from stream.core.calibration import DailyMaximum
+
+if TYPE_CHECKING:
+    from stream.core.baseline import Baseline
+    from stream.core.bucket import OpenBucket
+    from stream.core.presence import Presence
+    from stream.core.priors import Priors
+    from stream.core.residuals import Horizons, Residuals
+
+MOST_STANDARDISED = 100.0
+LITTLE_Z = 1.0
+"""What is too small to matter to anybody counts as one standard deviation at most."""
+
+
+class Moment:
+    """A closed bucket as channels see it.
+
+    sums: the bucket's, None if it was empty; tokens: capped; expected, slow: by the two seasons, in tokens
+    ratios: log of observed over expected per window, the slow ones as of the last step
+    day_z: the day's level in standard deviations, once `drift` has judged it
+    aspects: the shape of the day's calls, once `shape` has looked at them; None: too few calls
+    warm: the key is old enough to be judged by its own history; learning: scales may learn (old enough, no incident)
+    age_days: since the first call; active_days: days with calls
+    excess: the most tokens above the baseline in any window with enough calls; min_excess, min_calls: the gate
+    alarm: the quick windows are far beyond anything usual: learn slowly
+    """
+
+    __slots__ = (
+        "active_days", "age_days", "alarm", "aspects", "baseline", "bucket", "calls", "day_z", "excess", "expected",
+        "learning", "min_calls", "min_excess", "presence", "ratios", "residuals", "slow", "sums", "tokens", "warm",
+    )  # fmt: skip
+
+    bucket: int
+    sums: OpenBucket | None
+    tokens: float
+    calls: int
+    expected: float
+    slow: float
+    residuals: Residuals
+    baseline: Baseline
+    presence: Presence
+    ratios: list[float]
+    day_z: float
+    aspects: list[float] | None
+    warm: bool
+    learning: bool
+    alarm: bool
+    age_days: float
+    active_days: int
+    excess: float
+    min_excess: float
+    min_calls: float
+
+    def passes(self, h: int) -> bool:
+        """Whether window `h` holds enough calls, and enough tokens above its expectation, to matter."""
+        residuals = self.residuals
+        return residuals.calls[h] >= self.min_calls and residuals.excess(h) >= self.min_excess
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """Evidence that is too small to matter to anybody is no evidence."""
+class Finding:
+    """What one channel sees in a closed bucket, by the number that says most.
 
-    excess_tokens: float
-    calls: float
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What one channel sees in a closed bucket, at its strongest horizon.
-
-    `z` is the standardised residual there, `score` the same on the scale of the tail law, before the key's maturity
-    is taken into account.
+    `share` is what it contributes to the log odds of an attack; `z` is for people; `horizon` is the index of the window
+    that shows it best, and `excess_tokens` what that window holds above its expectation.
     """
 
     channel: str
+    statistic: str
+    kind: str
     z: float
-    score: float
+    share: float
     horizon: int
     excess_tokens: float
 
 
-class Channel(Protocol):
-    """One kind of evidence about one key. Score first, then learn; bucket by bucket in event time."""
+class Step(NamedTuple):
+    """What the buckets of a step held together: the slow windows move by it, whether or not there were calls.
+
+    last: the step's last bucket; tokens, calls: sums; fast, slow: sums of what the seasons expected; buckets: how many
+    there were, fewer if telemetry was lost; level: the key's, in tokens per bucket
+    """
+
+    last: int
+    tokens: float
+    calls: float
+    fast: float
+    slow: float
+    buckets: float
+    level: float
+
+
+class Channel:
+    """One kind of evidence about one key. Score first, then learn; bucket by bucket in event time.
+
+    `score` leaves in `values` one number for each of `statistics`, 0 where there is nothing to say, on the scale that
+    the decision rule takes, and in `z` the same as standard deviations, for people. Neither is state.
+    """
 
     name: ClassVar[str]
+    statistics: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]]
+    """For each statistic the kind of alert that it speaks for."""
     horizons: ClassVar[tuple[int, ...]]
-    laws: list[DailyMaximum]
+    """For each statistic the window that shows it best."""
+    standardised: ClassVar[tuple[str, ...]] = ()
+    """Those statistics that are judged by the key's own daily maxima."""
+    quick: ClassVar[bool] = False
+    """True: asked at every bucket with calls; False: once a step."""
+    __slots__ = ("values", "z")
 
-    def __init__(self, priors: Priors, bucket_seconds: int) -> None: ...
+    def __init__(self, priors: Priors, horizons: Horizons) -> None:
+        self.values = [0.0] * len(self.statistics)
+        self.z = [0.0] * len(self.statistics)
 
-    def score(self, residuals: Residuals, gate: Gate) -> Evidence | None:
-        """Evidence that passes the gate, or None."""
-        ...
+    def add(self, sums: OpenBucket) -> None:
+        """A bucket with calls has closed."""
 
-    def learn(self, residuals: Residuals, bucket: int) -> None:
-        """Take the bucket's residuals up into what is usual for this key."""
-        ...
+    def step(self, step: Step, frozen: bool) -> None:
+        """A step has ended; `frozen`: an incident is open, nothing may be learned from it."""
+
+    def score(self, moment: Moment) -> None:
+        """Judge the moment by what was usual so far."""
+        raise NotImplementedError
+
+    def learn(self, moment: Moment) -> None:
+        """Take up what `score` has just judged."""
 
     def learn_day(self) -> None:
         """A UTC day has ended."""
-        ...
 
     def forget_day(self) -> None:
         """An incident was open on this day: it must not teach what is usual."""
-        ...
+
+    def settle(self) -> None:
+        """An incident is over: what it left behind must not open another one."""
 
     def pack(self) -> bytes:
         """Everything that was learned."""
-        ...
+        raise NotImplementedError
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave; returns the rest of `data`."""
-        ...
+        raise NotImplementedError
 
 
-def strongest(
-    name: str, horizons: tuple[int, ...], laws: list[DailyMaximum], residuals: Residuals, gate: Gate
-) -> Evidence | None:
-    """The horizon with the highest standardised score among those that pass the gate."""
-    best: Evidence | None = None
-    for h, law in zip(horizons, laws, strict=True):
-        z = residuals.z[h]
-        if z <= 0.0 or residuals.calls[h] < gate.calls:
-            continue
-        excess = residuals.excess(h)
-        if excess < gate.excess_tokens:
-            continue
-        score = law.standardise(z)
-        if score > 0.0 and (best is None or score > best.score):
-            best = Evidence(name, z, score, h, excess)
-    return best
+class Laws:
+    """The daily maxima of a channel's statistics, and what of them enters the decision."""
+
+    __slots__ = ("laws",)
+
+    def __init__(self, priors: Priors, statistics: Sequence[str]) -> None:
+        self.laws = [DailyMaximum(*priors.law(name)) for name in statistics]
+
+    def value(self, i: int, z: float) -> float:
+        """ln(1 + g), where g standardises `z` by the key's own daily maxima; 0 below them."""
+        law = self.laws[i]
+        g = law.standardise(z)
+        return math.log1p(g if g < MOST_STANDARDISED else MOST_STANDARDISED) if g > 0 else 0.0
+
+    def z_of(self, i: int, value: float) -> float:
+        """The z that has this `value`."""
+        return self.laws[i].raw(math.expm1(value))
+
+    def see(self, i: int, z: float) -> None:
+        """Let `z` be the day's highest if it is."""
+        self.laws[i].see(z)
+
+    def learn_day(self) -> None:
+        """Take the day's maxima up."""
+        for law in self.laws:
+            law.learn_day()
+
+    def forget_day(self) -> None:
+        """Leave the day's maxima out."""
+        for law in self.laws:
+            law.peak = -math.inf
+
+    def pack(self) -> bytes:
+        """7 bytes a law."""
+        return b"".join(law.pack() for law in self.laws)
+
+    def unpack(self, data: memoryview) -> memoryview:
+        """Take up what `pack` gave."""
+        for law in self.laws:
+            data = law.unpack(data)
+        return data
+
+
+def take_floats(data: memoryview, *targets: memoryview) -> memoryview:
+    """Fill arrays of floats (as memoryviews) from packed data; returns the rest. Raises ValueError if it is short."""
+    for target in targets:
+        size = target.nbytes
+        target.cast("B")[:] = data[:size]
+        data = data[size:]
+    return data

@@ -2,54 +2,101 @@
 
 from __future__ import annotations
 
-import struct
+import math
+from array import array
 from typing import ClassVar
 
-from stream.core.calibration import DailyMaximum, Priors
-from stream.core.channels.base import Evidence, Gate, strongest
-from stream.core.residuals import Residuals
+from stream.core.channels.base import Moment, take_floats
+from stream.core.channels.level import Level
+from stream.core.priors import Priors
+from stream.core.residuals import Horizons
+from stream.core.scales import ALARM_RATE, ALARM_Z, FREEZE_RATE, FREEZE_Z
 
-_LAW = struct.Struct("<2dHd")
+SLOTS = 48
+SLOT_RATE = 0.02
+"""Per five minutes: an hour of the week forgets half its variance in three visits."""
+SLOT_WEIGHTS = (1.5, 1.0)
+"""The hour's variance is that of the 40-minute window; ten minutes vary half as much again."""
+SLOT_MAX = 9.0
+_CODE, _LEAST = 20.0, 1e-4
+"""An hour's variance is held as 8 bit of 20 × ln(v / 0.0001): to 2.5 %, up to e^8."""
 
 
-class Surge:
-    """The windows of 10 and 40 minutes, each against the key's own daily maxima."""
+def _decoded(code: int) -> float:
+    return _LEAST * math.exp(code / _CODE) if code else 0.0
+
+
+_VARIANCES = tuple(_decoded(code) for code in range(256))
+
+
+def _coded(variance: float) -> int:
+    return 0 if variance <= _LEAST else min(255, round(_CODE * math.log(variance / _LEAST)))
+
+
+class Surge(Level):
+    """The windows of 10 and 40 minutes. They are judged by the variance of their own hour where that is wider."""
 
     name: ClassVar[str] = "surge"
+    quick: ClassVar[bool] = True
+    windows: ClassVar[tuple[int, ...]] = (0, 1)
+    statistics: ClassVar[tuple[str, ...]] = ("level_10m", "level_40m")
+    standardised: ClassVar[tuple[str, ...]] = statistics
+    kinds: ClassVar[tuple[str, ...]] = ("surge", "surge")
     horizons: ClassVar[tuple[int, ...]] = (0, 1)
-    __slots__ = ("laws",)
+    prior_scales: ClassVar[tuple[float, ...]] = (1.3, 0.8)
+    __slots__ = ("calendar", "hour", "slots")
 
-    def __init__(self, priors: Priors, bucket_seconds: int) -> None:
-        self.laws = [DailyMaximum(*priors.laws[h]) for h in self.horizons]
+    def __init__(self, priors: Priors, horizons: Horizons) -> None:
+        super().__init__(priors, horizons)
+        self.calendar = horizons.calendar
+        self.slots = array("B", bytes(SLOTS))
+        self.hour = array("f", bytes(12))
+        """Of the hour so far: sums of rate and of rate × squared upper residual, and its slot + 1."""
 
-    def score(self, residuals: Residuals, gate: Gate) -> Evidence | None:
-        """The stronger of the two windows, if it passes the gate."""
-        return strongest(self.name, self.horizons, self.laws, residuals, gate)
+    def width(self, i: int, bucket: int) -> float:
+        """Variance that window i is judged by in `bucket`."""
+        variance = self.scales.variance[i]
+        own = SLOT_WEIGHTS[i] * _VARIANCES[self.slots[self.calendar.slots(bucket)[0]]]
+        return own if own > variance else variance
 
-    def learn(self, residuals: Residuals, bucket: int) -> None:
-        """Note the day's highest residuals."""
-        for h, law in zip(self.horizons, self.laws, strict=True):
-            z = residuals.z[h]
-            if z > law.peak:
-                law.peak = z
+    def standardise(self, i: int, moment: Moment) -> float:
+        """The z of the i-th of these windows."""
+        return (moment.ratios[i] - self.scales.mean[i]) / math.sqrt(self.width(i, moment.bucket))
 
-    def learn_day(self) -> None:
-        """Take the day's maxima up."""
-        for law in self.laws:
-            law.learn_day()
+    def learn(self, moment: Moment) -> None:
+        """Besides the scales: how much this hour varies."""
+        moment.alarm = max(self.z) > ALARM_Z
+        super().learn(moment)
+        if not moment.learning:
+            return
+        slot = self.calendar.slots(moment.bucket)[0]
+        hour = self.hour
+        if hour[2] != slot + 1:
+            self._close_hour()
+            hour[2] = slot + 1
+        residual = moment.ratios[1]
+        upper = 2 * min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
+        rate = SLOT_RATE * self.calendar.bucket_seconds / 300
+        if moment.alarm:
+            rate *= ALARM_RATE
+        if self.z[1] > FREEZE_Z:
+            rate *= FREEZE_RATE
+        hour[0] += rate
+        hour[1] += rate * upper
 
-    def forget_day(self) -> None:
-        """Leave the day's maxima out."""
-        for law in self.laws:
-            law.peak = float("-inf")
+    def _close_hour(self) -> None:
+        """Take up the last hour in which the key was used."""
+        rate, weighted, place = self.hour
+        if place and rate > 0:
+            slot = int(place) - 1
+            known = _VARIANCES[self.slots[slot]]
+            self.slots[slot] = _coded(known + min(rate, 1.0) * (weighted / rate - known))
+        self.hour[0] = self.hour[1] = 0.0
 
     def pack(self) -> bytes:
-        """26 bytes a window."""
-        return b"".join(_LAW.pack(law.mean, law.variance, law.days, law.peak) for law in self.laws)
+        """60 bytes for the hours, besides the scales and laws."""
+        return self.slots.tobytes() + self.hour.tobytes() + super().pack()
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        for law in self.laws:
-            law.mean, law.variance, law.days, law.peak = _LAW.unpack_from(data)
-            data = data[_LAW.size :]
-        return data
+        return super().unpack(take_floats(data, memoryview(self.slots), memoryview(self.hour)))

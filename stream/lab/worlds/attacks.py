@@ -68,7 +68,8 @@ def _newcomer(attacker: Attacker, plan: Plan) -> None:
     """A new key that takes many times what the median key takes, from its first bucket on for three days."""
     means = attacker.tokens[:, : attacker.start].mean(axis=1)
     median = float(np.median(means[means > 0]))
-    new = np.flatnonzero((attacker.background.born >= attacker.start - PER_DAY) & (attacker.calls.sum(axis=1) > 0))
+    newcomers = attacker.background.newcomers
+    new = newcomers[attacker.calls[newcomers].sum(axis=1) > 0]
     for turn, key in enumerate(attacker.rng.permutation(new)[: 3 * plan.newcomer].tolist()):
         times = (5, 20, 100)[turn % 3]
         first = int(attacker.background.born[key])

@@ -73,7 +73,8 @@ def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str 
     lookalikes = happen(Scene(level, traits.rates, old, jobs, FIRST_DAY), seed)
     tally, shapes = _draw(law, level, seed)
     storm(tally, traits.rates, shapes, lookalikes, seed)
-    background = Background(tally, level, tuple(shapes), traits.born, frozenset(episode.key for episode in lookalikes))
+    busy = frozenset(episode.key for episode in lookalikes)
+    background = Background(tally, level, tuple(shapes), traits.born, np.flatnonzero(traits.born), busy)
     return tally.world(
         name=f"synthetic-{profile}-{seed // 256}",
         key_ids=tuple(f"{kind}-{key:04d}" for key, kind in enumerate(traits.kinds)),

@@ -115,6 +115,7 @@ class Background:
     """Keys as they are without an attack: their sums, and what an attacker of them would have to know.
 
     level: expected calls, keys x buckets; born: a key's first bucket, 0 if it was there from the start
+    newcomers: keys that were made to begin in the run, and may be an attacker's own
     busy: keys that hold a look-alike already
     """
 
@@ -122,4 +123,5 @@ class Background:
     level: NDArray[np.float32]
     shapes: tuple[RequestShape, ...]
     born: Sums
+    newcomers: Sums
     busy: frozenset[int] = frozenset()

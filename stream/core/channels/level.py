@@ -1,0 +1,73 @@
+"""What surge and drift share: the level of a window against its expectation and its own scale."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_floats
+from stream.core.priors import Priors
+from stream.core.residuals import Horizons
+from stream.core.scales import ALARM_RATE, SLOW_HORIZON_SHARE, YOUNG_DAYS, Scales, rate_of
+
+
+class Level(Channel):
+    """Standardised log ratios of some windows, each against the key's own daily maxima."""
+
+    windows: ClassVar[tuple[int, ...]]
+    prior_scales: ClassVar[tuple[float, ...]]
+    __slots__ = ("laws", "per_day", "scales")
+
+    def __init__(self, priors: Priors, horizons: Horizons) -> None:
+        super().__init__(priors, horizons)
+        self.scales = Scales(self.prior_scales)
+        self.laws = Laws(priors, self.standardised)
+        self.per_day = horizons.calendar.per_day if self.quick else horizons.steps_per_day
+
+    def score(self, moment: Moment) -> None:
+        """Judge each window; one with too little in it says little, whatever its ratio."""
+        values, z = self.values, self.z
+        for i, h in enumerate(self.windows):
+            raw = self.standardise(i, moment) if moment.warm else 0.0
+            z[i] = raw
+            values[i] = 0.0
+            if raw > 0.0 and moment.passes(h):
+                values[i] = self.laws.value(i, raw)
+
+    def residual(self, i: int, moment: Moment) -> float:
+        """What is standardised: the log ratio of the i-th of these windows."""
+        return moment.ratios[self.windows[i]]
+
+    def standardise(self, i: int, moment: Moment) -> float:
+        """The z of the i-th of these windows."""
+        return self.scales.standardise(i, self.residual(i, moment))
+
+    def learn(self, moment: Moment) -> None:
+        """Scales learn while no incident is open; the day's maxima once the key can be judged."""
+        scales, z = self.scales, self.z
+        rate = rate_of(moment.age_days, self.per_day) * (ALARM_RATE if moment.alarm else 1.0)
+        for i, h in enumerate(self.windows):
+            raw = z[i]
+            if moment.warm:
+                if raw > LITTLE_Z and not moment.passes(h):
+                    raw = LITTLE_Z
+                self.laws.see(i, raw)
+            if moment.learning:
+                slow = h > 2 and moment.age_days >= YOUNG_DAYS
+                scales.learn(i, self.residual(i, moment), z[i], rate * SLOW_HORIZON_SHARE if slow else rate)
+
+    def learn_day(self) -> None:
+        """Take the day's maxima up."""
+        self.laws.learn_day()
+
+    def forget_day(self) -> None:
+        """Leave the day's maxima out."""
+        self.laws.forget_day()
+
+    def pack(self) -> bytes:
+        """8 bytes a window, and the laws."""
+        return self.scales.mean.tobytes() + self.scales.variance.tobytes() + self.laws.pack()
+
+    def unpack(self, data: memoryview) -> memoryview:
+        """Take up what `pack` gave."""
+        data = take_floats(data, memoryview(self.scales.mean), memoryview(self.scales.variance))
+        return self.laws.unpack(data)

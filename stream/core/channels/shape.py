@@ -1,0 +1,230 @@
+"""Extraction shape: volume unchanged, but answers longer, more alike, cut at the limit, reasoned, from one model.
+
+Each aspect is compared with its own wander: the mean and variance of the key's 6-hour blocks, shrunk to the population
+while they are few, sampling noise apart. Aspects are added after a Student-t compression, so that one alone cannot win
+and evidence to the contrary counts.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import TYPE_CHECKING, ClassVar
+
+from stream.core.bucket import LOG_SCALE
+from stream.core.channels.base import Channel, Laws, Moment, Step, take_floats
+
+if TYPE_CHECKING:
+    from stream.core.bucket import OpenBucket
+    from stream.core.priors import Priors
+    from stream.core.residuals import Horizons
+
+CALLS, SATURATED, LOGS, SQUARES, INPUT, OUTPUT, REASONING, SAME, PAIRS = range(9)
+COUNT = 9
+RATIO, UNIFORM, LENGTH, LIMIT, REASONED, FOCUS = range(6)
+ASPECTS = ("output_ratio", "uniformity", "output_length", "at_limit", "reasoning", "model_focus")
+WINDOW_DAYS = (0.25, 1.0)
+BLOCKS_PER_DAY = 4
+PRIOR_VARIANCE = (0.2, 0.35, 0.2, 0.3, 0.3, 0.3)
+"""Variance over a key's 6-hour blocks before it has shown its own (measured on real clients, the last two chosen)."""
+PRIOR_BLOCKS = 6.0
+BLOCK_MEMORY = 40.0
+BLOCK_CLIP = 3.0
+LEAST_BLOCK_CALLS = 8
+LEAST_BLOCKS = 4
+LEAST_WINDOW_CALLS = 12.0
+WANDER_WEIGHT = (2.0, 1.2)
+"""A window ends anywhere, not at a block's end, and shifts last: more than a block's variance; a day averages some."""
+FREEDOM = 4.0
+"""Degrees of freedom of the compression."""
+LEAST_T = -2.0
+OUTPUT_GATE = 0.2
+"""The window's output must be this share of the least excess to matter."""
+SMALL = 0.02
+RECORD_FADING = 0.02
+"""Per day, of the record of the 6-hour output/input ratio."""
+RECORD_AFTER_DAYS = 2
+MOST_RECORD = 4.0
+NO_RECORD = -9.0
+
+
+def compressed(z: float) -> float:
+    """Student-t compression: z for small z, its logarithm's root for large ones; at least LEAST_T.
+
+    >>> round(compressed(1.0), 2), round(compressed(10.0), 2), compressed(-5.0)
+    (0.94, 3.61, -2.0)
+    """
+    return math.sqrt(FREEDOM * math.log1p(z * z / FREEDOM)) if z > 0 else max(z, LEAST_T)
+
+
+def logit(share: float) -> float:
+    """Log odds, finite at 0 and 1."""
+    return math.log((share + SMALL) / (1 + SMALL - share))
+
+
+def aspects_of(sums: array[float]) -> list[float]:
+    """The six aspects of some calls, each rising with suspicion; needs calls, input and output above 0."""
+    n = sums[CALLS]
+    mean = sums[LOGS] / n
+    return [
+        math.log(sums[OUTPUT] / sums[INPUT]),
+        -math.log(max(sums[SQUARES] / n - mean * mean, 0.0) + SMALL),
+        mean,
+        math.log((sums[SATURATED] + 0.5) / (n + 10.0)),
+        logit(min(sums[REASONING] / sums[OUTPUT], 1.0)),
+        logit(min(sums[SAME] / sums[PAIRS], 1.0)) if sums[PAIRS] > 0 else logit(1.0),
+    ]
+
+
+def noise_of(sums: array[float]) -> tuple[float, ...]:
+    """Sampling variance of each aspect at so many calls."""
+    n = sums[CALLS]
+    return (2.5 / n, 2.0 / n, 1.0 / n, 1.0 / (sums[SATURATED] + 1.0), 2.5 / n, 4.0 / (math.sqrt(sums[PAIRS]) + 1.0))
+
+
+class Shape(Channel):
+    """Windows of 6 hours and a day over six aspects of the calls; the 6-hour ratio against its record."""
+
+    name: ClassVar[str] = "shape"
+    statistics: ClassVar[tuple[str, ...]] = ("shape_6h", "shape_1d", "ratio_record")
+    standardised: ClassVar[tuple[str, ...]] = statistics[:2]
+    kinds: ClassVar[tuple[str, ...]] = ("shape", "shape", "shape")
+    horizons: ClassVar[tuple[int, ...]] = (2, 3, 2)
+    __slots__ = ("blocks", "decay", "laws", "mean", "per_block", "record", "sums", "variance", "windows")
+
+    def __init__(self, priors: Priors, horizons: Horizons) -> None:
+        super().__init__(priors, horizons)
+        self.laws = Laws(priors, self.standardised)
+        self.per_block = horizons.calendar.per_day // BLOCKS_PER_DAY
+        steps = horizons.steps_per_day
+        self.decay = tuple(math.exp(-1 / (days * steps)) for days in WINDOW_DAYS)
+        self.windows = (array("f", bytes(4 * COUNT)), array("f", bytes(4 * COUNT)))
+        self.sums = array("f", bytes(4 * COUNT))
+        """Of the block so far."""
+        self.mean = array("f", bytes(4 * len(ASPECTS)))
+        self.variance = array("f", PRIOR_VARIANCE)
+        self.blocks = array("f", bytes(4))
+        self.record = array("f", (NO_RECORD, NO_RECORD, 0.0))
+        """Of the ratio: the record, today's peak, and the days that were taken up."""
+
+    def add(self, sums: OpenBucket) -> None:
+        """Only calls whose usage is known have a shape."""
+        calls = sums.known_calls
+        if not calls:
+            return
+        values = (
+            calls, sums.saturated, sums.log_output / LOG_SCALE, sums.log_output_squares / LOG_SCALE, sums.known_input,
+            sums.known_output, sums.reasoning_tokens, sums.same_model(), calls * (calls - 1),
+        )  # fmt: skip
+        six, day, block = *self.windows, self.sums
+        for i, value in enumerate(values):
+            if value:
+                six[i] += value
+                day[i] += value
+                block[i] += value
+
+    def step(self, step: Step, frozen: bool) -> None:
+        """The windows fade; at the end of six hours, learn from the block."""
+        for window, decay in zip(self.windows, self.decay, strict=True):
+            if window[CALLS]:
+                for i in range(COUNT):
+                    window[i] *= decay
+        if (step.last + 1) % self.per_block == 0:
+            block = self.sums
+            if block[CALLS] >= LEAST_BLOCK_CALLS and block[INPUT] > 0 and block[OUTPUT] > 0 and not frozen:
+                self._learn_block()
+            for i in range(COUNT):
+                block[i] = 0.0
+
+    def _learn_block(self) -> None:
+        mean, variance = self.mean, self.variance
+        values, noise = aspects_of(self.sums), noise_of(self.sums)
+        blocks = self.blocks[0]
+        self.blocks[0] = blocks + 1
+        if blocks == 0:
+            for a, value in enumerate(values):
+                mean[a] = value
+            return
+        rate = max(1 / (blocks + 1), 1 / BLOCK_MEMORY)
+        spread_rate = max(1 / blocks, 1 / BLOCK_MEMORY)
+        for a, value in enumerate(values):
+            limit = BLOCK_CLIP * math.sqrt(self._wander(a) + noise[a])
+            deviation = max(-limit, min(limit, value - mean[a]))
+            variance[a] += spread_rate * (max(deviation * deviation - noise[a], 0.0) - variance[a])
+            mean[a] += rate * deviation
+
+    def _wander(self, a: int) -> float:
+        """Variance of the key's own blocks, shrunk to the population's."""
+        own = min(max(self.blocks[0] - 1, 0.0), BLOCK_MEMORY)
+        return (PRIOR_BLOCKS * PRIOR_VARIANCE[a] + own * self.variance[a]) / (PRIOR_BLOCKS + own)
+
+    def deviations(self, q: int) -> list[float]:
+        """Deviation of each aspect in window q, from what is usual for the key."""
+        window = self.windows[q]
+        noise = noise_of(window)
+        weight = WANDER_WEIGHT[q]
+        return [
+            (value - self.mean[a]) / math.sqrt(weight * self._wander(a) + noise[a])
+            for a, value in enumerate(aspects_of(window))
+        ]
+
+    def score(self, moment: Moment) -> None:
+        """Half the sum of the compressed deviations, per window; the ratio of six hours against its record."""
+        values, z = self.values, self.z
+        least = OUTPUT_GATE * moment.min_excess
+        for q, window in enumerate(self.windows):
+            values[q] = z[q] = 0.0
+            if window[CALLS] <= LEAST_WINDOW_CALLS or window[INPUT] <= 0 or window[OUTPUT] <= 0:
+                continue
+            if q == 1:
+                moment.aspects = aspects_of(window)
+            if self.blocks[0] >= LEAST_BLOCKS and window[OUTPUT] >= least:
+                z[q] = sum(map(compressed, self.deviations(q))) / 2
+                values[q] = self.laws.value(q, z[q])
+        values[2] = z[2] = 0.0
+        record = self.record
+        if z[0] and record[2] >= RECORD_AFTER_DAYS and record[0] > NO_RECORD:
+            z[2] = math.log(self.windows[0][OUTPUT] / self.windows[0][INPUT]) - record[0]
+            values[2] = min(max(z[2], 0.0), MOST_RECORD)
+
+    def learn(self, moment: Moment) -> None:
+        """Note the day's highest."""
+        for q in (0, 1):
+            if self.z[q]:
+                self.laws.see(q, self.z[q])
+        if self.z[0]:
+            window = self.windows[0]
+            ratio = math.log(window[OUTPUT] / window[INPUT])
+            if ratio > self.record[1]:
+                self.record[1] = ratio
+
+    def learn_day(self) -> None:
+        """Take the day up."""
+        self.laws.learn_day()
+        record = self.record
+        if record[1] > NO_RECORD:
+            record[0] = max(record[0] - RECORD_FADING, record[1])
+        record[1] = NO_RECORD
+        record[2] += 1
+
+    def forget_day(self) -> None:
+        """Leave the day out."""
+        self.laws.forget_day()
+        self.record[1] = NO_RECORD
+
+    def settle(self) -> None:
+        """The windows begin anew."""
+        for window in self.windows:
+            for i in range(COUNT):
+                window[i] = 0.0
+
+    def _arrays(self) -> tuple[array[float], ...]:
+        return (*self.windows, self.sums, self.mean, self.variance, self.blocks, self.record)
+
+    def pack(self) -> bytes:
+        """186 bytes."""
+        return b"".join(part.tobytes() for part in self._arrays()) + self.laws.pack()
+
+    def unpack(self, data: memoryview) -> memoryview:
+        """Take up what `pack` gave."""
+        return self.laws.unpack(take_floats(data, *map(memoryview, self._arrays())))

@@ -1,0 +1,54 @@
+"""When a key is used at all: the share of its time, and how long it had slept before it woke."""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+DAY_SHARE, LONG_SHARE, IDLE_DAYS, WAKE_DAYS, SEEN = range(5)
+LONG_DAYS = 10.0
+WAKE_AFTER_DAYS = 0.25
+"""A key that was silent for six hours has slept."""
+WAKE_FADING_PER_DAY = 0.056
+"""A wake-up matters less from hour to hour: what is left of it after a day (0.99 per five minutes)."""
+
+
+class Presence:
+    """Of one key, moved step by step: shares of buckets with calls over a day and over ten, sleep and waking."""
+
+    __slots__ = ("state", "steps_per_day")
+
+    def __init__(self, steps_per_day: int) -> None:
+        self.steps_per_day = steps_per_day
+        self.state = array("f", bytes(20))
+
+    def step(self, share: float) -> None:
+        """A step in `share` of whose buckets there were calls."""
+        state, per_day = self.state, self.steps_per_day
+        step = 1 / per_day
+        state[SEEN] += 1
+        state[DAY_SHARE] += (1 - math.exp(-step)) * (share - state[DAY_SHARE])
+        state[LONG_SHARE] += max(step / LONG_DAYS, 1 / state[SEEN]) * (share - state[LONG_SHARE])
+        if state[WAKE_DAYS]:
+            state[WAKE_DAYS] *= WAKE_FADING_PER_DAY**step
+        if share:
+            if state[IDLE_DAYS] >= WAKE_AFTER_DAYS:
+                state[WAKE_DAYS] = state[IDLE_DAYS]
+            state[IDLE_DAYS] = 0.0
+        else:
+            state[IDLE_DAYS] += step
+
+    @property
+    def day_share(self) -> float:
+        """Share of buckets with calls over the last day."""
+        return self.state[DAY_SHARE]
+
+    @property
+    def long_share(self) -> float:
+        """The same over the last ten days."""
+        return self.state[LONG_SHARE]
+
+    @property
+    def wake_days(self) -> float:
+        """How many days the key had slept before it woke, fading."""
+        return self.state[WAKE_DAYS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
         (["--suite", "servegen", "--keys", "20"], "leave --keys and --days out"),
         (["--suite", "ci", "--seed", "2001"], "the suite ci is fixed"),
         (["--suite", "ci", "--dial", "3"], "leave --dial out"),
+        (["--suite", "nab"], "a copy of https://github.com/numenta/NAB"),
+        (["--suite", "nab", "--dial", "3"], "it takes --data and --json"),
+        (["--suite", "nab", "--seed", "3000"], "it takes --data and --json"),
         (["--floors"], "those of --suite ci"),
         (["--against", "magic"], "choose all, or of static"),
         (["--set", "bucket_seconds=60"], "buckets of 300 s"),
@@ -48,6 +52,32 @@ def test_a_folder_without_the_traces_is_bad_input(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["--suite", "servegen", "--data", str(tmp_path)])
     assert done.exit_code == 2
     assert "ServeGen" in done.output
+
+
+def test_a_folder_that_is_not_nab_is_bad_input(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "combined_windows.json" in done.output
+
+
+def test_nab_is_judged_in_its_own_terms(tmp_path: Path) -> None:
+    """A level that jumps by a hundred once, where the label says so."""
+    values = [10 + i % 3 for i in range(2_000)]
+    values[1_500:1_510] = [1_000] * 10
+    begin = datetime(2026, 1, 5, tzinfo=UTC)
+    times = [f"{begin + i * timedelta(minutes=5):%Y-%m-%d %H:%M:%S}" for i in range(len(values))]
+    rows = [f"{time},{value}" for time, value in zip(times, values, strict=True)]
+    (tmp_path / "data" / "made").mkdir(parents=True)
+    (tmp_path / "data" / "made" / "jump.csv").write_text("timestamp,value\n" + "\n".join(rows) + "\n")
+    (tmp_path / "labels").mkdir()
+    windows = {"made/jump.csv": [[f"{times[1_490]}.000000", f"{times[1_530]}.000000"]]}
+    (tmp_path / "labels" / "combined_windows.json").write_text(json.dumps(windows))
+    found = json.loads(CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path), "--json"]).stdout)
+    assert (found["suite"], found["series"], found["windows"]) == ("nab", 1, 1)
+    standard = found["profiles"][0]
+    assert standard["profile"]["name"] == "standard"
+    assert standard["counts"]["found"] == 1
+    assert "| standard |" in CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path)]).stdout
 
 
 def test_json_is_one_object_with_a_result_for_each_world_and_dial() -> None:

@@ -62,7 +62,7 @@ class Priors:
     @classmethod
     def from_json(cls, text: str) -> Priors:
         """Priors of a file's text; raises ValueError with what is wrong."""
-        from stream.core.channels import STATISTICS
+        from stream.core.channels import STANDARDISED, STATISTICS
 
         try:
             document = json.loads(text)
@@ -84,6 +84,10 @@ class Priors:
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a priors file: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"not a priors file: {error}") from error
+        if missing := set(STANDARDISED) - set(priors.laws):
+            raise ValueError(f"a priors file must have a law for {', '.join(sorted(missing))}")
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws.values()):
             raise ValueError("a law of a priors file must have a finite location and a scale above 0")
         if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):
@@ -98,9 +102,9 @@ def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
     scores = [score for score, _ in tail]
     shares = [share for _, share in tail]
     if len(tail) < 2 or scores != sorted(set(scores)) or shares != sorted(set(shares), reverse=True):
-        raise ValueError("the tail of a priors file must rise in score and fall in share")
+        raise ValueError("its tail must rise in score and fall in share")
     if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
-        raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
+        raise ValueError("its tail must hold finite scores, and shares above 0 and up to 1")
     return tail
 
 
@@ -108,17 +112,21 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     weights = {statistic: float(weight) for statistic, weight in document["weights"].items()}
     unknown = set(weights) - set(statistics)
     if unknown:
-        raise ValueError(f"a priors file weighs {', '.join(sorted(unknown))}, which this program does not measure")
+        raise ValueError(f"it weighs {', '.join(sorted(unknown))}, which this program does not measure")
     if not all(0 <= weight < math.inf for weight in weights.values()):
-        raise ValueError("the weights of evidence in a priors file must be finite and 0 or more")
+        raise ValueError("the weights of evidence must be finite and 0 or more")
+    bias = float(document["bias"])
+    context = tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT)
+    if not all(map(math.isfinite, (bias, *context))):
+        raise ValueError("the bias of a head, and its weights of the context, must be finite")
     odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
     if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
-        raise ValueError("the decades of a priors file must rise with the log odds")
+        raise ValueError("the decades must rise with the log odds")
     return Head(
         name=name,
-        bias=float(document["bias"]),
+        bias=bias,
         weights=tuple((i, weights[s]) for i, s in enumerate(statistics) if weights.get(s, 0.0) > 0),
-        context=tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT),
+        context=context,
         decades=Decades(odds, decades),
     )
 

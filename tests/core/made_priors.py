@@ -19,20 +19,24 @@ def head(name: str, weights: dict[str, float], context: tuple[float, ...] = FLAT
 
 
 def made_priors(
-    tail: tuple[tuple[float, float], ...] = ((0.5, 0.2), (2.0, 0.01), (6.0, 1e-6)), weight: float = 2.0
+    tail: tuple[tuple[float, float], ...] = ((0.5, 0.2), (2.0, 0.01), (6.0, 1e-6)),
+    law: tuple[float, float] = (1.0, 0.5),
 ) -> Priors:
-    """Every number counts, those of minutes by `quick`, the shape's by `shape`, all others by `volume`."""
-    volume = {name: weight for name in STATISTICS if name not in SHAPES and name != "newcomer"}
+    """`law` is that of all daily maxima.
+
+    Every number counts: those of minutes the most, by `quick`; the shape's by `shape`, all others by `volume`.
+    """
+    volume = {name: 0.4 for name in STATISTICS if name not in SHAPES and name != "newcomer"}
     return Priors(
-        laws=dict.fromkeys(STANDARDISED, (1.0, 0.5)),
+        laws=dict.fromkeys(STANDARDISED, law),
         rule=Rule(
-            head("quick", dict.fromkeys(QUICK, weight)),
+            head("quick", dict.fromkeys(QUICK, 4.0)),
             head("volume", volume),
-            head("shape", dict.fromkeys(SHAPES, weight)),
+            head("shape", dict.fromkeys(SHAPES, 0.4)),
         ),
         tail=tail,
         newcomer_tail=((1.0, 0.2), (3.0, 0.01), (6.0, 1e-4)),
-        population={name: Normal(0.0, 1.0, 0.003 if name == "level" else 0.0) for name in POPULATION},
+        population={name: Normal(0.0, 3.0, 0.003 if name == "level" else 0.0) for name in POPULATION},
         call_input_tokens=500.0,
         call_output_tokens=250.0,
         digest="made",

@@ -249,9 +249,7 @@ def _draw(answer: Answer, path: Path, days: float, window: str | None) -> None:
     try:
         text = svg_of(
             f"Tokens per hour of {printable(answer.key_id)}",
-f"{what}, what is expected of it, and the key's own band",
-            if h > 1
-            else "hour by hour, what is expected of it, and the key's own band",
+            f"{what}, what is expected of it, and the key's own band",
             [(hour.start, hour.tokens) for hour in hours],
             points_of(hours, h),
             spans_of(answer.alerts),

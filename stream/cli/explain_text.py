@@ -50,12 +50,10 @@ def show(answer: Answer, days: float, window: int | None) -> None:
 
 def _wrapped(line: str, width: int) -> str:
     """One line as a paragraph, what follows its first line indented more."""
-    indent = line[: len(line) - len(line.lstrip())]
-    return (
-        textwrap.fill(line, width, subsequent_indent=indent + "    ", drop_whitespace=True)
-        if len(line) > width
-        else line
-    )
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(line, width, subsequent_indent=indent)
 
 
 def _parts(
@@ -175,6 +173,8 @@ def _plot(answer: Answer, days: float, window: int | None, width: int, ascii_onl
         )
     yield from lines_of(points, spans_of(answer.alerts), width, ascii_only=ascii_only)
     signs = ASCII if ascii_only else BLOCKS
-    band = f", {signs.over} beyond its band" if answer.hours else ""
-    lines = f", {signs.band} band" if answer.hours else ""
-    yield f"{signs.usual} as expected, {signs.above} above that{band}; {signs.expected} expected{lines}, {signs.incident} incident"
+    over, band = (f", {signs.over} beyond its band", f", {signs.band} band") if answer.hours else ("", "")
+    yield (
+        f"{signs.usual} as expected, {signs.above} above that{over}; {signs.expected} expected{band}, "
+        f"{signs.incident} incident"
+    )

@@ -11,6 +11,14 @@ from stream.core.explanation import Decision, Explanation, Habits
 MOST_STEPS = 8
 """Steps of an alert's life that are listed, the first and the last ones."""
 MOST_TEXT = 300
+BY = {
+    "quick": "the windows of minutes",
+    "volume": "volume and hours",
+    "joint": "volume, hours and the shape of the calls",
+    "newcomer": "its size and shape as a new key",
+    "nothing": "nothing that was judged",
+}
+"""What decides, by its name in a Decision."""
 
 
 def habits_in_words(why: Explanation, habits: Habits) -> Iterator[str]:
@@ -36,15 +44,15 @@ def habits_in_words(why: Explanation, habits: Habits) -> Iterator[str]:
 def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
     """The score, what it is measured by, and the open incident."""
     yield (
-        f"score {decision.score:.2f} by {decision.by}; an incident opens at {decision.threshold:.2f} (dial: "
+        f"score {decision.score:.2f} by {BY[decision.by]}; an incident opens at {decision.threshold:.2f} (dial: "
         f"{decision.dial:g} false alerts per 1,000 key-days), a page at {decision.page_threshold:.2f}"
     )
     if decision.gate is not None:
         yield f"  not judged: {decision.gate}"
     else:
         yield (
-            f"  clean days of keys like this one reach it with a chance of {decision.false_alarm_probability:.2g}; "
-            f"evidence {decision.evidence:.2f} before the key's own restlessness is counted"
+            f"  that many decades: clean days of keys like this one reach it with a chance of "
+            f"{decision.false_alarm_probability:.2g}"
         )
     if abs(decision.score - decision.score_at_close) >= 0.005:
         yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
@@ -76,7 +84,8 @@ def life_in_words(alerts: Sequence[Alert], alert_id: str | None) -> Iterator[str
     for other, steps in incidents.items():
         if other != chosen:
             last = steps[-1]
-            yield f"another one: {printable(other)}  {rfc3339(last.started_at)}  {last.status}, {last.severity}, {last.kind}"
+            started = rfc3339(last.started_at)
+            yield f"another one: {printable(other)}  {started}  {last.status}, {last.severity}, {last.kind}"
     steps = incidents[chosen]
     first, last = steps[0], steps[-1]
     yield f"alert {printable(chosen)}: {first.kind} of {first.entity.type} {printable(first.entity.id)}"
@@ -84,6 +93,7 @@ def life_in_words(alerts: Sequence[Alert], alert_id: str | None) -> Iterator[str
     for number, alert in enumerate(shown):
         if number == MOST_STEPS // 2 and len(shown) < len(steps):
             yield f"  … {len(steps) - len(shown)} more steps"
-        yield f"  {rfc3339(alert.updated_at)}  {alert.status:<8} {alert.severity:<8} {printable(alert.summary, MOST_TEXT)}"
+        summary = printable(alert.summary, MOST_TEXT)
+        yield f"  {rfc3339(alert.updated_at)}  {alert.status:<8} {alert.severity:<8} {summary}"
     yield f"  {last.severity}: {printable(last.severity_reason, MOST_TEXT)}"
     yield "  channels: " + ", ".join(f"{printable(channel.name)} (z {channel.z:.1f})" for channel in last.channels)

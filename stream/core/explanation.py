@@ -79,12 +79,13 @@ class ContextView:
 class Decision:
     """How the evidence becomes a score, in decades: clean key-days of keys like this reach it with 10^-score.
 
-    by: "minutes" (the two quick windows), "everything" or "newcomer"; evidence: before it is judged by the tail law of
-    keys like this one; gate: why nothing was judged, if so; missing_for_page: of the score and of the excess tokens
+    by: the head of the rule that says most ("quick": the windows of minutes, "volume", "joint": all numbers), or
+    "newcomer", or "nothing"; log_odds: of that head, None where there is none
+    gate: why nothing was judged, if so; missing_for_page: of the score, and of the excess in tokens
     """
 
     by: str
-    evidence: float
+    log_odds: float | None
     score: float
     score_at_close: float
     false_alarm_probability: float

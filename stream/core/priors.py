@@ -15,9 +15,10 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 
-from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Rule, Tail
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 
 VERSION = 2
+HEADS = ("quick", "volume", "joint")
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
 
 
@@ -63,7 +64,7 @@ class Priors:
     @classmethod
     def from_json(cls, text: str) -> Priors:
         """Priors of a file's text; raises ValueError with what is wrong."""
-        from stream.core.channels import STATISTICS
+        from stream.core.channels import STANDARDISED, STATISTICS
 
         try:
             document = json.loads(text)
@@ -75,7 +76,7 @@ class Priors:
         try:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
-                rule=_rule(document["rule"], STATISTICS),
+                rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in HEADS)),
                 tail=_tail(document["tail"]),
                 newcomer_tail=_tail(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
@@ -85,6 +86,10 @@ class Priors:
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a priors file: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"not a priors file: {error}") from error
+        if missing := set(STANDARDISED) - set(priors.laws):
+            raise ValueError(f"a priors file must have a law for {', '.join(sorted(missing))}")
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws.values()):
             raise ValueError("a law of a priors file must have a finite location and a scale above 0")
         if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):
@@ -99,24 +104,10 @@ def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
     scores = [score for score, _ in tail]
     shares = [share for _, share in tail]
     if len(tail) < 2 or scores != sorted(set(scores)) or shares != sorted(set(shares), reverse=True):
-        raise ValueError("the tail of a priors file must rise in score and fall in share")
+        raise ValueError("its tail must rise in score and fall in share")
     if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
-        raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
+        raise ValueError("its tail must hold finite scores, and shares above 0 and up to 1")
     return tail
-
-
-def _rule(document: Any, statistics: tuple[str, ...]) -> Rule:
-    tail = document["tail"]
-    exceedance, excess = (
-        tuple(float(tail[name].get(feature, 0.0)) for feature in TAIL_FEATURES) for name in ("exceedance", "excess")
-    )
-    threshold = float(tail["threshold"])
-    if not threshold > 0 or not all(map(math.isfinite, (threshold, *exceedance, *excess))):
-        raise ValueError("the tail law of a priors file must have finite coefficients and a threshold above 0")
-    return Rule(
-        *(_head(name, document[name], statistics) for name in ("quick", "volume", "shape")),
-        Tail(threshold, exceedance, excess),
-    )
 
 
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
@@ -125,13 +116,14 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     )
     unknown = (set(weights) | set(steady)) - set(statistics)
     if unknown:
-        raise ValueError(f"a priors file weighs {', '.join(sorted(unknown))}, which this program does not measure")
+        raise ValueError(f"it weighs {', '.join(sorted(unknown))}, which this program does not measure")
     if not all(0 <= weight < math.inf for weight in (*weights.values(), *steady.values())):
-        raise ValueError("the weights of evidence in a priors file must be finite and 0 or more")
-    odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
-    if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
-        raise ValueError("the decades of a priors file must rise with the log odds")
-    return Head(
+        raise ValueError("the weights of evidence must be finite and 0 or more")
+    law = document["tail"]
+    exceedance, excess = (
+        tuple(float(law[part].get(feature, 0.0)) for feature in TAIL_FEATURES) for part in ("exceedance", "excess")
+    )
+    head = Head(
         name=name,
         bias=float(document["bias"]),
         weights=tuple(
@@ -139,9 +131,12 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
             for i, s in enumerate(statistics)
             if weights.get(s, 0.0) > 0 or steady.get(s, 0.0) > 0
         ),
-        context=tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT),
-        decades=Decades(odds, decades),
+        context=tuple(float(document["context"].get(part, 0.0)) for part in CONTEXT),
+        tail=Tail(float(law["threshold"]), exceedance, excess),
     )
+    if not all(map(math.isfinite, (head.bias, head.tail.threshold, *head.context, *exceedance, *excess))):
+        raise ValueError(f"the head {name} must have finite coefficients")
+    return head
 
 
 @lru_cache(maxsize=1)

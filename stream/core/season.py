@@ -14,8 +14,8 @@ from stream.core.key import KeyState
 class SeasonHour:
     """An hour of the week before the last closed bucket, in tokens per hour; `start` in epoch seconds.
 
-    held: what this hour of the week has held, an older week counting half as much as the one after it, to 5 %; expected:
-    what the key's season expects of it today
+    held: what this hour of the week has held, an older week counting half as much as the one after it, to 5 %
+    expected: what the key's season expects of it today
     """
 
     start: float
@@ -36,10 +36,7 @@ def season_of(key: KeyState) -> tuple[SeasonHour, ...]:
     for hour in range(end - WEEK_HOURS, end):
         first = hour * calendar.per_hour
         coded = baseline.week[calendar.week_hour(first)]
-        # what is cached of an hour is that of the present one
-        baseline.forget_cache()
         expected = sum(baseline.predict(first + i)[0] for i in range(calendar.per_hour))
         held = math.expm1(coded / WEEK_CODE) * calendar.per_hour if coded else 0.0
         hours.append(SeasonHour(float(first * calendar.bucket_seconds), held, expected))
-    baseline.forget_cache()
     return tuple(hours)

@@ -9,8 +9,10 @@ lower, for the bucket has been learned since. `score_at_close` is what was decid
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from stream.core.channels import CHANNELS, STATISTICS
+from stream.core.channels import STATISTICS
 from stream.core.channels.base import Laws, Moment
 from stream.core.channels.shape import Shape
 from stream.core.explain import PAGE_EXCESS_TOKENS, SEVERITIES, short
@@ -35,13 +37,15 @@ from stream.core.reasons import (
     volatility_in_words,
 )
 from stream.core.residuals import HORIZONS
-from stream.core.rule import CONTEXT, SHARE, UNPREDICTABILITY, VOLATILITY
+from stream.core.rule import CONTEXT, RELATIVE, SHARE, UNPREDICTABILITY, VOLATILITY, Head, steadiness
 from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, PLACES, SHAPE, WARM_DAYS
 
 STANDARDISED_BAND = -math.log(-math.log1p(-1 / BAND_DAYS))
 """The value of Gumbel's law that a day's maximum exceeds on one day in BAND_DAYS."""
 MOST_RATIO = 1000.0
 """Limits further above the expectation, and above the least excess, are no limits."""
+MOST_STANDARDISED_DAYS = 20.0
+"""One day in half a billion: beyond that a number says no more."""
 LEAST_EFFECT = 0.05
 """Decades: a number of the context that moves the score by less is not worth naming."""
 
@@ -54,7 +58,8 @@ def explain(key: KeyState, keys: int) -> Explanation:
     moment = key.ask_again()
     seconds = key.rules.settings.bucket_seconds
     per_step = key.rules.horizons.per_step
-    by, context = _basis(key, moment)
+    values = [value for channel in key.channels for value in channel.values]
+    basis = _basis(key, moment, values)
     return Explanation(
         key_id=key.key_id,
         as_of=float(key.next_bucket * seconds),
@@ -66,9 +71,9 @@ def explain(key: KeyState, keys: int) -> Explanation:
         last_seen=key.last_seen,
         habits=_habits(key),
         windows=tuple(_window(key, h, moment) for h in range(len(HORIZONS))),
-        statistics=_statistics(key, by, context),
-        context=_context(key, by, context, moment),
-        decision=_decision(key, by, context, moment, keys),
+        statistics=_statistics(key, basis),
+        context=_context(key, basis, values, moment),
+        decision=_decision(key, basis, values, moment, keys),
         incident=_incident(key),
     )
 
@@ -126,48 +131,66 @@ def limits(key: KeyState, h: int) -> tuple[float | None, float | None]:
     return band, upper
 
 
-def _basis(key: KeyState, moment: Moment) -> tuple[str, list[float]]:
-    """What part of the rule decides, and the context that it decides by."""
-    rules, channels = key.rules, key.channels
-    quick_context = key.context(max(key.residuals.excess(0), key.residuals.excess(1)))
-    context = key.context(moment.excess)
-    slow = rules.slow_score(channels, context, moment.excess)
-    if max(key.surge.values) > 0 and rules.quick_score(channels, quick_context) > slow:
-        return "minutes", quick_context
-    newcomer = channels[NEWCOMER].values[0]
-    if newcomer > LEAST_NEWCOMER_Z and slow == rules.newcomer_score(newcomer):
-        return "newcomer", context
-    return "everything", context
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What decides: its name, the score that it gives, and the head and its context, which a newcomer has none of."""
+
+    by: str
+    score: float = 0.0
+    head: Head | None = None
+    context: Sequence[float] = ()
 
 
-def _score(key: KeyState, by: str, context: list[float], moment: Moment) -> float:
-    if by == "minutes":
-        return key.rules.quick_score(key.channels, context)
-    return key.rules.slow_score(key.channels, context, moment.excess)
+def _basis(key: KeyState, moment: Moment, values: Sequence[float]) -> _Basis:
+    """What says most, as `Rules` decides."""
+    rules, rule = key.rules, key.rules.rule
+    found = [_Basis("nothing")]
+
+    def ask(head: Head, excess: float) -> None:
+        context = key.context(excess)
+        found.append(_Basis(head.name, head.score(values, context), head, context))
+
+    if max(key.surge.values) > 0:
+        ask(rule.quick, max(key.residuals.excess(0), key.residuals.excess(1)))
+    large = moment.excess >= moment.min_excess
+    if large:
+        ask(rule.volume, moment.excess)
+    if large or any(key.channels[SHAPE].z[:2]):
+        ask(rule.joint, moment.excess)
+    newcomer = key.channels[NEWCOMER].values[0]
+    if newcomer > LEAST_NEWCOMER_Z:
+        found.append(_Basis("newcomer", rules.newcomer_score(newcomer)))
+    return max(found, key=lambda basis: basis.score)
 
 
-def _statistics(key: KeyState, by: str, context: list[float]) -> tuple[StatisticView, ...]:
+def _statistics(key: KeyState, basis: _Basis) -> tuple[StatisticView, ...]:
     """Those that say something, the most first."""
-    values = [value for channel in key.channels for value in channel.values]
-    shares = {i: share for share, i in key.rules.rule.shares(values, context, by == "minutes")}
+    weights: dict[int, float] = {}
+    if basis.head is not None:
+        steady = steadiness(basis.context)
+        weights = {i: weight + steady * further for i, weight, further in basis.head.weights}
     shape = key.channels[SHAPE]
     assert isinstance(shape, Shape)
-    names = list(CHANNELS)
     found = []
     for i, statistic in enumerate(STATISTICS):
         c, place = PLACES[i]
         channel = key.channels[c]
         if channel.values[place] <= 0:
             continue
-        z = channel.z[place]
+        z, value = channel.z[place], channel.values[place]
         rare = _standardised(getattr(channel, "laws", None), channel.standardised, statistic, z)
-        share = channel.values[place] if by == statistic == "newcomer" else shares.get(i, 0.0)
         found.append(
             StatisticView(
-                names[c], statistic, z, rare, None if rare is None else 1 / -math.expm1(-math.exp(-min(rare, 30.0))),
-                channel.values[place], share, reason_of(statistic, z, shape),
+                channel=channel.name,
+                statistic=statistic,
+                z=z,
+                standardised=rare,
+                once_in_days=None if rare is None else _days(rare),
+                value=value,
+                share=value * (1.0 if basis.by == statistic == "newcomer" else weights.get(i, 0.0)),
+                reason=reason_of(statistic, z, shape),
             )
-        )  # fmt: skip
+        )
     return tuple(sorted(found, key=lambda view: (-view.share, -view.value)))
 
 
@@ -177,14 +200,20 @@ def _standardised(laws: Laws | None, standardised: tuple[str, ...], statistic: s
     return laws.laws[standardised.index(statistic)].standardise(z)
 
 
-def _context(key: KeyState, by: str, context: list[float], moment: Moment) -> tuple[ContextView, ...]:
+def _days(standardised: float) -> float:
+    """A day's highest value exceeds it on one day in so many, by Gumbel's law."""
+    return 1 / -math.expm1(-math.exp(-min(standardised, MOST_STANDARDISED_DAYS)))
+
+
+def _context(key: KeyState, basis: _Basis, values: Sequence[float], moment: Moment) -> tuple[ContextView, ...]:
     """What the score would be if one of the numbers were that of a key that is neither this nor that."""
-    score = _score(key, by, context, moment)
-    if by == "newcomer" or not score:
+    head, context = basis.head, basis.context
+    if head is None or not basis.score:
         return ()
+    quick = max(key.residuals.excess(0), key.residuals.excess(1))
     facts = {
-        "size": short(moment.excess if by != "minutes" else max(key.residuals.excess(0), key.residuals.excess(1))),
-        "relative": math.exp(2 * context[CONTEXT.index("relative_size")]),
+        "size": short(moment.excess if head is not key.rules.rule.quick else quick),
+        "relative": math.exp(2 * context[RELATIVE]),
         "active_days": f"{key.active_days} day{'s' if key.active_days != 1 else ''}",
         "volatility": math.exp(context[VOLATILITY]),
         "share": context[SHARE],
@@ -193,22 +222,21 @@ def _context(key: KeyState, by: str, context: list[float], moment: Moment) -> tu
     found = []
     for i, name in enumerate(CONTEXT):
         usual, text = CONTEXT_REASONS[name]
-        effect = score - _score(key, by, [*context[:i], usual, *context[i + 1 :]], moment)
+        effect = basis.score - head.score(values, [*context[:i], usual, *context[i + 1 :]])
         if abs(effect) >= LEAST_EFFECT:
             found.append(ContextView(name, context[i], effect, text.format(**facts)))
     return tuple(sorted(found, key=lambda view: -abs(view.effect)))
 
 
-def _decision(key: KeyState, by: str, context: list[float], moment: Moment, keys: int) -> Decision:
-    rules = key.rules
-    score = _score(key, by, context, moment)
+def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Moment, keys: int) -> Decision:
+    rules, score = key.rules, basis.score
     page = rules.page_score(keys)
     incident = key.incident
     highest, excess = (incident.score, incident.excess) if incident is not None else (score, moment.excess)
     missing = max(0.0, page - highest), max(0.0, PAGE_EXCESS_TOKENS - excess)
     return Decision(
-        by=by,
-        evidence=key.channels[NEWCOMER].values[0] if by == "newcomer" else rules.rule.tail.evidence(score, context),
+        by=basis.by,
+        log_odds=None if basis.head is None else basis.head.odds(values, basis.context),
         score=score,
         score_at_close=key.score,
         false_alarm_probability=rules.law.share(score),

@@ -99,8 +99,8 @@ def lines_of(
 ) -> list[str]:
     """The plot's lines, none wider than `width`, the days below; no line without points.
 
-    Bars are what was observed, shaded by what was expected and by the band; where a bar ends below these, they are drawn
-    by themselves. Hours without telemetry stay empty.
+    Bars are what was observed, shaded by what was expected and by the band; where a bar ends below these, they are
+    drawn by themselves. Hours without telemetry stay empty.
     """
     if not points:
         return []

@@ -145,7 +145,8 @@ def _dates(first: float, last: float, x: Place) -> Iterator[str]:
         if number % every == 0:
             date = datetime.fromtimestamp(day, UTC)
             yield f'<path class="grid" d="M{x(day):.1f} {HEIGHT - BOTTOM}v5"/>'
-            yield f'<text class="quiet" x="{x(day):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{date:%b} {date.day}</text>'
+            text = f"{date:%b} {date.day}"
+            yield f'<text class="quiet" x="{x(day):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{text}</text>'
         number += 1
         day += DAY_SECONDS
 

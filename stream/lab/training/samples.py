@@ -43,7 +43,8 @@ class Rows:
         places, days = places[order], days[order]
         if not len(places):
             return places
-        return places[np.append(days[1:] != days[:-1], True)]
+        last: Places = places[np.append(days[1:] != days[:-1], True)]
+        return last
 
     def within(self, key: int, first: int, last: int) -> slice:
         """The places of one key's rows in [first, last)."""
@@ -83,9 +84,7 @@ def sample_of(world: World, records: Sequence[KeyRecord]) -> Sample:
             if days.kind(row, record.key) == Kind.YOUNG:
                 best[row // world.per_day] = max(best.get(row // world.per_day, 0.0), value)
         newcomers += best.values()
-    return Sample(
-        world, steps, quick, days.count(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32)
-    )
+    return Sample(world, steps, quick, days.count(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32))
 
 
 def _rows(

@@ -250,7 +250,7 @@ def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Mom
     )
 
 
-def _gate(key: KeyState, moment: Moment) -> str | None:
+def _gate(key: KeyState, moment: Moment) -> str:
     if not moment.warm:
         return f"the key is younger than {WARM_DAYS} days: it is compared with new keys only, not with itself"
     if moment.excess < moment.min_excess:
@@ -258,7 +258,7 @@ def _gate(key: KeyState, moment: Moment) -> str | None:
             f"no window holds {moment.min_calls:g} calls and {short(moment.min_excess)} tokens above its expectation "
             f"(min_calls, min_excess_tokens): the most is {short(moment.excess)}"
         )
-    return None
+    return "no number says more than those of clean days do"
 
 
 def _to_page(score: float, excess: float) -> str:

@@ -165,12 +165,15 @@ def _plot(answer: Answer, days: float, window: int | None, width: int, ascii_onl
         points = points_of(last_days(answer.hours, days), h)
         what = "tokens per hour" if h < 2 else f"tokens per hour, mean of the last {span(HORIZONS[h])}"
         yield f"{what}; its own days go beyond the band once in {BAND_DAYS:g}"
-    else:
+    elif answer.season:
         points = [Point(hour.start, hour.held, hour.expected, None) for hour in answer.season]
         yield (
             "tokens per hour, as the state has learned the week: what each hour of it has held (older weeks count half "
             "each), and what is expected of it now; --file shows the hours themselves"
         )
+    else:
+        yield "no whole hour of it has closed: there is nothing to draw"
+        return
     yield from lines_of(points, spans_of(answer.alerts), width, ascii_only=ascii_only)
     signs = ASCII if ascii_only else BLOCKS
     over, band = (f", {signs.over} beyond its band", f", {signs.band} band") if answer.hours else ("", "")

@@ -87,6 +87,12 @@ class WatchedKey(KeyState):
             self._end_hour(bucket)
         return skipped
 
+    def _begin(self, next_bucket: int) -> None:
+        """A key that is begun anew has forgotten what it was."""
+        if next_bucket >= 0:
+            self._before(next_bucket)
+        super()._begin(next_bucket)
+
     def _rest(self, limit: int) -> None:
         bucket = self.next_bucket
         watching = self._before(bucket)
@@ -101,7 +107,7 @@ class WatchedKey(KeyState):
         """Whether `bucket` is still watched; if it is the first that is not, why is told before it closes."""
         if self.at is None or self._end(bucket) <= self.at:
             return True
-        if self.at_that_time is None and self.baseline.age:
+        if self.at_that_time is None and self.baseline.age and self._end(self.next_bucket - 1) <= self.at:
             self.at_that_time = explain(self, self.keys())
         return False
 

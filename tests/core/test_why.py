@@ -296,4 +296,15 @@ def test_why_as_of_a_time_is_what_a_shorter_run_would_have_said() -> None:
         assert why.windows[0].observed == pytest.approx(key.hours[-1].windows[0].observed * HORIZON_HOURS, rel=1e-6)
 
 
+def test_a_key_that_was_forgotten_is_explained_as_it_was_before() -> None:
+    at = (FIRST + 12 * 24 + 24 * 7) * 3600.0
+    key = WatchedKey("key-1", Rules(HOURLY, made_priors()), lambda: 1, at)
+    feed(key, traffic(12))
+    feed(key, traffic(1), FIRST + 60 * 24)
+    why = key.why()
+    assert key.baseline.age < 30
+    assert why is not None
+    assert why.habits.active_days == 12
+
+
 HORIZON_HOURS = Rules(SETTINGS, PRIORS).horizons.buckets[0]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards bench bench-gate chaos demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards picture bench bench-gate chaos demo ci clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
@@ -33,6 +33,12 @@ test-stack: setup  ## the dashboard on a real worker and Prometheus (installs De
 
 dashboards: setup  ## write the JSON of the Grafana dashboard from grafana/build.py
 	@$(BIN)/python grafana/build.py
+
+picture: setup  ## the README's picture of a drift, from simulated traffic: two minutes
+	@mkdir -p .drift
+	@$(BIN)/overdraw simulate --scenario drift --seed 12 --keys 14 --days 35 --rate 0.08 --to .drift/calls.jsonl.gz
+	@$(BIN)/overdraw explain key-007 --file .drift/calls.jsonl.gz --window 1d --plot deploy/pictures/drift.svg
+	@rm -r .drift
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 	@$(BIN)/overdraw bench

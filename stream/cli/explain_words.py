@@ -54,7 +54,7 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
             f"  that many decades: clean days of keys like this one reach it with a chance of "
             f"{decision.false_alarm_probability:.2g}"
         )
-    if abs(decision.score - decision.score_at_close) >= 0.005:
+    if why.as_of == why.steps_as_of and abs(decision.score - decision.score_at_close) >= 0.005:
         yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
     incident = why.incident
     if incident is not None:

@@ -81,6 +81,7 @@ class Decision:
 
     by: the head of the rule that says most ("quick": the windows of minutes, "volume", "joint": all numbers), or
     "newcomer", or "nothing"; log_odds: of that head, None where there is none
+    score_at_close: what was decided at the close of the last bucket; if no step ended with it, by "quick" alone
     gate: why nothing was judged, if so; missing_for_page: of the score, and of the excess in tokens
     """
 

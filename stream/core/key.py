@@ -177,7 +177,10 @@ class KeyState:
                 self.last_active_day = day
             for i in ADDING:
                 self.channels[i].add(sums)
-        lasting = incident is not None and bucket - incident.started > rules.accept_buckets
+        lasting = incident is not None and (
+            # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
+            incident.kind == "newcomer" or bucket - incident.started > rules.accept_buckets
+        )
         self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
         verdict = Verdict(bucket, sums, fast, slow)
         asked: list[Channel] = []

@@ -173,8 +173,16 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.observed += observed
     incident.expected += expected
     incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
-    excess = max(0.0, observed - expected)
-    incident.excess += excess
+    before = incident.excess
+    # what a bucket lacks is taken off again: else the noise of a long incident adds up to millions
+    incident.excess = max(0.0, before + observed - expected)
+    if observed < expected:
+        kept = incident.excess / before if before > 0 else 0.0
+        incident.excess_output *= kept
+        if incident.excess_cost is not None:
+            incident.excess_cost *= kept
+        return
+    excess = observed - expected
     if sums is None:
         return
     usual = key.baseline.call_tokens.value

@@ -38,7 +38,7 @@ CALL_RATE = 0.01
 STRENGTH_PER_HOUR = 1 / 240
 """How quickly a key's season proves itself, or fails to: over ten days."""
 PRIOR_ERRORS = (0.3, 0.6)
-"""Mean squared log errors of season and level before the first day: most keys have a season, and it halves the error."""
+"""Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
 MOST_ERROR = 9.0
 ERROR_OFFSET_LEVEL = 0.05
 ERROR_OFFSET_TOKENS = 500.0
@@ -90,7 +90,8 @@ def _decoded(code: int) -> float:
     return math.expm1(code / _CODE)
 
 
-def _coded(tokens: float) -> int:
+def coded_tokens(tokens: float) -> int:
+    """`tokens` as a slot of a season holds them; raises ValueError or OverflowError if they are no finite number."""
     return min(65_535, round(math.log1p(tokens) * _CODE))
 
 
@@ -140,28 +141,30 @@ class Baseline:
     def predict(self, bucket: int) -> tuple[float, float]:
         """Expected tokens in `bucket` by the fast and by the slow season."""
         slot, neighbour, weight = self.calendar.slots(bucket)
+        # the hour of the week too: plans go up to a day ahead, and not every zone's hours are those of UTC
+        place = (slot * SLOTS + neighbour) * WEEK_HOURS + self.calendar.week_hour(bucket)
         cached = self._cached
-        if cached is None or cached[0] != slot * SLOTS + neighbour:
-            cached = self._cached = self._of_hour(bucket, slot, neighbour)
+        if cached is None or cached[0] != place:
+            cached = self._cached = self._of_hour(place, slot, neighbour)
         _, fast, fast_next, slow, slow_next, floor, _ = cached
         fast += weight * (fast_next - fast)
         return (fast if fast > floor else floor), slow + weight * (slow_next - slow)
 
-    def _of_hour(self, bucket: int, slot: int, neighbour: int) -> tuple[int, float, float, float, float, float, float]:
+    def _of_hour(self, place: int, slot: int, neighbour: int) -> tuple[int, float, float, float, float, float, float]:
         level = self.hour[LEVEL]
         strength = self.strength
         log_level = math.log1p(level)
         values = []
         for season in (self.fast, self.slow):
-            for place in (slot, neighbour):
-                if self.visits[place]:
-                    values.append(math.expm1(log_level + strength * (season[place] / _CODE - log_level)))
+            for hour in (slot, neighbour):
+                if self.visits[hour]:
+                    values.append(math.expm1(log_level + strength * (season[hour] / _CODE - log_level)))
                 else:
                     values.append(level)
-        coded = self.week[self.calendar.week_hour(bucket)]
+        coded = self.week[place % WEEK_HOURS]
         floor = WEEK_FLOOR * math.expm1(coded / _WEEK_CODE) if coded else 0.0
         pure = _decoded(self.fast[slot]) if self.visits[slot] else level
-        return (slot * SLOTS + neighbour, values[0], values[1], values[2], values[3], floor, pure)
+        return (place, values[0], values[1], values[2], values[3], floor, pure)
 
     def capped(self, tokens: float, calls: int) -> float:
         """`tokens` with the effect of a single call capped; a key younger than a day has no usual call yet."""
@@ -225,7 +228,7 @@ class Baseline:
             slow_rate = max(1.0 / (seen + 1), slow_rate)
         for season, share in ((self.fast, fast_rate), (self.slow, slow_rate)):
             known = _decoded(season[slot])
-            season[slot] = _coded(known + share * rate * (mean - known))
+            season[slot] = coded_tokens(known + share * rate * (mean - known))
         # half an attack is learned here, so that the same hour next week is not a surprise if it was none
         week_hour = calendar.week_hour(bucket)
         worth = mean * (0.5 if rate < 1 else 1.0)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
-from stream.core.calibration import Priors
 from stream.core.keyring import Keyring
 from stream.core.origins import Origins
+from stream.core.priors import Priors
 from stream.core.reporting import last_alert
 from stream.core.rules import Rules
 from stream.core.state import SHARD_KEY, VERSION, ShardRecord, StateError, pack_shard, unpack_shard

@@ -29,6 +29,8 @@ ADDING = [i for i, channel in enumerate(CHANNELS.values()) if channel.add is not
 STEPPING = [i for i, channel in enumerate(CHANNELS.values()) if channel.step is not Channel.step]
 """The channels that keep sums, or windows, of their own."""
 
+SCORE, TOKENS, EXPECTED, UPPER = range(4)
+
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""
 
@@ -38,9 +40,8 @@ class KeyState:
 
     __slots__ = (
         "active_days", "active_in_step", "bar", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
-        "input_tokens", "judged_step", "key_id", "last_active_day", "last_expected", "last_seen", "last_tokens",
-        "last_upper", "late", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "score",
-        "stale", "surge",
+        "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "next_bucket", "open",
+        "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -75,9 +76,8 @@ class KeyState:
         """The last step that the slow channels were asked about."""
         self.active_days = 0
         self.last_active_day = -1
-        self.score = 0.0
-        self.last_tokens = self.last_expected = 0.0
-        self.last_upper = math.inf
+        self.shown = array("f", (0.0, 0.0, 0.0, math.inf))
+        """What is shown of the last bucket: score, tokens, expected tokens and their upper limit."""
         self.stale = True
         """The model changed since it was last written."""
 
@@ -119,8 +119,9 @@ class KeyState:
         if (bucket + 1) % self.rules.calendar.per_day == 0:
             for channel in self.channels:
                 channel.learn_day()
-        self.score = self.last_tokens = 0.0
-        self.last_expected = fast
+        shown = self.shown
+        shown[SCORE] = shown[TOKENS] = 0.0
+        shown[EXPECTED] = fast
         self._pass(bucket, limit)
 
     def _move(self, bucket: int, tokens: float, calls: int, fast: float, slow: float, frozen: bool) -> None:
@@ -178,7 +179,6 @@ class KeyState:
         lasting = incident is not None and bucket - incident.started > rules.accept_buckets
         self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
         verdict = Verdict(bucket, sums, fast, slow)
-        self.score = 0.0
         asked: list[Channel] = []
         moment: Moment | None = None
         if sums is not None or incident is not None:
@@ -196,7 +196,8 @@ class KeyState:
         if (bucket + 1) % calendar.per_day == 0:
             for channel in self.channels:
                 channel.learn_day()
-        self.last_tokens, self.last_expected, self.last_upper = tokens, fast, verdict.upper
+        shown = self.shown
+        shown[SCORE], shown[TOKENS], shown[EXPECTED], shown[UPPER] = verdict.score, tokens, fast, verdict.upper
         self._pass(bucket, limit)
         return verdict
 
@@ -242,7 +243,7 @@ class KeyState:
             asked = self.channels
             verdict.is_step = True
             verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
-        verdict.score = self.score = max(verdict.quick, verdict.slow_score)
+        verdict.score = max(verdict.quick, verdict.slow_score)
         if verdict.score >= rules.hold_score:
             verdict.findings = rules.findings(
                 self.channels, self.context(moment.excess), residuals, verdict.quick > verdict.slow_score
@@ -270,6 +271,26 @@ class KeyState:
         drift = self.channels[1]
         assert isinstance(drift, Drift)
         return drift.scales.variance[1]
+
+    @property
+    def score(self) -> float:
+        """Of the last closed bucket, in decades, as it is shown: in 32 bits."""
+        return self.shown[SCORE]
+
+    @property
+    def last_tokens(self) -> float:
+        """Tokens of the last closed bucket, as they are shown."""
+        return self.shown[TOKENS]
+
+    @property
+    def last_expected(self) -> float:
+        """What was expected of it, as it is shown."""
+        return self.shown[EXPECTED]
+
+    @property
+    def last_upper(self) -> float:
+        """The sum that would have opened an incident by itself, infinite if none."""
+        return self.shown[UPPER]
 
     @property
     def opening_z(self) -> float:

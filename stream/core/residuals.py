@@ -46,9 +46,7 @@ class Horizons:
         self.steps_per_day = calendar.per_day // self.per_step
         step = self.per_step * seconds
         self.decay = tuple(math.exp(-(seconds if h < QUICK else step) / length) for h, length in enumerate(HORIZONS))
-        self.buckets = tuple(
-            (1 if h < QUICK else self.per_step) / (1 - decay) for h, decay in enumerate(self.decay)
-        )
+        self.buckets = tuple((1 if h < QUICK else self.per_step) / (1 - decay) for h, decay in enumerate(self.decay))
         # 1,500 tokens belong to a bucket of 5 minutes
         per_bucket = OFFSET_TOKENS * seconds / 300
         self.offset = tuple(per_bucket / math.sqrt(buckets) for buckets in self.buckets)
@@ -116,7 +114,7 @@ class Residuals:
         return OFFSET_CALLS * call_tokens / horizons.buckets[h] + OFFSET_LEVEL * level + horizons.offset[h]
 
     def log_ratio(self, h: int, call_tokens: float, level: float) -> float:
-        """ln of observed over expected in window `h`, the offset on both sides."""
+        """Log of observed over expected in window `h`, the offset on both sides."""
         offset = self.offset(h, call_tokens, level)
         return math.log((self.observed[h] + offset) / (self.expected[h] + offset))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 """Of all records of a state, the keys' too."""
 SHARD_KEY = b"\x00shard"
 
@@ -58,7 +58,7 @@ class ShardRecord(msgspec.Struct):
     """See `Rules.taken`."""
 
 
-SHARD_LOADERS = {1: msgspec.msgpack.Decoder(ShardRecord).decode}
+SHARD_LOADERS = dict.fromkeys((1, 2), msgspec.msgpack.Decoder(ShardRecord).decode)
 """By version; none is ever taken out. A field that a version lacks has a default, one that is no more is ignored."""
 
 

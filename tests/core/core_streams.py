@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from made_priors import made_priors
+
 from stream.alerts import Alert
-from stream.core.calibration import Priors
 from stream.core.shard import Shard
 from stream.core.step import Step
 from stream.events import Arrival, Call
@@ -23,14 +24,8 @@ SETTINGS = Settings(
     min_calls=2,
     false_alerts_per_1000_key_days=1000,
 )
-# a priors file that lets much through, so that short streams have incidents to compare
-PRIORS = Priors(
-    laws=((0.5, 0.3),) * 5,
-    tail=((0.1, 1.0), (0.2, 0.9999), (8.0, 1e-6)),
-    call_input_tokens=500.0,
-    call_output_tokens=250.0,
-    digest="test",
-)
+# priors that let much through, so that short streams have incidents to compare
+PRIORS = made_priors(tail=((0.1, 1.0), (0.2, 0.9999), (8.0, 1e-6)))
 
 
 def calls(seed: int, days: int = 6, keys: int = 3) -> list[tuple[float, Call]]:

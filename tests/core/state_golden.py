@@ -1,7 +1,7 @@
-"""The golden state of version 1: `python tests/core/state_golden.py` writes tests/state/v1.json again.
+"""The golden state of today's version: `python tests/core/state_golden.py` writes tests/state/v{VERSION}.json again.
 
-Only a change of VERSION before its first release may do so; afterwards a new version gets a file of its own, and this
-one has to load for ever.
+Only a change of a version before its first release may do so; afterwards a new version gets a file of its own, and the
+old ones have to load for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import base64
 import json
 from pathlib import Path
 
+from made_priors import made_priors
+
 from stream.core.shard import Shard
+from stream.core.state import VERSION
 from stream.events import Call
 from stream.settings import Settings
 
@@ -21,7 +24,7 @@ VIEWED = ("calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "
 
 
 def golden_shard() -> Shard:
-    """A steady key, one under attack at the end, one used once, and one that hides its usage."""
+    """A steady key, one under attack at the end, one used once, and one that hides its usage; all with their shapes."""
     stream = []
     for hour in range(HOURS):
         for i in range(12):
@@ -31,12 +34,23 @@ def golden_shard() -> Shard:
             stream.append((time + 1, "attacked", flood, flood * (900 + (5 * i + hour) % 100), flood * 400))
             stream.append((time + 2, "hidden", 1, None, None))
     stream.append((START + HOURS * 3600.0, "once", 1, 5, 5))
-    shard = Shard(0, GOLDEN_SETTINGS, partition_of=lambda key_id: 0)
+    shard = Shard(0, GOLDEN_SETTINGS, partition_of=lambda key_id: 0, priors=made_priors())
     arrivals = [
         (
             position,
             time,
-            Call(event_id=str(position), time=time, key_id=key, calls=n, input_tokens=given, output_tokens=taken),
+            Call(
+                event_id=str(position),
+                time=time,
+                key_id=key,
+                calls=n,
+                input_tokens=given,
+                output_tokens=taken,
+                reasoning_tokens=position % 5,
+                max_output_tokens=400 if key == "attacked" else None,
+                model=f"model-{position % 10}",
+                status=500 if position % 50 == 49 else 200,
+            ),
         )
         for position, (time, key, n, given, taken) in enumerate(stream)
     ]
@@ -66,4 +80,4 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(__file__).parent.parent / "state" / "v1.json")
+    write(Path(__file__).parent.parent / "state" / f"v{VERSION}.json")

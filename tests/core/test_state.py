@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from array import array
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from core_streams import START, calls, log_of, new_shard, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from made_priors import made_priors
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
-from stream.core import holding, shardrecord, state
+from stream.core import shardrecord, sumsrecord
+from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.shard import Shard
@@ -25,6 +28,8 @@ from stream.core.state import (
     SUMS,
     VERSION,
     StateError,
+    has_open_bucket,
+    open_buckets,
     pack_model,
     pack_sums,
     summaries,
@@ -32,10 +37,12 @@ from stream.core.state import (
     unpack_shard,
     unpack_sums,
 )
+from stream.core.sums import CLASS_MASK, add_to_bucket
 from stream.events import Call
 from stream.settings import Settings
 
-GOLDEN = Path(__file__).parent.parent / "state" / "v1.json"
+GOLDEN = [Path(__file__).parent.parent / "state" / f"v{version}.json" for version in range(1, VERSION + 1)]
+every_version = pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 RECORDS = golden_shard().changes()
 BY_KIND = {name[:1]: (name, value) for name, value in RECORDS}
 damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4)
@@ -50,7 +57,7 @@ def quiet_records():
 
 
 def shard(**changes):
-    return Shard(0, GOLDEN_SETTINGS.model_copy(update=changes), partition_of=lambda key_id: 0)
+    return Shard(0, GOLDEN_SETTINGS.model_copy(update=changes), partition_of=lambda key_id: 0, priors=made_priors())
 
 
 def taken_up(records):
@@ -63,20 +70,22 @@ def taken_up(records):
     return loaded
 
 
-def test_the_state_of_version_1_still_loads():
-    document = json.loads(GOLDEN.read_text("utf-8"))
-    loaded = taken_up(read_records(GOLDEN))
+@every_version
+def test_the_state_of_every_version_still_loads(golden):
+    document = json.loads(golden.read_text("utf-8"))
+    loaded = taken_up(read_records(golden))
     for key_id, expected in document["keys"].items():
         view = loaded.key(key_id)
         for name, value in expected.items():
             assert getattr(view, name) == pytest.approx(value, rel=1e-6), (key_id, name)
     assert loaded.applied == document["applied"]
     assert [alert.kind for alert in loaded.open_alerts()] == document["open"]
-    assert dict(golden_shard().changes()).keys() == dict(read_records(GOLDEN)).keys(), "no kind of record was added"
+    assert dict(golden_shard().changes()).keys() == dict(read_records(golden)).keys(), "no kind of record was added"
 
 
-def test_the_state_of_version_1_goes_on():
-    loaded = taken_up(read_records(GOLDEN))
+@every_version
+def test_the_state_of_every_version_goes_on(golden):
+    loaded = taken_up(read_records(golden))
     last = loaded.newest
     position = loaded.applied
     batch = [
@@ -90,7 +99,7 @@ def test_the_state_of_version_1_goes_on():
 
 
 def test_a_packed_model_takes_at_most_a_kilobyte_and_a_half():
-    rules = Rules(GOLDEN_SETTINGS)
+    rules = Rules(GOLDEN_SETTINGS, made_priors())
     biggest = max(len(value) for name, value in RECORDS if name[:1] == MODEL)
     key = KeyState("x" * 256, rules)
     assert biggest <= 1500 + 500, "an open incident adds its own record"
@@ -101,7 +110,7 @@ def test_a_packed_model_takes_at_most_a_kilobyte_and_a_half():
 
 def test_packing_what_was_unpacked_gives_the_same_bytes():
     for name, value in RECORDS:
-        key = KeyState(name[1:].decode(), Rules(GOLDEN_SETTINGS))
+        key = KeyState(name[1:].decode(), Rules(GOLDEN_SETTINGS, made_priors()))
         if name[:1] == SUMS:
             unpack_sums(value, key)
             assert pack_sums(key) == value
@@ -112,12 +121,12 @@ def test_packing_what_was_unpacked_gives_the_same_bytes():
 
 def test_a_newer_version_is_refused_with_what_to_do():
     name, value = BY_KIND[SHARD_KEY[:1]]
-    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "version": 2})
+    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "version": VERSION + 1})
     with pytest.raises(StateError, match=r"newer Overdraw .*run the newer version"):
         shard().load([(name, newer)])
     for kind in (SUMS, MODEL):
         name, value = BY_KIND[kind]
-        records = [(n, bytes([2]) + v[1:] if n == name else v) for n, v in RECORDS]
+        records = [(n, bytes([VERSION + 1]) + v[1:] if n == name else v) for n, v in RECORDS]
         with pytest.raises(StateError, match="newer Overdraw"):
             shard().load(records)
         with pytest.raises(StateError, match="newer Overdraw"):
@@ -126,26 +135,27 @@ def test_a_newer_version_is_refused_with_what_to_do():
 
 def test_every_version_that_was_ever_written_has_a_loader_and_a_golden_file():
     assert sorted(LOADERS) == sorted(shardrecord.SHARD_LOADERS) == list(range(1, VERSION + 1))
-    for version in LOADERS:
-        records = read_records(GOLDEN.with_name(f"v{version}.json"))
+    for version, golden in enumerate(GOLDEN, start=1):
+        records = read_records(golden)
         written = {msgspec.msgpack.decode(v)["version"] if n == SHARD_KEY else v[0] for n, v in records}
         assert written == {version}
 
 
 def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_one(monkeypatch):
-    """The next change of the format, played through: version 1 becomes the older one."""
     used = []
 
     def sums_1(data, key):
         used.append(key.key_id)
-        LOADERS[1].sums(data, key)
+        sumsrecord.sums_1(data, key)
 
-    old = dataclasses.replace(LOADERS[1], sums=sums_1)
-    records = quiet_records()
-    for module in (state, holding, shardrecord):
-        monkeypatch.setattr(module, "VERSION", 2)
-    monkeypatch.setattr(state, "LOADERS", {1: old, 2: LOADERS[1]})
-    monkeypatch.setitem(shardrecord.SHARD_LOADERS, 2, shardrecord.SHARD_LOADERS[1])
+    monkeypatch.setitem(LOADERS, 1, dataclasses.replace(LOADERS[1], sums=sums_1))
+    records = read_records(GOLDEN[0])
+    first = {name: value for name, value in records if name[:1] == SUMS}
+    # without its open bucket, a key has nothing to close: it stays packed
+    first[SUMS + b"steady"] = first[SUMS + b"steady"][
+        : len(pack_sums(KeyState("k", Rules(GOLDEN_SETTINGS, made_priors())))) - 4
+    ] + bytes(4)
+    records = list((dict(records) | first).items())
     loaded = shard()
     loaded.load(records)
     assert "steady" not in used, "it stays packed until it is seen"
@@ -153,11 +163,85 @@ def test_an_older_version_is_taken_up_by_its_own_loader_and_written_as_the_new_o
     loaded.observe([(loaded.applied + 1, loaded.newest, call)], loaded.applied + 1)
     assert used.count("steady") == 1
     changed = dict(loaded.changes())
-    assert changed[SUMS + b"steady"][0] == 2
-    assert msgspec.msgpack.decode(changed[SHARD_KEY])["version"] == 2
+    assert changed[SUMS + b"steady"][0] == VERSION
+    assert msgspec.msgpack.decode(changed[SHARD_KEY])["version"] == VERSION
     again = shard()
     again.load((dict(records) | changed).items())
     assert again.key("steady") == loaded.key("steady")
+
+
+def test_a_bucket_of_version_1_has_no_known_calls_for_nothing_was_written_of_their_shape():
+    name = SUMS + b"attacked"
+    key = KeyState("attacked", Rules(GOLDEN_SETTINGS, made_priors()))
+    unpack_sums(dict(read_records(GOLDEN[0]))[name], key)
+    (bucket,) = key.open.values()
+    assert bucket.calls > 0
+    assert bucket.input_tokens > 0
+    assert (bucket.known_calls, bucket.known_input, bucket.known_output) == (0, 0, 0)
+
+
+sums = st.integers(0, 2**64 - 1)
+any_bucket = st.fixed_dictionaries(
+    {name: sums for name in OpenBucket.__slots__ if name not in ("early", "index", "models", "plan", "threshold")}
+    | {
+        "early": st.booleans(),
+        "models": st.dictionaries(st.integers(OTHER_MODELS, CLASS_MASK), sums, max_size=MAX_MODELS + 1),
+    }
+)
+
+
+@given(
+    buckets=st.dictionaries(st.integers(-(2**31), 2**31 - 1), any_bucket, max_size=4),
+    plan=st.lists(st.floats(width=32, allow_nan=False), min_size=5, max_size=5),
+)
+def test_no_sum_of_an_open_bucket_is_lost_by_packing(buckets, plan):
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
+    for index, values in buckets.items():
+        bucket = key.open[index] = OpenBucket(index, array("f", plan))
+        for name, value in values.items():
+            setattr(bucket, name, value)
+    packed = pack_sums(key)
+    other = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
+    unpack_sums(packed, other)
+    assert pack_sums(other) == packed
+    assert list(other.open) == list(buckets) == open_buckets(packed)
+    assert has_open_bucket(packed) == bool(buckets)
+    for index, values in buckets.items():
+        bucket = other.open[index]
+        assert (bucket.index, list(bucket.plan), bucket.threshold) == (index, plan, plan[0])
+        assert {name: getattr(bucket, name) for name in values} == values
+
+
+def test_equal_sums_are_packed_to_equal_bytes_in_whatever_order_their_models_came():
+    def packed(models):
+        key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
+        key.open_bucket(7, 7, ()).models = models
+        return pack_sums(key)
+
+    assert packed({1: 5, 2: 6}) == packed({2: 6, 1: 5})
+
+
+def test_a_sum_beyond_64_bits_is_held_at_the_most_that_can_be_stored():
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
+    bucket = key.open_bucket(7, 7, ())
+    bucket.cost_micros, bucket.calls, bucket.models = 2**70, 9, {1: 2**65}
+    packed = pack_sums(key)
+    unpack_sums(packed, key)
+    assert (key.open[7].cost_micros, key.open[7].calls, key.open[7].models) == (2**64 - 1, 9, {1: 2**64 - 1})
+
+
+def test_an_open_bucket_takes_at_most_90_bytes():
+    """Four hundred calls of half a thousand tokens to three models, with costs and a failure or two."""
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
+    empty = len(pack_sums(key))
+    bucket = key.open_bucket(5_900_000, 5_900_000, ())
+    for i in range(400):
+        call = Call(
+            event_id="e", time=0.0, key_id="k", input_tokens=2000, output_tokens=400 + i, reasoning_tokens=100,
+            max_output_tokens=700, model=f"model-{i % 3}", status=500 if i % 100 == 0 else 200,
+        )  # fmt: skip
+        add_to_bucket(bucket, call, 1, call.input_tokens, call.output_tokens, call.reasoning_tokens, 12_345)
+    assert len(pack_sums(key)) - empty <= 90
 
 
 def test_a_state_of_another_bucket_length_is_refused_with_both_values_and_what_can_be_done():
@@ -176,7 +260,7 @@ def test_a_state_of_another_number_of_partitions_is_refused_with_the_way_to_chan
 
 def test_a_state_that_did_not_keep_its_settings_is_refused_all_the_same():
     with pytest.raises(StateError, match="another number of partitions or another bucket length"):
-        shard(bucket_seconds=600).load(read_records(GOLDEN))
+        shard(bucket_seconds=600).load(read_records(GOLDEN[0]))
 
 
 def test_a_state_topic_that_has_lost_a_key_is_found_out():
@@ -222,7 +306,7 @@ def test_a_key_whose_name_is_damaged_is_a_damage():
 def test_a_record_cut_anywhere_is_a_state_error(which, cut):
     name, value = which
     short = value[: int(cut * len(value))]
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     unpack = {SUMS: lambda: unpack_sums(short, key), MODEL: lambda: unpack_model(short, key)}.get(
         name[:1], lambda: unpack_shard(short)
     )
@@ -245,7 +329,7 @@ def test_damaged_bytes_load_or_are_a_state_error(which, damage):
 
 @given(junk=st.binary(max_size=300))
 def test_junk_is_a_state_error(junk):
-    key = KeyState("k", Rules(GOLDEN_SETTINGS))
+    key = KeyState("k", Rules(GOLDEN_SETTINGS, made_priors()))
     for unpack in (lambda: unpack_sums(b"\x00" + junk, key), lambda: unpack_model(b"\x00" + junk, key)):
         with pytest.raises(StateError):
             unpack()

@@ -9,10 +9,15 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from stream.core.bucket import LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
+from stream.core.key import KeyState
+from stream.core.shard import Shard
+from stream.core.state import SUMS, unpack_sums
 from stream.core.sums import add_to_bucket, micros, scaled_logs, shares
 from stream.events import EARLIEST_TIME, LATEST_TIME, MAX_CALLS, MAX_PERIOD_SECONDS, MAX_TOKENS, Call
+from stream.settings import Settings
 
 START = 1_772_323_200.0
 lengths = st.sampled_from([60, 300, 600, 3600])
@@ -171,6 +176,24 @@ def test_a_cost_is_summed_in_whole_millionths():
 @given(stream=st.lists(records, max_size=40), data=st.data())
 def test_the_order_of_records_changes_no_sum(stream, data):
     assert sums_of(added(*stream)) == sums_of(added(*data.draw(st.permutations(stream))))
+
+
+@given(stream=st.lists(records, min_size=1, max_size=30), data=st.data(), chunk=st.integers(1, 7))
+def test_a_shard_sums_its_calls_as_they_are_summed_one_by_one_in_any_order_and_any_chunks(stream, data, chunk):
+    """The shard writes the usual call out: this holds it to `add_to_bucket`."""
+    shard = Shard(0, Settings(partitions=1), partition_of=lambda key_id: 0)
+    numbered = [(i, START + i, structs.replace(r, event_id=str(i), time=START + i)) for i, r in enumerate(stream)]
+    log = [(i, time, record) for i, (_, time, record) in enumerate(data.draw(st.permutations(numbered)))]
+    for at in range(0, len(log), chunk):
+        part = log[at : at + chunk]
+        assert shard.observe(part, part[-1][0]).accepted == len(part)
+    key = KeyState("k", shard.rules)
+    unpack_sums(dict(shard.changes())[SUMS + b"k"], key)
+    (into,) = key.open.values()
+    alone = OpenBucket(into.index, into.plan)
+    for record in stream:
+        add(alone, record)
+    assert sums_of(into) == sums_of(alone)
 
 
 @given(output=st.integers(0, 100_000), counts=st.lists(st.integers(1, 50), min_size=1, max_size=8))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from stream.core.calibration import DailyMaximum
 
 if TYPE_CHECKING:
     from stream.core.baseline import Baseline
     from stream.core.bucket import OpenBucket
-    from stream.core.priors import Priors
     from stream.core.presence import Presence
+    from stream.core.priors import Priors
     from stream.core.residuals import Horizons, Residuals
 
 MOST_STANDARDISED = 100.0
+_LAW = struct.Struct("<eeeB")
+_LAWS = [struct.Struct("<" + count * "eeeB") for count in range(8)]
 LITTLE_Z = 1.0
 """What is too small to matter to anybody counts as one standard deviation at most."""
+_DIGITS = b"01" + bytes(254)
+"""Of 0 and 1, to write a row of them as a number."""
+_FLOATS = [struct.Struct(f"<{count}f") for count in range(33)]
 
 
 class Moment:
@@ -187,19 +194,47 @@ class Laws:
 
     def pack(self) -> bytes:
         """7 bytes a law."""
-        return b"".join(law.pack() for law in self.laws)
+        values: list[float] = []
+        for law in self.laws:
+            values += (law.mean, law.variance, law.peak, law.days)
+        return _LAWS[len(self.laws)].pack(*values)
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
         for law in self.laws:
-            data = law.unpack(data)
+            law.restore(*_LAW.unpack_from(data))
+            data = data[_LAW.size :]
         return data
 
 
-def take_floats(data: memoryview, *targets: memoryview) -> memoryview:
-    """Fill arrays of floats (as memoryviews) from packed data; returns the rest. Raises ValueError if it is short."""
+def take_arrays(data: memoryview, *targets: array[Any]) -> memoryview:
+    """Fill arrays from packed data; returns the rest. Raises ValueError if it is short."""
     for target in targets:
-        size = target.nbytes
-        target.cast("B")[:] = data[:size]
+        size = target.itemsize * len(target)
+        memoryview(target).cast("B")[:] = data[:size]
         data = data[size:]
+    return data
+
+
+def pack_sparse(values: Sequence[float]) -> bytes:
+    """At most 32 floats, of which some are 0: a bit for each that is not, then those, in 32 bits each."""
+    kept = list(filter(None, values))
+    marks = int(bytes(map(bool, values)).translate(_DIGITS), 2)
+    return marks.to_bytes((len(values) + 7) // 8, "little") + _FLOATS[len(kept)].pack(*kept)
+
+
+def take_sparse(data: memoryview, *targets: array[float]) -> memoryview:
+    """Fill arrays of floats from what `pack_sparse` gave of them all; returns the rest. ValueError if it is short."""
+    count = sum(map(len, targets))
+    size = (count + 7) // 8
+    marks = f"{int.from_bytes(data[:size], 'little'):0{count}b}"
+    kept = array("f", bytes(4 * marks.count("1")))
+    data = take_arrays(data[size:], kept)
+    if len(marks) != count:
+        raise ValueError("more is marked than there is")
+    values = iter(kept)
+    places = iter(marks)
+    for target in targets:
+        for i in range(len(target)):
+            target[i] = next(values) if next(places) == "1" else 0.0
     return data

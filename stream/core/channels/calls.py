@@ -9,7 +9,7 @@ import math
 from array import array
 from typing import TYPE_CHECKING, ClassVar
 
-from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_floats
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, pack_sparse, take_arrays, take_sparse
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ class Calls(Channel):
         state[VAGUE] = min(state[VAGUE], state[SHARE] * state[TOKENS])
 
     def pack(self) -> bytes:
-        """65 bytes."""
+        """At most 66 bytes."""
         scales = self.scales
-        return scales.mean.tobytes() + scales.variance.tobytes() + self.state.tobytes() + self.laws.pack()
+        return b"".join((scales.mean, scales.variance, pack_sparse(self.state), self.laws.pack()))
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        targets = (memoryview(self.scales.mean), memoryview(self.scales.variance), memoryview(self.state))
-        return self.laws.unpack(take_floats(data, *targets))
+        data = take_arrays(data, self.scales.mean, self.scales.variance)
+        return self.laws.unpack(take_sparse(data, self.state))

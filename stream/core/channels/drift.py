@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from river import drift, stats
 
-from stream.core.priors import Priors
 from stream.core.channels.base import Moment
 from stream.core.channels.level import Level
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 
 CLIP = 3.0

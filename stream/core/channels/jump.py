@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from stream.core.priors import Priors
 from stream.core.channels.base import Moment
 from stream.core.channels.level import Level
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import Scales
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_arrays
 from stream.core.priors import Priors
-from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_floats
 from stream.core.residuals import Horizons
 from stream.core.scales import ALARM_RATE, SLOW_HORIZON_SHARE, YOUNG_DAYS, Scales, rate_of
 
@@ -69,5 +69,5 @@ class Level(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        data = take_floats(data, memoryview(self.scales.mean), memoryview(self.scales.variance))
+        data = take_arrays(data, self.scales.mean, self.scales.variance)
         return self.laws.unpack(data)

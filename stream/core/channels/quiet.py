@@ -6,8 +6,8 @@ import math
 from array import array
 from typing import ClassVar
 
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_arrays
 from stream.core.priors import Priors
-from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_floats
 from stream.core.residuals import OFFSET_CALLS, OFFSET_LEVEL, Horizons
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
@@ -116,5 +116,5 @@ class Quiet(Channel):
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
         scales = self.scales
-        targets = (memoryview(scales.mean), memoryview(scales.variance), memoryview(self.state))
-        return self.laws.unpack(take_floats(data, *targets))
+        targets = (scales.mean, scales.variance, self.state)
+        return self.laws.unpack(take_arrays(data, *targets))

@@ -11,7 +11,7 @@ import math
 from array import array
 from typing import TYPE_CHECKING, ClassVar
 
-from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_floats
+from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_arrays
 
 if TYPE_CHECKING:
     from stream.core.priors import Priors
@@ -134,4 +134,4 @@ class Ramp(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return self.laws.unpack(take_floats(data, memoryview(self.state), memoryview(self.day_z)))
+        return self.laws.unpack(take_arrays(data, self.state, self.day_z))

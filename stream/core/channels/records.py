@@ -10,8 +10,8 @@ import math
 from array import array
 from typing import ClassVar
 
+from stream.core.channels.base import Channel, Moment, take_arrays
 from stream.core.priors import Priors
-from stream.core.channels.base import Channel, Moment, take_floats
 from stream.core.residuals import Horizons
 
 WINDOWS = (1, 2, 3)
@@ -85,4 +85,4 @@ class Records(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return take_floats(data, memoryview(self.state))
+        return take_arrays(data, self.state)

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, ClassVar
 
 from stream.core.bucket import LOG_SCALE
-from stream.core.channels.base import Channel, Laws, Moment, Step, take_floats
+from stream.core.channels.base import Channel, Laws, Moment, Step, pack_sparse, take_arrays, take_sparse
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -159,7 +159,7 @@ class Shape(Channel):
         return (PRIOR_BLOCKS * PRIOR_VARIANCE[a] + own * self.variance[a]) / (PRIOR_BLOCKS + own)
 
     def deviations(self, q: int) -> list[float]:
-        """z of each aspect in window q, from what is usual for the key."""
+        """The z of each aspect in window q, from what is usual for the key."""
         window = self.windows[q]
         noise = noise_of(window)
         weight = WANDER_WEIGHT[q]
@@ -218,13 +218,16 @@ class Shape(Channel):
             for i in range(COUNT):
                 window[i] = 0.0
 
-    def _arrays(self) -> tuple[array[float], ...]:
-        return (*self.windows, self.sums, self.mean, self.variance, self.blocks, self.record)
+    def _learned(self) -> tuple[array[float], ...]:
+        return self.mean, self.variance, self.blocks, self.record
 
     def pack(self) -> bytes:
-        """186 bytes."""
-        return b"".join(part.tobytes() for part in self._arrays()) + self.laws.pack()
+        """At most 190 bytes: few keys reason, reach limits, or use many models."""
+        six, day = self.windows
+        sums = pack_sparse(six + day + self.sums)
+        return b"".join((sums, *self._learned(), self.laws.pack()))
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return self.laws.unpack(take_floats(data, *map(memoryview, self._arrays())))
+        data = take_sparse(data, *self.windows, self.sums)
+        return self.laws.unpack(take_arrays(data, *self._learned()))

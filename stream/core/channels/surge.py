@@ -6,9 +6,9 @@ import math
 from array import array
 from typing import ClassVar
 
-from stream.core.priors import Priors
-from stream.core.channels.base import Moment, take_floats
+from stream.core.channels.base import Moment, take_arrays
 from stream.core.channels.level import Level
+from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import ALARM_RATE, ALARM_Z, FREEZE_RATE, FREEZE_Z
 
@@ -29,7 +29,8 @@ def _decoded(code: int) -> float:
 _VARIANCES = tuple(_decoded(code) for code in range(256))
 
 
-def _coded(variance: float) -> int:
+def coded_variance(variance: float) -> int:
+    """An hour's variance as it is held; raises ValueError or OverflowError if it is no finite number."""
     return 0 if variance <= _LEAST else min(255, round(_CODE * math.log(variance / _LEAST)))
 
 
@@ -90,7 +91,7 @@ class Surge(Level):
         if place and rate > 0:
             slot = int(place) - 1
             known = _VARIANCES[self.slots[slot]]
-            self.slots[slot] = _coded(known + min(rate, 1.0) * (weighted / rate - known))
+            self.slots[slot] = coded_variance(known + min(rate, 1.0) * (weighted / rate - known))
         self.hour[0] = self.hour[1] = 0.0
 
     def pack(self) -> bytes:
@@ -99,4 +100,4 @@ class Surge(Level):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
-        return super().unpack(take_floats(data, memoryview(self.slots), memoryview(self.hour)))
+        return super().unpack(take_arrays(data, self.slots, self.hour))

@@ -1,0 +1,164 @@
+"""A key's model and its incident as bytes, as version 2 writes them; `state` has the loader of each version.
+
+A head as MessagePack behind its length, its first field the incident, so that a million models can be looked through
+for those that have one; then the numbers, at their full precision; then what each channel has learned. What is blank in
+many keys (BLANKS) is left out, which a bit each tells.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from stream.core.baseline import CALL_RATE, SLOTS, WEEK_HOURS, YOUNG_HOURS, AdaptiveMean, Baseline
+from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
+from stream.core.incidents import Incident
+from stream.core.key import KeyState
+from stream.core.shardrecord import VERSION
+
+_START = struct.Struct("<BH")
+"""Version, and the length of the head."""
+_MEANS = struct.Struct("<3d")
+_PLAN = 20
+"""Bytes of a plan; which bucket it is for stands in the head."""
+_NO_INCIDENT = b"\xc0"
+"""MessagePack's nil."""
+_INCIDENT = slice(_START.size + 1, _START.size + 2)
+"""Where the head's first field begins, behind the mark of an array."""
+_DAY = bytes(24)
+_ALL_SEEN = bytes([YOUNG_HOURS << 4 | YOUNG_HOURS]) * (SLOTS // 4)
+"""The visits to the hours of a working day, or of a day of the weekend, once none of them is young."""
+_BLANKS = (_ALL_SEEN, _ALL_SEEN, *[_DAY] * (WEEK_HOURS // 24))
+"""What is left out where it is just this: visits, and the days of the week."""
+_KEPT = struct.Struct("<H")
+
+_Index = Annotated[int, Meta(ge=-1, lt=2**31)]
+_Count = Annotated[int, Meta(ge=0, lt=2**32)]
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """The whole numbers. Most are small, and small as differences: a byte or two each.
+
+    idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
+    asked; plans: buckets from the next one to each that is planned
+    """
+
+    incident: Incident | None
+    next_bucket: _Index
+    active_days: _Count
+    active_in_step: _Count
+    idle_days: Annotated[int, Meta(ge=-1, lt=2**31)]
+    unjudged: Annotated[int, Meta(ge=-1, lt=2**31)]
+    age: _Count
+    active: _Count
+    plans: list[_Count]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Head).decode
+
+
+def pack_model(key: KeyState) -> bytes:
+    """Everything that was learned about a key, and its incident."""
+    baseline, calendar, first = key.baseline, key.rules.calendar, key.next_bucket
+    plans = [index for index in key.plans if index >= first]
+    head = _encode(
+        _Head(
+            key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
+            first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
+            [index - first for index in plans],
+        )
+    )  # fmt: skip
+    kept = 0
+    parts: list[bytes | array[Any]] = [_START.pack(VERSION, len(head)), head, b""]
+    # no more than YOUNG_HOURS: four bits each
+    visits, week = bytes.fromhex(baseline.visits.tobytes().hex()[1::2]), baseline.week.tobytes()
+    blocks = (
+        visits[:12], visits[12:], week[:24], week[24:48], week[48:72], week[72:96], week[96:120], week[120:144],
+        week[144:],
+    )  # fmt: skip
+    for i, block in enumerate(blocks):
+        if block != _BLANKS[i]:
+            kept |= 1 << i
+            parts.append(block)
+    parts[2] = _KEPT.pack(kept)
+    parts.append(_MEANS.pack(baseline.level.value, baseline.call_tokens.value, baseline.call_input.value))
+    parts.append(pack_sparse(baseline.hour + key.residuals.pending + key.presence.state))
+    parts += _arrays(key)
+    parts += [key.plans[index] for index in plans]
+    parts += [channel.pack() for channel in key.channels]
+    return b"".join(parts)
+
+
+def _arrays(key: KeyState) -> tuple[array[Any], ...]:
+    """What is packed as it is."""
+    baseline, residuals = key.baseline, key.residuals
+    return (
+        baseline.fast, baseline.slow, baseline.errors, residuals.observed, residuals.expected, residuals.calls,
+        key.bar, key.shown,
+    )  # fmt: skip
+
+
+def model_2(data: memoryview, key: KeyState) -> None:
+    """Take up what `pack_model` gave; raises ValueError, struct.error or msgspec.MsgspecError on damage."""
+    baseline, calendar = key.baseline, key.rules.calendar
+    head, data = _head_of(data)
+    first = head.next_bucket
+    key.incident, key.next_bucket = head.incident, first
+    key.active_days, key.active_in_step = head.active_days, head.active_in_step
+    key.last_active_day = first // calendar.per_day - head.idle_days
+    key.judged_step = first // key.rules.horizons.per_step - head.unjudged
+    baseline.age, baseline.active = head.age, head.active
+    (kept,) = _KEPT.unpack_from(data)
+    data = data[_KEPT.size :]
+    blocks = []
+    for i, blank in enumerate(_BLANKS):
+        if kept >> i & 1:
+            blocks.append(bytes(data[: len(blank)]))
+            data = data[len(blank) :]
+        else:
+            blocks.append(blank)
+    visits = b"".join(blocks[:2]).hex()
+    baseline.visits = array("B", bytes.fromhex("0" + "0".join(visits)))
+    baseline.week = array("B", b"".join(blocks[2:]))
+    take_means(baseline, *_MEANS.unpack_from(data))
+    data = take_sparse(data[_MEANS.size :], baseline.hour, key.residuals.pending, key.presence.state)
+    data = take_arrays(data, *_arrays(key))
+    baseline.forget_cache()
+    key.plans = {}
+    for ahead in head.plans:
+        plan = key.plans[first + ahead] = array("f", bytes(_PLAN))
+        data = take_arrays(data, plan)
+    for channel in key.channels:
+        data = channel.unpack(data)
+    if data:
+        raise ValueError("it is too long")
+    key.stale = False
+
+
+def take_means(baseline: Baseline, level: float, call_tokens: float, call_input: float) -> None:
+    """Begin the running means where they stood."""
+    baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)
+    baseline.call_tokens = AdaptiveMean.at(call_tokens, CALL_RATE)
+    baseline.call_input = AdaptiveMean.at(call_input, CALL_RATE)
+
+
+def _head_of(data: memoryview) -> tuple[_Head, memoryview]:
+    """The head, and what is behind it."""
+    _, length = _START.unpack_from(data)
+    end = _START.size + length
+    return _decode(data[_START.size : end]), data[end:]
+
+
+def incident_2(data: bytes) -> Incident | None:
+    """The incident without the rest."""
+    return _head_of(memoryview(data))[0].incident
+
+
+def is_calm(data: bytes) -> bool:
+    """True if a model of today's version has no incident; a look at one byte."""
+    return data[_INCIDENT] == _NO_INCIDENT

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Rule, Tail
+from stream.settings import Settings, SettingsError
 
 VERSION = 2
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
@@ -63,7 +64,7 @@ class Priors:
     @classmethod
     def from_json(cls, text: str) -> Priors:
         """Priors of a file's text; raises ValueError with what is wrong."""
-        from stream.core.channels import STATISTICS
+        from stream.core.channels import STANDARDISED, STATISTICS
 
         try:
             document = json.loads(text)
@@ -85,6 +86,8 @@ class Priors:
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a priors file: {error!r}") from error
+        if missing := set(STANDARDISED) - set(priors.laws):
+            raise ValueError(f"a priors file must have a law of {', '.join(sorted(missing))}")
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws.values()):
             raise ValueError("a law of a priors file must have a finite location and a scale above 0")
         if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):
@@ -131,20 +134,44 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
     if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
         raise ValueError("the decades of a priors file must rise with the log odds")
+    bias = float(document["bias"])
+    context = tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT)
+    if not all(map(math.isfinite, (bias, *context, *odds, *decades))):
+        raise ValueError("the numbers of a rule in a priors file must be finite")
     return Head(
         name=name,
-        bias=float(document["bias"]),
+        bias=bias,
         weights=tuple(
             (i, weights.get(s, 0.0), steady.get(s, 0.0))
             for i, s in enumerate(statistics)
             if weights.get(s, 0.0) > 0 or steady.get(s, 0.0) > 0
         ),
-        context=tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT),
+        context=context,
         decades=Decades(odds, decades),
     )
 
 
 @lru_cache(maxsize=1)
+def shipped_text() -> str:
+    """The priors file in the package; `python -m stream.lab.training` makes it again."""
+    return resources.files("stream.core").joinpath("priors.json").read_text("utf-8")
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Priors:
+    return Priors.from_json(text)
+
+
 def shipped_priors() -> Priors:
-    """The priors in the package; `python -m stream.lab.training` makes them again."""
-    return Priors.from_json(resources.files("stream.core").joinpath("priors.json").read_text("utf-8"))
+    """The priors in the package."""
+    return _parsed(shipped_text())
+
+
+def priors_of(settings: Settings) -> Priors:
+    """The priors that the settings name, else the shipped ones. Raises SettingsError on a file that cannot be used."""
+    if settings.priors_text is None:
+        return shipped_priors()
+    try:
+        return _parsed(settings.priors_text)
+    except ValueError as error:
+        raise SettingsError(f"priors_file: {settings.priors_file}: {error}") from error

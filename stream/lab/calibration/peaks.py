@@ -1,0 +1,99 @@
+"""The highest score of every key-day of a history: one number each, in bounded memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.bucket import Verdict
+from stream.core.channels.newcomer import YOUNG_DAYS
+from stream.core.key import KeyState
+from stream.core.rules import NEWCOMER
+
+AFTER_INCIDENT_DAYS = 2
+"""So long after an incident what it left in the baseline may still speak: these days are not clean either."""
+DAY_SECONDS = 86_400.0
+
+Spans = Mapping[str, Sequence[tuple[float, float]]]
+"""Stretches of event time, [start, end) in epoch seconds, by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDays:
+    """One row a key-day, in no particular order.
+
+    key: a number that stands for the key; day: UTC days since 1970; peak: the day's highest score, 0 if there was none
+    """
+
+    key: NDArray[np.int32]
+    day: NDArray[np.int32]
+    peak: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.peak)
+
+    def where(self, chosen: NDArray[np.bool_]) -> KeyDays:
+        """Some of the rows."""
+        return KeyDays(self.key[chosen], self.day[chosen], self.peak[chosen])
+
+
+class Peaks:
+    """Hears what a detector judges (`Rules.listen`) and keeps what is highest on each day of each key.
+
+    A key-day is a UTC day with at least one accepted call after the key's first seven days; its number is the score. On
+    the days of the first week it is the newcomer's number. A key that was begun anew after a long silence is new again.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        """By key: the row of its newest day."""
+        self._key, self._day, self._young, self._peak = array("i"), array("i"), array("b"), array("f")
+
+    def see(self, key: KeyState, verdict: Verdict) -> None:
+        """Take up a closed bucket of a key; a key's buckets come in order."""
+        per_day = key.rules.calendar.per_day
+        bucket, age = verdict.bucket, key.baseline.age
+        day = bucket // per_day
+        young = day - (bucket - age) // per_day < YOUNG_DAYS
+        value = key.channels[NEWCOMER].values[0] if young else verdict.score
+        if not young and age <= YOUNG_DAYS * per_day:
+            value = 0.0  # on the eighth day the newcomer may still speak: it has a tail of its own
+        row = self._last.get(key.key_id)
+        if row is None or self._day[row] != day:
+            number = len(self._last) if row is None else self._key[row]
+            self._last[key.key_id] = len(self._day)
+            self._key.append(number)
+            self._day.append(day)
+            self._young.append(young)
+            self._peak.append(value)
+        elif value > self._peak[row]:
+            self._peak[row] = value
+
+    @property
+    def keys(self) -> int:
+        """Keys that were heard of."""
+        return len(self._last)
+
+    def days(self, *, young: bool, without: Spans | None = None) -> KeyDays:
+        """Days after the first week, or (`young`) of it, less those that an incident of `without` touches."""
+        rows = KeyDays(*(np.array(column, kind) for column, kind in (
+            (self._key, np.int32), (self._day, np.int32), (self._peak, np.float32),
+        )))  # fmt: skip
+        chosen = (np.array(self._young, np.int8) != 0) == young
+        numbers = {key_id: self._key[row] for key_id, row in self._last.items()} if without else {}
+        for key_id, spans in (without or {}).items():
+            if (number := numbers.get(key_id)) is not None:
+                mine = rows.key == number
+                for first, last in _days(spans):
+                    chosen &= ~(mine & (rows.day >= first) & (rows.day < last))
+        return rows.where(chosen)
+
+
+def _days(spans: Iterable[tuple[float, float]]) -> Iterable[tuple[int, int]]:
+    """The days [first, last) that are not clean."""
+    for start, end in spans:
+        yield int(start // DAY_SECONDS), int(-(-end // DAY_SECONDS)) + AFTER_INCIDENT_DAYS

@@ -17,6 +17,7 @@ COMMANDS = {
     "replay": "stream.cli.replay",
     "simulate": "stream.cli.simulate",
     "evaluate": "stream.cli.evaluate",
+    "calibrate": "stream.cli.calibrate",
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",

@@ -77,8 +77,8 @@ class Priors:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
                 rule=_rule(document["rule"], STATISTICS),
-                tail=_tail(document["tail"]),
-                newcomer_tail=_tail(document["newcomer_tail"]),
+                tail=tail_of(document["tail"]),
+                newcomer_tail=tail_of(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
                 call_input_tokens=float(document["call_input_tokens"]),
                 call_output_tokens=float(document["call_output_tokens"]),
@@ -97,7 +97,8 @@ class Priors:
         return priors
 
 
-def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
+def tail_of(rows: Any) -> tuple[tuple[float, float], ...]:
+    """The rows of a tail, as a priors file has them. Raises ValueError, TypeError."""
     tail = tuple((float(score), float(share)) for score, share in rows)
     scores = [score for score, _ in tail]
     shares = [share for _, share in tail]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from stream.core.rules import NEWCOMER
 AFTER_INCIDENT_DAYS = 2
 """So long after an incident what it left in the baseline may still speak: these days are not clean either."""
 DAY_SECONDS = 86_400.0
+RECENT_DAYS = 7
 
 Spans = Mapping[str, Sequence[tuple[float, float]]]
 """Stretches of event time, [start, end) in epoch seconds, by key."""
@@ -78,22 +80,35 @@ class Peaks:
         """Keys that were heard of."""
         return len(self._last)
 
-    def days(self, *, young: bool, without: Spans | None = None) -> KeyDays:
+    def rows(self, *, young: bool, without: Spans | None = None) -> KeyDays:
         """Days after the first week, or (`young`) of it, less those that an incident of `without` touches."""
-        rows = KeyDays(*(np.array(column, kind) for column, kind in (
-            (self._key, np.int32), (self._day, np.int32), (self._peak, np.float32),
-        )))  # fmt: skip
+        every = self._every()
         chosen = (np.array(self._young, np.int8) != 0) == young
-        numbers = {key_id: self._key[row] for key_id, row in self._last.items()} if without else {}
         for key_id, spans in (without or {}).items():
-            if (number := numbers.get(key_id)) is not None:
-                mine = rows.key == number
-                for first, last in _days(spans):
-                    chosen &= ~(mine & (rows.day >= first) & (rows.day < last))
-        return rows.where(chosen)
+            newest = self._last.get(key_id)
+            if newest is None:
+                continue
+            mine = every.key == self._key[newest]
+            for start, end in spans:
+                last = math.ceil(end / DAY_SECONDS) + AFTER_INCIDENT_DAYS if math.isfinite(end) else math.inf
+                chosen &= ~(mine & (every.day >= start // DAY_SECONDS) & (every.day < last))
+        return every.where(chosen)
 
+    def span(self) -> tuple[int, int]:
+        """The first and the last day, counted from 1970; raises ValueError if there was none."""
+        return min(self._day), max(self._day)
 
-def _days(spans: Iterable[tuple[float, float]]) -> Iterable[tuple[int, int]]:
-    """The days [first, last) that are not clean."""
-    for start, end in spans:
-        yield int(start // DAY_SECONDS), int(-(-end // DAY_SECONDS)) + AFTER_INCIDENT_DAYS
+    def active_keys(self) -> float:
+        """Keys in use on a day, as a mean over the last RECENT_DAYS whole days; 0 if there was no day."""
+        day = self._every().day
+        if not len(day):
+            return 0.0
+        newest, oldest = int(day.max()), int(day.min())
+        if newest == oldest:
+            return float(len(day))
+        first = max(oldest, newest - RECENT_DAYS)
+        # the newest day may have only begun
+        return float(np.count_nonzero((day >= first) & (day < newest)) / (newest - first))
+
+    def _every(self) -> KeyDays:
+        return KeyDays(np.array(self._key, np.int32), np.array(self._day, np.int32), np.array(self._peak, np.float32))

@@ -69,7 +69,10 @@ def fit(task: Task, pairs: Sequence[Pair]) -> Head:
     )
     odds = [odds_of(head, rows_of(task, pair.clean)) for pair in pairs]
     table = decades(
-        [(rows_of(task, pair.clean), o, usable(task, pair.clean), pair.clean.key_days) for pair, o in zip(pairs, odds, strict=True)]
+        [
+            (rows_of(task, pair.clean), o, usable(task, pair.clean), pair.clean.key_days)
+            for pair, o in zip(pairs, odds, strict=True)
+        ]
     )
     return Head(head.name, head.bias, head.weights, head.context, table)
 
@@ -107,13 +110,15 @@ def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats
     for episode in wanted:
         part = rows.within(episode.key, episode.first, episode.last + AFTER_ROWS)
         design = _design(rows, part, count)
-        scores = np.where((rows.flags[part] & task.flags) > 0, design @ theta, -np.inf) if task.flags else design @ theta
+        scores = (
+            np.where((rows.flags[part] & task.flags) > 0, design @ theta, -np.inf) if task.flags else design @ theta
+        )
         if len(scores) and np.isfinite(scores.max()):
             places.append(part.start + int(scores.argmax()))
     calm_rows = rows_of(task, pair.clean)
-    scores = (
-        calm_rows.values[:, :count] @ theta[:count] + calm_rows.context @ theta[count:-1] + theta[-1]
-    ).astype(np.float32)
+    scores = (calm_rows.values[:, :count] @ theta[:count] + calm_rows.context @ theta[count:-1] + theta[-1]).astype(
+        np.float32
+    )
     calm = calm_rows.peaks(scores, usable(task, pair.clean))
     return (
         _design(rows, places, count),

@@ -83,9 +83,7 @@ def sample_of(world: World, records: Sequence[KeyRecord]) -> Sample:
             if days.kind(row, record.key) == Kind.YOUNG:
                 best[row // world.per_day] = max(best.get(row // world.per_day, 0.0), value)
         newcomers += best.values()
-    return Sample(
-        world, steps, quick, days.count(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32)
-    )
+    return Sample(world, steps, quick, days.count(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32))
 
 
 def _rows(

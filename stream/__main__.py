@@ -15,6 +15,7 @@ COMMANDS = {
     "worker": "stream.cli.worker",
     "faust": "stream.cli.faust",
     "replay": "stream.cli.replay",
+    "score": "stream.cli.score",
     "simulate": "stream.cli.simulate",
     "evaluate": "stream.cli.evaluate",
     "calibrate": "stream.cli.calibrate",

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from stream.lab.evaluation.floors import Held
     from stream.lab.evaluation.run import Case, Result
 
+NAB = "nab"
 DIAL_RANGE = click.FloatRange(0.01, 1000)
 
 
 @click.command()
-@click.option("--suite", default="synthetic", show_default=True, metavar="NAME", help="synthetic, servegen or ci.")
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="servegen: the traces.")
+@click.option("--suite", default="synthetic", show_default=True, metavar="NAME", help="synthetic, servegen, nab or ci.")
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="servegen, nab: the data."
+)
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same worlds; 2001. Below 1000: only with --tuning.")
 @click.option("--keys", type=click.IntRange(10, 100_000), help="synthetic: API keys of each world; 200.")
 @click.option("--days", type=click.IntRange(29, 366), help="synthetic: days, three weeks of them warm-up; 42.")
@@ -57,7 +61,8 @@ def command(
 
     Worlds are made of keys with and without attacks, and of look-alikes that are nobody's fault. Each is run key by key
     through the detector's own code, incidents and all. The suites: synthetic (made-up traffic of profiles that nothing
-    was tuned on), servegen (keys cut from real traffic, which you have to fetch), ci (small and always the same).
+    was tuned on), servegen (keys cut from real traffic, which you have to fetch), ci (small and always the same), nab
+    (`overdraw score` on the Numenta Anomaly Benchmark, a folder with its data and labels: another detector, a check).
 
     False alerts are counted on clean key-days: a UTC day with a call, after the key's first week, with no attack or
     look-alike near. An attack is found if an incident opens between its start and an hour after its end. `gone` is the
@@ -73,6 +78,7 @@ def command(
       overdraw evaluate
       overdraw evaluate --dial 1 --dial 10 --against all
       overdraw evaluate --suite servegen --data ServeGen --json > report.json
+      overdraw evaluate --suite nab --data NAB
       overdraw evaluate --suite ci --floors
     """
     from stream.lab.evaluation.floors import held
@@ -82,8 +88,13 @@ def command(
     from stream.lab.worlds.clients import NoTracesError
     from stream.lab.worlds.tally import BUCKET_SECONDS
 
-    if suite not in SUITES:
-        raise BadInput(f"there is no suite {suite!r}: choose {', '.join(SUITES)}")
+    if suite not in (*SUITES, NAB):
+        raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, NAB))}")
+    wish = Wish(seed, keys, days, data, tuning)
+    if suite == NAB:
+        if replace(wish, data=None) != Wish() or dials or against or floors:
+            raise BadInput("the suite nab is what it is: it takes --data and --json")
+        return _nab(data, as_json)
     if floors and suite != "ci":
         raise BadInput("--floors are those of --suite ci")
     if suite == "ci" and dials:
@@ -103,7 +114,7 @@ def command(
     progress = _Progress()
     results: list[Result] = []
     try:
-        cases: list[Case] = SUITES[suite](Wish(seed, keys, days, data, tuning))
+        cases: list[Case] = SUITES[suite](wish)
         for case in cases:
             results += evaluate(case, manner, progress)
     except (SuiteError, NoTracesError) as error:
@@ -115,6 +126,20 @@ def command(
         _show(results, kept)
     if floors and not all(one.ok for one in kept):
         sys.exit(FOUND)
+
+
+def _nab(data: Path | None, as_json: bool) -> None:
+    """Judge `overdraw score` by the Numenta Anomaly Benchmark."""
+    from stream.gateways.errors import InputError
+    from stream.lab.nab import nab_report, nab_table
+
+    if data is None:
+        raise BadInput("the suite nab needs its series: --data DIR, a copy of https://github.com/numenta/NAB")
+    try:
+        report = nab_report(data)
+    except InputError as error:
+        raise BadInput(str(error)) from error
+    click.echo(json.dumps({"suite": NAB, **asdict(report)}) if as_json else nab_table(report))
 
 
 class _Progress:

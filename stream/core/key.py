@@ -11,12 +11,13 @@ from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
 from stream.core.channels import CHANNELS
 from stream.core.channels.base import MOST_STANDARDISED, Channel, Moment, Step
 from stream.core.channels.drift import Drift
+from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
 from stream.core.presence import Presence
 from stream.core.residuals import QUICK, Residuals
 from stream.core.rule import context_of
-from stream.core.rules import WARM_DAYS, Rules
+from stream.core.rules import SHAPE, WARM_DAYS, Rules
 
 MAX_LOG_RATIO = 30.0
 MOST_VALUE = math.log1p(MOST_STANDARDISED)
@@ -325,6 +326,12 @@ class KeyState:
     def _offset(self, h: int) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
         return self.residuals.offset(h, self.baseline.call_tokens.value, self.baseline.level.value)
+
+    def shape_factors(self) -> dict[str, float]:
+        """By how much the day's calls differ from the key's usual ones, aspect by aspect."""
+        shape = self.channels[SHAPE]
+        assert isinstance(shape, Shape)
+        return shape.factors()
 
     def settle(self) -> None:
         """An incident is over: what it left in windows and sums must not open another one."""

@@ -97,6 +97,8 @@ def _take_windows(data: memoryview, key: KeyState) -> memoryview:
 
 
 def _take_law(law: DailyMaximum, mean: float, variance: float, days: int, peak: float) -> None:
+    if not (math.isfinite(mean) and math.isfinite(variance)):
+        raise ValueError("a law of daily maxima is no number")
     law.begin(mean, variance, days)
     if peak > -math.inf:
         law.see(peak)

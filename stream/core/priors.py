@@ -15,10 +15,11 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 
-from stream.core.rule import CONTEXT, TAIL_FEATURES, Decades, Head, Rule, Tail
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 from stream.settings import Settings, SettingsError
 
 VERSION = 2
+HEADS = ("quick", "volume", "joint")
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
 
 
@@ -76,7 +77,7 @@ class Priors:
         try:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
-                rule=_rule(document["rule"], STATISTICS),
+                rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in HEADS)),
                 tail=tail_of(document["tail"]),
                 newcomer_tail=tail_of(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
@@ -109,20 +110,6 @@ def tail_of(rows: Any) -> tuple[tuple[float, float], ...]:
     return tail
 
 
-def _rule(document: Any, statistics: tuple[str, ...]) -> Rule:
-    tail = document["tail"]
-    exceedance, excess = (
-        tuple(float(tail[name].get(feature, 0.0)) for feature in TAIL_FEATURES) for name in ("exceedance", "excess")
-    )
-    threshold = float(tail["threshold"])
-    if not threshold > 0 or not all(map(math.isfinite, (threshold, *exceedance, *excess))):
-        raise ValueError("the tail law of a priors file must have finite coefficients and a threshold above 0")
-    return Rule(
-        *(_head(name, document[name], statistics) for name in ("quick", "volume", "shape")),
-        Tail(threshold, exceedance, excess),
-    )
-
-
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     weights, steady = (
         {statistic: float(weight) for statistic, weight in document[key].items()} for key in ("weights", "steady")
@@ -132,24 +119,24 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
         raise ValueError(f"a priors file weighs {', '.join(sorted(unknown))}, which this program does not measure")
     if not all(0 <= weight < math.inf for weight in (*weights.values(), *steady.values())):
         raise ValueError("the weights of evidence in a priors file must be finite and 0 or more")
-    odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
-    if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
-        raise ValueError("the decades of a priors file must rise with the log odds")
-    bias = float(document["bias"])
-    context = tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT)
-    if not all(map(math.isfinite, (bias, *context, *odds, *decades))):
-        raise ValueError("the numbers of a rule in a priors file must be finite")
-    return Head(
+    law = document["tail"]
+    exceedance, excess = (
+        tuple(float(law[part].get(feature, 0.0)) for feature in TAIL_FEATURES) for part in ("exceedance", "excess")
+    )
+    head = Head(
         name=name,
-        bias=bias,
+        bias=float(document["bias"]),
         weights=tuple(
             (i, weights.get(s, 0.0), steady.get(s, 0.0))
             for i, s in enumerate(statistics)
             if weights.get(s, 0.0) > 0 or steady.get(s, 0.0) > 0
         ),
-        context=context,
-        decades=Decades(odds, decades),
+        context=tuple(float(document["context"].get(part, 0.0)) for part in CONTEXT),
+        tail=Tail(float(law["threshold"]), exceedance, excess),
     )
+    if not all(map(math.isfinite, (head.bias, head.tail.threshold, *head.context, *exceedance, *excess))):
+        raise ValueError(f"the head {name} of a priors file must have finite coefficients")
+    return head
 
 
 @lru_cache(maxsize=1)

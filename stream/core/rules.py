@@ -11,7 +11,7 @@ from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import Channel, Finding
-from stream.core.incidents import ACCEPT_SECONDS, CALM_SECONDS, HOLD, UPDATE_SECONDS
+from stream.core.incidents import CALM_SECONDS, HOLD, UPDATE_SECONDS
 from stream.core.priors import Priors, priors_of
 from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
@@ -58,7 +58,7 @@ class Rules:
         """Buckets that may still be open when a bucket's first record comes: its threshold must not depend on them."""
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
-        self.accept_buckets = ACCEPT_SECONDS // bucket_seconds
+        self.accept_buckets = int(settings.accept_days * 86_400) // bucket_seconds
         self.taken: tuple[int, int] | None = None
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a

@@ -30,7 +30,7 @@ from stream.core.shardrecord import (
     unknown_version,
     unpack_shard,
 )
-from stream.core.sumsrecord import Totals, buckets_1, buckets_2, is_head, pack_sums, sums_1, sums_2, totals_of
+from stream.core.sumsrecord import Totals, buckets_1, buckets_2, is_shut, pack_sums, sums_1, sums_2, totals_1, totals_2
 from stream.core.view import KeyView
 
 __all__ = [
@@ -111,8 +111,8 @@ def unpack_model(data: bytes, key: KeyState) -> None:
 
 
 LOADERS = {
-    1: Loader(sums_1, model_1, totals_of, buckets_1, incident_1),
-    2: Loader(sums_2, model_2, totals_of, buckets_2, incident_2),
+    1: Loader(sums_1, model_1, totals_1, buckets_1, incident_1),
+    2: Loader(sums_2, model_2, totals_2, buckets_2, incident_2),
 }
 """Every state version that was ever written; none is ever taken out."""
 
@@ -129,22 +129,24 @@ def _incident_kinds(data: bytes) -> list[str]:
 
 
 def has_open_bucket(sums: bytes) -> bool:
-    """False if packed sums hold no open bucket, in whatever version; True if they may."""
-    return not is_head(sums)
+    """False if packed sums hold no open bucket, which shows at a glance in today's version; True if they may."""
+    return sums[:1] != _CURRENT or not is_shut(sums)
 
 
 def open_buckets(sums: bytes) -> list[int]:
     """Indices of the open buckets of packed sums, without unpacking the rest; raises StateError on damage."""
+    loader = _loader_of(sums, "a key's sums")
     try:
-        return _loader_of(sums, "a key's sums").buckets(sums)
-    except struct.error as error:
+        return loader.buckets(sums)
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise StateError(f"a key's sums are damaged: {error}") from error
 
 
 def _totals(data: bytes) -> Totals:
+    loader = _loader_of(data, "a key's sums")
     try:
-        return _loader_of(data, "a key's sums").totals(data)
-    except struct.error as error:
+        return loader.totals(data)
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise StateError(f"a key's sums are damaged: {error}") from error
 
 

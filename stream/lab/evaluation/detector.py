@@ -8,6 +8,7 @@ close, which is the same incident, found some minutes later.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -116,8 +117,17 @@ def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
         yield from map(do, tasks)
         return
     # spawned, not forked: a fork in the midst of another library's threads can hang
-    with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        min(jobs, len(tasks)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+    try:
         yield from pool.map(do, tasks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def do(task: Task) -> list[Alarm]:

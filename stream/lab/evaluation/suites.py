@@ -21,7 +21,7 @@ TUNING_SEEDS = 1000
 """Seeds below this one belong to tuning: what is measured on them says nothing about other traffic."""
 SEED = 2001
 KEYS, DAYS = 200, 42
-CI_SEED, CI_KEYS, CI_DAYS = 3001, 60, 35
+CI_SEED, CI_KEYS, CI_DAYS = 3001, 100, 35
 """Small enough for a minute on two cores; its numbers are rough, its floors have room for that."""
 CI_DIAL = 1.0
 """False alerts per 1,000 key-days."""

@@ -43,7 +43,8 @@ class Rows:
         places, days = places[order], days[order]
         if not len(places):
             return places
-        return places[np.append(days[1:] != days[:-1], True)]
+        last: Places = places[np.append(days[1:] != days[:-1], True)]
+        return last
 
     def within(self, key: int, first: int, last: int) -> slice:
         """The places of one key's rows in [first, last)."""

@@ -87,8 +87,10 @@ class Priors:
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a priors file: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"not a priors file: {error}") from error
         if missing := set(STANDARDISED) - set(priors.laws):
-            raise ValueError(f"a priors file must have a law of {', '.join(sorted(missing))}")
+            raise ValueError(f"a priors file must have a law for {', '.join(sorted(missing))}")
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws.values()):
             raise ValueError("a law of a priors file must have a finite location and a scale above 0")
         if not all(0 <= usual < math.inf for usual in (priors.call_input_tokens, priors.call_output_tokens)):

@@ -94,6 +94,7 @@ def _incidents(path: str | None) -> Incidents:
 
 def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
     from stream.lab.calibration.run import date_of
+    from stream.worker.forecast import few
 
     alerts, newcomers = result.alerts, result.newcomers
     click.echo(
@@ -112,8 +113,8 @@ def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
         _tell_fit(newcomers)
     before, after = result.per_day
     click.echo(
-        f"At {result.active_keys:,.0f} active keys the dial means {after:.2g} false alerts a day, {7 * after:.2g} a "
-        f"week; before it were {before:.2g} and {7 * before:.2g}"
+        f"At {result.active_keys:,.0f} active keys the dial means {few(after)} false alerts a day, {few(7 * after)} a "
+        f"week; before it were {few(before)} and {few(7 * before)}"
     )
     click.echo(f"A page, at most {result.pages_per_week:g} a week, needs a score of {result.page_score:.2f}")
     click.echo(f"{out}, digest {result.digest}: use it with priors_file={out}")

@@ -260,6 +260,8 @@ class KeyState:
             verdict.anomalous = sums.is_over(rules.settings.min_calls)
         bar = rules.open_score if self.incident is None else rules.hold_score
         verdict.anomalous = verdict.anomalous or verdict.score >= bar
+        if rules.watch is not None:
+            rules.watch(self, verdict)
         return asked
 
     def context(self, excess: float) -> list[float]:

@@ -235,15 +235,7 @@ class KeyState:
             verdict.quick = rules.quick_score(self.channels, context)
         if step > self.judged_step:
             self.judged_step = step
-            baseline = self.baseline
-            usual, level = baseline.call_tokens.value, baseline.level.value
-            for h in range(2, rules.horizons.count):
-                moment.ratios.append(residuals.log_ratio(h, usual, level))
-            for h in range(rules.horizons.count):
-                if residuals.calls[h] >= moment.min_calls:
-                    moment.excess = max(moment.excess, residuals.excess(h))
-            for channel in self.channels[1:]:
-                channel.score(moment)
+            self._ask_slow(moment)
             asked = self.channels
             verdict.is_step = True
             verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
@@ -263,6 +255,31 @@ class KeyState:
         if rules.watch is not None:
             rules.watch(self, verdict)
         return asked
+
+    def _ask_slow(self, moment: Moment) -> None:
+        """Ask all channels but surge; they need the ratios of the slow windows, and the most excess of all windows."""
+        baseline, residuals = self.baseline, self.residuals
+        usual, level = baseline.call_tokens.value, baseline.level.value
+        for h in range(2, residuals.horizons.count):
+            moment.ratios.append(residuals.log_ratio(h, usual, level))
+        for h in range(residuals.horizons.count):
+            if residuals.calls[h] >= moment.min_calls:
+                moment.excess = max(moment.excess, residuals.excess(h))
+        for channel in self.channels[1:]:
+            channel.score(moment)
+
+    def ask_again(self) -> Moment:
+        """Ask all channels about the last closed bucket once more, by all that was learned since; nothing is learned.
+
+        What they found is not state: it stands in them afterwards. Raises ValueError if no bucket was ever closed.
+        """
+        if self.next_bucket < 0 or not self.baseline.age:
+            raise ValueError("no bucket of the key was closed so far")
+        bucket = self.next_bucket - 1
+        moment = self._moment(Verdict(bucket, None, self.last_expected, 0.0), self.last_tokens, 0)
+        self.surge.score(moment)
+        self._ask_slow(moment)
+        return moment
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
@@ -313,18 +330,32 @@ class KeyState:
 
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
-        residuals, rules = self.residuals, self.rules
-        channel = self.channels[0] if h < 2 else self.channels[1]
-        assert isinstance(channel, Surge | Drift)
-        i = h if h < 2 else h - 2
+        rules = self.rules
+        channel, i = self._level(h)
         wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
         if not math.isfinite(wanted):
             wanted = rules.needed("level_40m", self.context(rules.settings.min_excess_tokens), score)
-        z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
-        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
-        offset = self._offset(h)
-        buckets = residuals.horizons.buckets[h]
-        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * buckets
+        return self._tokens_at(h, channel.laws.z_of(i, min(wanted, MOST_VALUE)))
+
+    def window_band(self, h: int, standardised: float) -> float:
+        """Tokens in window `h` that lie so far above the key's own daily maxima, `standardised` by their law."""
+        channel, i = self._level(h)
+        return self._tokens_at(h, channel.laws.laws[i].raw(standardised))
+
+    def _level(self, h: int) -> tuple[Surge | Drift, int]:
+        """The channel that judges window `h`, and the window's place in it."""
+        channel = self.channels[0] if h < QUICK else self.channels[1]
+        assert isinstance(channel, Surge | Drift)
+        return channel, h if h < QUICK else h - QUICK
+
+    def _tokens_at(self, h: int, z: float) -> float:
+        """Tokens in window `h` that are `z` standard deviations above what is usual there."""
+        channel, i = self._level(h)
+        # the windows of minutes are judged by the variance of their own hour
+        variance = channel.width(i, self.next_bucket - 1) if isinstance(channel, Surge) else channel.scales.variance[i]
+        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(variance), MAX_LOG_RATIO)
+        offset, expected = self._offset(h), self.residuals.expected[h]
+        return max(0.0, (expected + offset) * math.exp(log_ratio) - offset) * self.residuals.horizons.buckets[h]
 
     def _offset(self, h: int) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""

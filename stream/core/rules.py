@@ -85,9 +85,12 @@ class Rules:
         if large or shaped:
             score = self.rule.slow_score(_values(channels), context, large, shaped)
         if newcomer > LEAST_NEWCOMER_Z:
-            share = self.newcomer_law.share(newcomer) / NEWCOMER_FACTOR
-            score = max(score, self.law.threshold(share))
+            score = max(score, self.newcomer_score(newcomer))
         return score
+
+    def newcomer_score(self, newcomer: float) -> float:
+        """The score of a new key by the newcomer's number alone."""
+        return self.law.threshold(self.newcomer_law.share(newcomer) / NEWCOMER_FACTOR)
 
     def needed(self, statistic: str, context: Sequence[float], score: float) -> float:
         """The value of one number that alone brings `score`; infinite if it never can."""

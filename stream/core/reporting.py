@@ -11,6 +11,7 @@ from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
 from stream.core.explain import alert_of, severity_of
 from stream.core.incidents import Incident
 from stream.core.key import KeyState, Skips
+from stream.core.outlook import window_upper
 from stream.core.residuals import HORIZONS
 
 SLOW_KINDS = ("drift", "ramp", "quiet_hours", "shape")
@@ -207,7 +208,7 @@ def _horizon_numbers(key: KeyState, verdict: Verdict, incident: Incident) -> tup
     buckets = residuals.horizons.buckets[h]
     end = float((verdict.bucket + 1) * key.rules.settings.bucket_seconds)
     window = Window(start=end - incident.horizon, end=end, horizon_seconds=incident.horizon)
-    upper = key.window_upper(h, key.rules.open_score)
+    upper = window_upper(key, h, key.rules.open_score)
     return window, residuals.observed[h] * buckets, residuals.expected[h] * buckets, upper
 
 

@@ -92,13 +92,13 @@ def findings_of(made: Forecast) -> list[Finding]:
             "ok",
             SUBJECT,
             f"{made.dial:g} per 1,000 key-days are {few(made.false_alerts_per_day)} a day, "
-            f"{few(made.false_alerts_per_week)} a week to expect of {keys.active:,} active keys; an alert needs a score "
-            f"of {made.alert_score:.2f}",
+            f"{few(made.false_alerts_per_week)} a week to expect of {keys.active:,} active keys; an alert needs a "
+            f"score of {made.alert_score:.2f}",
         ),
         Finding(
             "ok",
             "false pages",
-            f"at most {few(made.false_pages_per_week)} a week to expect of {keys.known:,} keys; a page needs a score of "
-            f"{made.page_score:.2f} and {short(PAGE_EXCESS_TOKENS)} tokens above the baseline",
+            f"at most {few(made.false_pages_per_week)} a week to expect of {keys.known:,} keys; a page needs a score "
+            f"of {made.page_score:.2f} and {short(PAGE_EXCESS_TOKENS)} tokens above the baseline",
         ),
     ]

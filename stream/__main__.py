@@ -18,6 +18,7 @@ COMMANDS = {
     "score": "stream.cli.score",
     "simulate": "stream.cli.simulate",
     "evaluate": "stream.cli.evaluate",
+    "calibrate": "stream.cli.calibrate",
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",

@@ -27,6 +27,8 @@ from stream.holidays import read_holidays
 
 PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
+MAX_PRIORS_BYTES = 4 << 20
+"""A priors file has some 10 kB: a larger file is another one."""
 
 
 class SettingsError(ValueError):
@@ -88,6 +90,11 @@ class Settings(BaseModel):
         description="CSV file (`date,end,name`; `end` and `name` may be empty) of days of that time zone on which a "
         "weekend is expected; read at the start",
     )
+    priors_file: str | None = Field(
+        None,
+        description="priors file instead of the shipped one, such as `overdraw calibrate` writes; read at the start. "
+        "States stay as they are when it changes",
+    )
     backlog_seconds: Annotated[float, Field(ge=0)] = Field(
         3600, description="an incident older than this when found is historical and pages nobody"
     )
@@ -121,6 +128,7 @@ class Settings(BaseModel):
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     _holidays: frozenset[date] = PrivateAttr(frozenset())
+    _priors_text: str | None = PrivateAttr(None)
 
     @field_validator("bucket_seconds")
     @classmethod
@@ -147,13 +155,13 @@ class Settings(BaseModel):
             raise ValueError(_unknown_zone(value)) from None
         return value
 
-    @field_validator("holidays_file")
+    @field_validator("holidays_file", "priors_file")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         # a process that is handed these settings may work in another folder
         return None if value is None else str(Path(value).absolute())
 
-    @field_validator("web_token", "instance_id", "intake_topic", "holidays_file", mode="before")
+    @field_validator("web_token", "instance_id", "intake_topic", "holidays_file", "priors_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -181,6 +189,15 @@ class Settings(BaseModel):
                 raise ValueError(f"holidays_file: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _read_priors(self) -> Settings:
+        if self.priors_file is not None:
+            try:
+                self._priors_text = _text_of(self.priors_file)
+            except ValueError as error:
+                raise ValueError(f"priors_file: {error}") from None
+        return self
+
     @property
     def zone(self) -> tzinfo:
         """The time zone by whose clock seasons are learned."""
@@ -192,8 +209,13 @@ class Settings(BaseModel):
         return self._holidays
 
     @property
+    def priors_text(self) -> str | None:
+        """What `priors_file` held when these settings were made, None without one; `stream.core.priors` reads it."""
+        return self._priors_text
+
+    @property
     def config_digest(self) -> str:
-        """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
+        """16 hex digits over the settings that decide what is found; an alert's digest covers the priors as well."""
         names = (
             "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
             "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
@@ -207,7 +229,8 @@ class Settings(BaseModel):
         """The settings that make stored states incomparable when they change.
 
         The time zone and the holidays are none of them: a season of another zone is one whose keys have moved by some
-        hours, which is learned again, while all else in a state holds. To refuse it would lose that too.
+        hours, which is learned again, while all else in a state holds. To refuse it would lose that too. Nor are the
+        priors: a state holds what a key has shown, and they say what to make of it.
         """
         return {"partitions": self.partitions, "bucket_seconds": self.bucket_seconds}
 
@@ -215,6 +238,21 @@ class Settings(BaseModel):
     def state_digest(self) -> str:
         """16 hex digits over `state_settings`."""
         return sha256(" ".join(map(str, self.state_settings.values())).encode()).hexdigest()[:16]
+
+
+def _text_of(path: str) -> str:
+    """The text of a small file. Raises ValueError with what is wrong."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_PRIORS_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > MAX_PRIORS_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_PRIORS_BYTES >> 20} MiB: it is no priors file")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: it is no priors file") from error
 
 
 def _zone(name: str) -> tzinfo:

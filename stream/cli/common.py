@@ -61,10 +61,18 @@ def pairs(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 
 def settings_from(assignments: Iterable[str], config: str | None = None, **flags: object) -> Settings:
-    """Settings with `--set` and further flags (None: not given) on top of environment and file."""
+    """Settings with `--set` and further flags (None: not given) on top of environment and file.
+
+    Raises SettingsError, also on a priors file that cannot be used.
+    """
     chosen: dict[str, object] = dict(pairs(assignments))
     chosen.update({name: value for name, value in flags.items() if value is not None})
-    return load_settings(chosen, config=config)
+    settings = load_settings(chosen, config=config)
+    if settings.priors_text is not None:
+        from stream.core.priors import priors_of
+
+        priors_of(settings)
+    return settings
 
 
 async def until_stopped(work: Coroutine[Any, Any, Result]) -> Result:

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
+from stream.settings import Settings, SettingsError
 
 VERSION = 2
 HEADS = ("quick", "volume", "joint")
@@ -77,8 +78,8 @@ class Priors:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
                 rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in HEADS)),
-                tail=_tail(document["tail"]),
-                newcomer_tail=_tail(document["newcomer_tail"]),
+                tail=tail_of(document["tail"]),
+                newcomer_tail=tail_of(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
                 call_input_tokens=float(document["call_input_tokens"]),
                 call_output_tokens=float(document["call_output_tokens"]),
@@ -99,7 +100,8 @@ class Priors:
         return priors
 
 
-def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
+def tail_of(rows: Any) -> tuple[tuple[float, float], ...]:
+    """The rows of a tail, as a priors file has them. Raises ValueError, TypeError."""
     tail = tuple((float(score), float(share)) for score, share in rows)
     scores = [score for score, _ in tail]
     shares = [share for _, share in tail]
@@ -140,6 +142,26 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
 
 
 @lru_cache(maxsize=1)
+def shipped_text() -> str:
+    """The priors file in the package; `python -m stream.lab.training` makes it again."""
+    return resources.files("stream.core").joinpath("priors.json").read_text("utf-8")
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Priors:
+    return Priors.from_json(text)
+
+
 def shipped_priors() -> Priors:
-    """The priors in the package; `python -m stream.lab.training` makes them again."""
-    return Priors.from_json(resources.files("stream.core").joinpath("priors.json").read_text("utf-8"))
+    """The priors in the package."""
+    return _parsed(shipped_text())
+
+
+def priors_of(settings: Settings) -> Priors:
+    """The priors that the settings name, else the shipped ones. Raises SettingsError on a file that cannot be used."""
+    if settings.priors_text is None:
+        return shipped_priors()
+    try:
+        return _parsed(settings.priors_text)
+    except ValueError as error:
+        raise SettingsError(f"priors_file: {settings.priors_file}: {error}") from error

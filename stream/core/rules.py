@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import Channel, Finding
 from stream.core.incidents import CALM_SECONDS, HOLD, UPDATE_SECONDS
-from stream.core.priors import Priors, shipped_priors
+from stream.core.priors import Priors, priors_of
 from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from stream.core.bucket import Verdict
+    from stream.core.key import KeyState
+
+    Watch = Callable[[KeyState, Verdict], None]
 
 WARM_DAYS = 3
 """A key younger than this has no scale of its own: nothing is said about it."""
@@ -32,12 +39,12 @@ class Rules:
 
     __slots__ = (
         "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "hold_score", "horizons", "lateness", "law",
-        "newcomer_law", "open_score", "priors", "rule", "settings", "taken", "update_buckets",
+        "newcomer_law", "open_score", "priors", "rule", "settings", "taken", "update_buckets", "watch",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
         self.settings = settings
-        self.priors = priors = priors or shipped_priors()
+        self.priors = priors = priors or priors_of(settings)
         self.calendar = Calendar(settings.bucket_seconds, settings.zone, settings.holidays)
         self.horizons = Horizons(self.calendar)
         self.rule = priors.rule
@@ -56,7 +63,14 @@ class Rules:
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
         higher sequence keeps its alerts apart from those."""
+        self.watch: Watch | None = None
+        """Hears every judgement of a closed bucket, if set; see `listen`."""
         self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]
+
+    def listen(self, watch: Watch) -> None:
+        """From now on nothing opens an incident: every judgement, key and verdict, goes to `watch` instead."""
+        self.open_score = self.hold_score = math.inf
+        self.watch = watch
 
     def quick_score(self, channels: Sequence[Channel], context: Sequence[float]) -> float:
         """The score of a bucket by the windows of minutes."""

@@ -27,7 +27,9 @@ from stream.core.explanation import (
     WindowView,
 )
 from stream.core.incidents import Phase
+from stream.core.judging import ask_again
 from stream.core.key import KeyState
+from stream.core.outlook import window_band, window_upper
 from stream.core.reasons import (
     CONTEXT_REASONS,
     activity_in_words,
@@ -55,7 +57,7 @@ def explain(key: KeyState, keys: int) -> Explanation:
 
     Raises ValueError if no bucket of the key was closed so far.
     """
-    moment = key.ask_again()
+    moment = ask_again(key)
     seconds = key.rules.settings.bucket_seconds
     per_step = key.rules.horizons.per_step
     values = [value for channel in key.channels for value in channel.values]
@@ -126,7 +128,7 @@ def limits(key: KeyState, h: int) -> tuple[float | None, float | None]:
     """
     most = max(key.residuals.expected[h], key.baseline.level.value) * key.residuals.horizons.buckets[h] * MOST_RATIO
     least = key.rules.settings.min_excess_tokens * MOST_RATIO
-    found = key.window_band(h, STANDARDISED_BAND), key.window_upper(h, key.rules.open_score)
+    found = window_band(key, h, STANDARDISED_BAND), window_upper(key, h, key.rules.open_score)
     band, upper = (limit if limit <= max(most, least) else None for limit in found)
     return band, upper
 

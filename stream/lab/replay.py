@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stream.alerts import Alert, reading_order
 from stream.core.key import KeyState
@@ -17,6 +17,9 @@ from stream.core.view import KeyView
 from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
 from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from stream.core.rules import Watch
 
 SHOWN_REJECTS = 5
 """Rejects kept for each reason, to be shown; all are counted."""
@@ -74,7 +77,8 @@ class Replay:
     """All shards of an installation in one process.
 
     `partition_of(key_id, partitions)` splits the calls as Kafka's producer would; `now` is the latest time that a
-    record may have, in epoch seconds. Memory is bounded by the keys, not by the length of the input.
+    record may have, in epoch seconds. Memory is bounded by the keys, not by the length of the input. With `watch`
+    nothing opens an incident; it hears every judgement instead (`Rules.listen`).
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Replay:
         partition_of: Callable[[str, int], int],
         now: float,
         priors: Priors | None = None,
+        watch: Watch | None = None,
         make_key: MakeKey = KeyState,
     ) -> None:
         self.settings = settings
@@ -104,6 +109,9 @@ class Replay:
             )
             for p in range(partitions)
         ]
+        if watch is not None:
+            for shard in self.shards:
+                shard.rules.listen(watch)
 
     def feed(self, values: Sequence[bytes]) -> list[Alert]:
         """Apply raw records in their order; returns the alerts that they raised."""

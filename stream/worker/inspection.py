@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from stream.alerts import printable
+from stream.core.rules import Rules
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
 from stream.worker.journal import INTAKE
@@ -47,7 +49,10 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
 
 def settings_findings(settings: Settings) -> list[Finding]:
     """What can be said without a broker."""
-    findings = [Finding("ok", "settings", f"valid; what decides the results has the digest {settings.config_digest}")]
+    rules = Rules(settings)
+    findings = [Finding("ok", "settings", f"valid; what decides the results has the digest {rules.digest}")]
+    priors = "the shipped ones" if settings.priors_file is None else printable(settings.priors_file, 300)
+    findings.append(Finding("ok", "priors", f"{priors}, digest {rules.priors.digest}"))
     where = f"{settings.web_host}:{settings.web_port}"
     if settings.web_token is not None:
         findings.append(Finding("ok", "web", f"on {where}, with a token"))

@@ -107,8 +107,8 @@ def test_a_head_weighs_what_tells_attacks_from_clean_days(pair):
 def test_weights_of_evidence_are_never_negative():
     """A number that is high on clean days only gets none."""
     rng = np.random.default_rng(4)
-    calm = rng.normal(0, 1, (400, 2)).clip(0) + [0, 2]
-    loud = rng.normal(0, 1, (20, 2)).clip(0) + [3, 0]
+    calm = rng.normal(0, 1, (400, 2)).clip(0) + np.array([0, 2])
+    loud = rng.normal(0, 1, (20, 2)).clip(0) + np.array([3, 0])
     clean_world = synthetic_world(6, keys=1, days=29, attacks=False)
     attacks = tuple(Episode(0, i * PER_DAY, i * PER_DAY + 12, "drift", "x", False, 1) for i in range(20))
     none = rows_of(np.zeros((0, 2)))

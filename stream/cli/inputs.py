@@ -1,0 +1,133 @@
+"""What the commands that read recorded calls share: their options, progress, and what is said of refused records."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stream.cli.common import BadInput, pairs
+
+if TYPE_CHECKING:
+    from stream.events import Reject
+    from stream.lab.replay import Replay, Summary
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files that a command was given, and how to read them."""
+
+    paths: tuple[str, ...]
+    format: str | None
+    mapping: dict[str, str]
+    constants: dict[str, str]
+    zone: str
+
+    def feed(self, replay: Replay) -> Refusals:
+        """Put all of them through the detector, to the end; raises BadInput on what cannot be read."""
+        from stream.lab.files import InputError, format_of, read_chunks
+
+        refusals = Refusals(replay.summary)
+        try:
+            for number, path in enumerate(self.paths):
+                prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
+                chosen = format_of(path, self.format)
+                chunks = read_chunks(path, chosen, self.mapping, self.constants, zone=self.zone, row_prefix=prefix)
+                with _Progress(path) as advance:
+                    for chunk in chunks:
+                        replay.feed([value for _, value in chunk])
+                        refusals.locate(path, [line for line, _ in chunk])
+                        advance(len(chunk))
+        except InputError as error:
+            raise BadInput(str(error)) from error
+        replay.finish()
+        return refusals
+
+
+def input_options(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Add INPUT..., `--format`, `--map`, `--const` and `--zone`; the command gets them as one argument, `inputs`."""
+
+    @functools.wraps(command)
+    def gathered(
+        paths: tuple[str, ...],
+        format_: str | None,
+        mapping: tuple[str, ...],
+        constants: tuple[str, ...],
+        zone: str,
+        **others: Any,
+    ) -> Result:
+        inputs = Inputs(paths, format_, pairs(mapping, "--map"), pairs(constants, "--const"), zone)
+        return command(inputs=inputs, **others)
+
+    for option in (
+        click.option("--zone", default="UTC", show_default=True, help="csv: time zone of times that have none."),
+        click.option("--const", "constants", multiple=True, metavar="FIELD=VALUE", help="csv: the same in every row."),
+        click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="csv: take FIELD from there."),
+        click.option("--format", "format_", help="overdraw (JSON lines) or csv; else by the file's name."),
+        click.argument("paths", nargs=-1, required=True, metavar="INPUT..."),
+    ):
+        gathered = option(gathered)
+    return gathered
+
+
+class Refusals:
+    """Where the refused records that are shown stand: file and line, as an editor counts them."""
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+        self._first = 0
+        self._lines: list[str] = []
+
+    def locate(self, path: str, numbers: Sequence[int]) -> None:
+        """Take the refusals since the last call, which are of the chunk whose records stand on these lines."""
+        for reject in self._summary.rejects[len(self._lines) :]:
+            index = reject.position - self._first
+            name = "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+            # a record held back until a later one confirms its time may be of an earlier chunk
+            place = f"{name}, line {numbers[index]}" if 0 <= index < len(numbers) else f"record {reject.position + 1}"
+            self._lines.append(self._line(place, reject))
+        self._first += len(numbers)
+
+    def tell(self, events: dict[str, Any]) -> None:
+        """Print them, and say so if nothing could be taken at all."""
+        self._lines += [self._line(f"record {r.position + 1}", r) for r in self._summary.rejects[len(self._lines) :]]
+        for line in self._lines:
+            click.echo(line, err=True)
+        if events["read"] and sum(events["dead_letters"].values()) == events["read"]:
+            hint = "nothing could be taken: is it one JSON object a line (`overdraw schema event`), or --format csv?"
+            click.echo(hint, err=True)
+
+    @staticmethod
+    def _line(place: str, reject: Reject) -> str:
+        element = "" if reject.element is None else f", element {reject.element}"
+        return f"{place}{element}: {reject.reason}: {reject.message}"
+
+
+class _Progress:
+    """A counter on a terminal; nothing elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Any = None
+
+    def __enter__(self) -> Any:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress, TextColumn
+
+            columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} records"))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            task = self._bar.add_task(self._name.rsplit("/", 1)[-1])
+            return lambda count: self._bar.advance(task, count)
+        return lambda count: None
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -20,7 +20,7 @@ MOST_VALUE = math.log1p(MOST_STANDARDISED)
 
 
 def raise_bar(key: KeyState) -> None:
-    """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itkey."""
+    """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itself."""
     rules = key.rules
     context = key.context(rules.settings.min_excess_tokens)
     for h in range(QUICK):

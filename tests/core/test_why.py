@@ -16,6 +16,7 @@ from made_priors import FLAT, made_priors
 from stream.alerts import DataQuality
 from stream.core.bucket import OpenBucket
 from stream.core.explanation import BAND_DAYS
+from stream.core.judging import ask_again
 from stream.core.key import KeyState
 from stream.core.reporting import settle
 from stream.core.residuals import HORIZONS
@@ -101,7 +102,7 @@ def test_the_sums_and_habits_are_those_of_the_traffic() -> None:
 def test_the_score_is_the_one_by_which_the_rule_decides() -> None:
     key = key_of(traffic(12, surge=5))
     why = explain(key, 1)
-    moment = key.ask_again()
+    moment = ask_again(key)
     rules = key.rules
     quick = rules.quick_score(key.channels, key.context(max(key.residuals.excess(0), key.residuals.excess(1))))
     slow = rules.slow_score(key.channels, key.context(moment.excess), moment.excess)
@@ -142,11 +143,11 @@ def test_a_window_at_the_end_of_its_band_is_one_day_in_twenty() -> None:
     for h, view in enumerate(explain(key, 1).windows):
         assert view.band is not None
         assert view.band > view.expected > 0
-        channel, i = key._level(h)
-        log_ratio = math.log(
-            (view.band / key.residuals.horizons.buckets[h] + key._offset(h))
-            / (key.residuals.expected[h] + key._offset(h))
-        )
+        channel, i = (key.channels[0], h) if h < 2 else (key.channels[1], h - 2)
+        residuals = key.residuals
+        offset = residuals.offset(h, key.baseline.call_tokens.value, key.baseline.level.value)
+        held = view.band / residuals.horizons.buckets[h]
+        log_ratio = math.log((held + offset) / (residuals.expected[h] + offset))
         variance = channel.width(i, key.next_bucket - 1) if h < 2 else channel.scales.variance[i]
         z = (log_ratio - channel.scales.mean[i]) / math.sqrt(variance)
         once = 1 - math.exp(-math.exp(-channel.laws.laws[i].standardise(z)))

@@ -12,11 +12,11 @@ MOST_STEPS = 8
 """Steps of an alert's life that are listed, the first and the last ones."""
 MOST_TEXT = 300
 BY = {
-    "quick": "the windows of minutes",
-    "volume": "volume and hours",
-    "joint": "volume, hours and the shape of the calls",
-    "newcomer": "its size and shape as a new key",
-    "nothing": "nothing that was judged",
+    "quick": " by the windows of minutes",
+    "volume": " by volume and hours",
+    "joint": " by volume, hours and the shape of the calls",
+    "newcomer": " by its size and shape as a new key",
+    "nothing": "",
 }
 """What decides, by its name in a Decision."""
 
@@ -44,7 +44,7 @@ def habits_in_words(why: Explanation, habits: Habits) -> Iterator[str]:
 def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
     """The score, what it is measured by, and the open incident."""
     yield (
-        f"score {decision.score:.2f} by {BY[decision.by]}; an incident opens at {decision.threshold:.2f} (dial: "
+        f"score {decision.score:.2f}{BY[decision.by]}; an incident opens at {decision.threshold:.2f} (dial: "
         f"{decision.dial:g} false alerts per 1,000 key-days), a page at {decision.page_threshold:.2f}"
     )
     if decision.gate is not None:

@@ -100,6 +100,9 @@ class Settings(BaseModel):
     min_excess_tokens: Annotated[float, Field(ge=0)] = Field(
         100_000, description="evidence gate: tokens above the baseline below which nothing alerts"
     )
+    accept_days: Annotated[float, Field(ge=0.25, le=365)] = Field(
+        7, description="a change that has lasted this long is the new normal: it is learned at the usual pace"
+    )
     min_calls: Annotated[int, Field(ge=1)] = Field(6, description="evidence gate: calls in the window")
     max_keys: Annotated[int, Field(ge=1)] = Field(
         4_000_000, description="keys of the installation; a new key beyond its shard's part is a dead letter"
@@ -193,7 +196,7 @@ class Settings(BaseModel):
         """16 hex digits over the settings that decide what is found; two runs with equal digests are comparable."""
         names = (
             "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
-            "false_pages_per_week", "min_excess_tokens", "min_calls", "max_keys", "max_ids", "timezone",
+            "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
         )  # fmt: skip
         text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
         text += "\nholidays=" + " ".join(sorted(map(str, self.holidays)))

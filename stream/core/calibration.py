@@ -11,7 +11,7 @@ from functools import lru_cache
 PRIOR_DAYS = 15.0
 """A key's own daily maxima outweigh the population's after about two weeks."""
 HALF_LIFE_DAYS = 60.0
-SCALE_FLOOR = 0.6
+SCALE_FLOOR = 0.4
 CLIP_SD = 3.5
 MOST_DAYS = 255
 MOST_PEAK = 30_000.0

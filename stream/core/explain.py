@@ -33,6 +33,18 @@ CRITICAL_RATE = 10_000_000.0
 """Excess per hour at which waiting for the morning costs more than the night."""
 
 
+LEAST_FACTOR = 1.2
+SHAPES = {
+    "output_ratio": "output per input",
+    "uniformity": "likeness of lengths",
+    "output_length": "length of answers",
+    "at_limit": "odds of reaching the token limit",
+    "reasoning": "odds of reasoning tokens",
+    "model_focus": "odds of one model only",
+}
+"""What each aspect of a call's shape is called."""
+
+
 def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tuple[int, str]:
     """Severity and its reason. A page (`high` or more) needs size, and a score that the second dial allows."""
     page = rules.page_score(keys)
@@ -96,14 +108,7 @@ def alert_of(
     share = rules.law.share(incident.score)
     severity = SEVERITIES[incident.severity]
     channels = sorted(incident.channels.items(), key=lambda item: -item[1])
-    many = (
-        f"{ratio:.1f} × its expected tokens" if ratio is not None and ratio < 1e6 else "tokens where none are expected"
-    )
-    what = {"opened": "uses", "updated": "still uses", "resolved": "has stopped: it used"}[status]
-    summary = (
-        f"key {printable(key.key_id)} {what} {many} over {span(window.horizon_seconds)} "
-        f"({short(observed)} against {short(expected)}), {short(incident.excess)} above its baseline"
-    )
+    summary = _summary(key, incident, status, window, observed, expected)
     return Alert(
         alert_id=alert_id_of(entity, started_at),
         fingerprint=fingerprint_of(entity),
@@ -129,6 +134,7 @@ def alert_of(
         excess_output_tokens=incident.excess_output,
         excess_per_hour=incident.excess / hours,
         excess_cost_usd=incident.excess_cost,
+        shape={name: finite(factor, 1.0) for name, factor in incident.shape.items()},
         channels=[ChannelScore(name=name, z=finite(z)) for name, z in channels],
         baseline=Baseline(
             age_seconds=float(key.baseline.age * bucket_seconds),
@@ -142,6 +148,32 @@ def alert_of(
         links=_links(key, settings.dashboard_url, settings.runbook_url, incident.kind),
         config_digest=rules.digest,
     )
+
+
+def _summary(
+    key: KeyState, incident: Incident, status: Status, window: Window, observed: float, expected: float
+) -> str:
+    """One line for people: how many tokens, and what else is unusual about them."""
+    ratio = observed / expected if expected > 0 else math.inf
+    many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
+    what = {"opened": "uses", "updated": "still uses", "resolved": "has stopped: it used"}[status]
+    line = (
+        f"key {printable(key.key_id)} {what} {many} over {span(window.horizon_seconds)} "
+        f"({short(observed)} against {short(expected)}), {short(incident.excess)} above its baseline"
+    )
+    if incident.kind == "quiet_hours":
+        line += ", in hours that it hardly ever uses"
+    if incident.kind == "newcomer":
+        line += ", far more than other keys begin with"
+    if incident.shape:
+        name, factor = max(incident.shape.items(), key=lambda item: item[1])
+        if factor > LEAST_FACTOR:
+            line += (
+                f"; its calls differ: {SHAPES[name]} × {factor:.1f}"
+                if factor < 100
+                else f"; its calls differ: {SHAPES[name]}"
+            )
+    return line
 
 
 def _action(status: Status, severity: Severity) -> str:

@@ -13,8 +13,6 @@ CALM_SECONDS = 3600
 """An incident is over after this long without an anomalous bucket."""
 HOLD = 0.6
 """Hysteresis: an open incident stays anomalous above this share of the score that opens one."""
-ACCEPT_SECONDS = 7 * 86_400
-"""A change that has lasted this long is the new normal: the baseline learns it at its usual rate."""
 
 
 class Phase(IntEnum):
@@ -52,7 +50,8 @@ class Incident(msgspec.Struct, array_like=True):
     """One open incident of one key. Buckets are indices, tokens are sums over the incident so far.
 
     `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
-    excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it.
+    excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. `shape`
+    holds the factors by which the calls differed from the key's usual ones when their shape last spoke.
     """
 
     kind: str
@@ -76,6 +75,7 @@ class Incident(msgspec.Struct, array_like=True):
     excess_cost: float | None = None
     channels: dict[str, float] = {}
     since: float = 0.0
+    shape: dict[str, float] = {}
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

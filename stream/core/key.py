@@ -11,12 +11,13 @@ from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
 from stream.core.channels import CHANNELS
 from stream.core.channels.base import MOST_STANDARDISED, Channel, Moment, Step
 from stream.core.channels.drift import Drift
+from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
 from stream.core.presence import Presence
-from stream.core.residuals import Residuals
+from stream.core.residuals import QUICK, Residuals
 from stream.core.rule import context_of
-from stream.core.rules import WARM_DAYS, Rules
+from stream.core.rules import SHAPE, WARM_DAYS, Rules
 
 MAX_LOG_RATIO = 30.0
 MOST_VALUE = math.log1p(MOST_STANDARDISED)
@@ -69,9 +70,9 @@ class KeyState:
         self.incident: Incident | None = None
         self.next_bucket = next_bucket
         self.active_in_step = 0
-        self.bar = array("f", (math.inf,))
-        """The 10-minute residual that by itself is worth opening an incident, in standard deviations, as of the last
-        step: what is planned must not depend on when it is worked out."""
+        self.bar = array("f", (math.inf, math.inf))
+        """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
+        deviations, as of the last step: what is planned must not depend on when it is worked out."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -137,7 +138,7 @@ class KeyState:
             self.channels[i].step(step, frozen)
         self.presence.step(self.active_in_step / step.buckets)
         self.active_in_step = 0
-        self.bar[0] = self._opening_z()
+        self._raise_bar()
 
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
@@ -245,7 +246,9 @@ class KeyState:
             verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
         verdict.score = max(verdict.quick, verdict.slow_score)
         if verdict.score >= rules.hold_score:
-            verdict.findings = rules.findings(self.channels, residuals, verdict.quick > verdict.slow_score)
+            verdict.findings = rules.findings(
+                self.channels, self.context(moment.excess), residuals, verdict.quick > verdict.slow_score
+            )
         sums = verdict.sums
         plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
         if plan is not None:
@@ -259,7 +262,9 @@ class KeyState:
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
         usual_day = self.baseline.level.value * self.rules.calendar.per_day
-        return context_of(excess, usual_day, self.active_days, self.day_variance, self.presence)
+        return context_of(
+            excess, usual_day, self.active_days, self.day_variance, self.presence, self.baseline.errors[0]
+        )
 
     @property
     def day_variance(self) -> float:
@@ -290,13 +295,16 @@ class KeyState:
 
     @property
     def opening_z(self) -> float:
-        """The 10-minute residual that by itself is worth opening an incident, in standard deviations."""
-        return self.bar[0]
+        """The residual of 10 or of 40 minutes that by itself is worth opening an incident, in standard deviations."""
+        return min(self.bar)
 
-    def _opening_z(self) -> float:
+    def _raise_bar(self) -> None:
+        """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itself."""
         rules = self.rules
-        wanted = rules.needed("level_10m", self.context(rules.settings.min_excess_tokens), rules.open_score)
-        return self.surge.laws.z_of(0, wanted) if wanted < MOST_VALUE else math.inf
+        context = self.context(rules.settings.min_excess_tokens)
+        for h in range(QUICK):
+            wanted = rules.needed(self.surge.statistics[h], context, rules.open_score)
+            self.bar[h] = self.surge.laws.z_of(h, max(wanted, 0.0)) if wanted < MOST_VALUE else math.inf
 
     def window_upper(self, h: int, score: float) -> float:
         """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
@@ -306,7 +314,7 @@ class KeyState:
         i = h if h < 2 else h - 2
         wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
         if not math.isfinite(wanted):
-            wanted = rules.needed("level_10m", self.context(rules.settings.min_excess_tokens), score)
+            wanted = rules.needed("level_40m", self.context(rules.settings.min_excess_tokens), score)
         z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
         log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
         offset = self._offset(h)
@@ -316,6 +324,12 @@ class KeyState:
     def _offset(self, h: int) -> float:
         """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
         return self.residuals.offset(h, self.baseline.call_tokens.value, self.baseline.level.value)
+
+    def shape_factors(self) -> dict[str, float]:
+        """By how much the day's calls differ from the key's usual ones, aspect by aspect."""
+        shape = self.channels[SHAPE]
+        assert isinstance(shape, Shape)
+        return shape.factors()
 
     def settle(self) -> None:
         """An incident is over: what it left in windows and sums must not open another one."""
@@ -350,22 +364,25 @@ class KeyState:
         expected, _ = baseline.predict(index)
         if baseline.age + rules.ahead <= WARM_DAYS * calendar.per_day:
             return expected, math.inf
-        decay = horizons.decay[0]
-        gain = 1 - decay
-        seen, due = residuals.observed[0], residuals.expected[0]
-        for between in range(index - rules.ahead, index):
-            usual, _ = baseline.predict(between)
-            seen = decay * seen + gain * usual
-            due = decay * due + gain * usual
-        # what an attack has already put into the window must not lower the bar for the next bucket
-        seen = min(seen, due)
-        due = decay * due + gain * expected
-        width = self.surge.width(0, index)
-        z = self.bar[0]
-        if not math.isfinite(z):
-            return expected, math.inf
-        log_ratio = min(self.surge.scales.mean[0] + z * math.sqrt(width), MAX_LOG_RATIO)
-        offset = self._offset(0)
-        wanted = (due + offset) * math.exp(log_ratio) - offset
-        wanted = max(wanted, due + rules.settings.min_excess_tokens / horizons.buckets[0])
-        return expected, max((wanted - decay * seen) / gain, 1.0)
+        least = math.inf
+        for h in range(QUICK):
+            z = self.bar[h]
+            if not math.isfinite(z):
+                continue
+            decay = horizons.decay[h]
+            gain = 1 - decay
+            seen, due = residuals.observed[h], residuals.expected[h]
+            for between in range(index - rules.ahead, index):
+                usual, _ = baseline.predict(between)
+                seen = decay * seen + gain * usual
+                due = decay * due + gain * usual
+            # what an attack has already put into the window must not lower the bar for the next bucket
+            seen = min(seen, due)
+            due = decay * due + gain * expected
+            width = self.surge.width(h, index)
+            log_ratio = min(self.surge.scales.mean[h] + z * math.sqrt(width), MAX_LOG_RATIO)
+            offset = self._offset(h)
+            wanted = (due + offset) * math.exp(log_ratio) - offset
+            wanted = max(wanted, due + rules.settings.min_excess_tokens / horizons.buckets[h])
+            least = min(least, (wanted - decay * seen) / gain)
+        return expected, max(least, 1.0)

@@ -15,9 +15,10 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 
-from stream.core.rule import CONTEXT, Decades, Head, Rule
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 
 VERSION = 2
+HEADS = ("quick", "volume", "joint")
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
 
 
@@ -40,7 +41,8 @@ class Priors:
 
     laws: (location, scale) of the daily maximum of each standardised statistic
     rule: the decision rule over STATISTICS
-    tail: (score, share of clean key-days whose highest score exceeds it), falling
+    tail: (score, share of clean key-days whose highest score exceeds it), falling; a score of d decades should be
+    exceeded by 10^-d, `overdraw calibrate` says by how many it is where it was run
     newcomer_tail: the same for the newcomer's number, over the days of a key's first week
     population: laws over the keys: ln of tokens per second, and the shape of their calls
     digest: names the file
@@ -74,7 +76,7 @@ class Priors:
         try:
             priors = cls(
                 laws={name: (float(law[0]), float(law[1])) for name, law in document["laws"].items()},
-                rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in ("quick", "volume", "shape"))),
+                rule=Rule(*(_head(name, document["rule"][name], STATISTICS) for name in HEADS)),
                 tail=_tail(document["tail"]),
                 newcomer_tail=_tail(document["newcomer_tail"]),
                 population={name: Normal(*map(float, document["population"][name])) for name in POPULATION},
@@ -109,26 +111,32 @@ def _tail(rows: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
-    weights = {statistic: float(weight) for statistic, weight in document["weights"].items()}
-    unknown = set(weights) - set(statistics)
+    weights, steady = (
+        {statistic: float(weight) for statistic, weight in document[key].items()} for key in ("weights", "steady")
+    )
+    unknown = (set(weights) | set(steady)) - set(statistics)
     if unknown:
         raise ValueError(f"it weighs {', '.join(sorted(unknown))}, which this program does not measure")
-    if not all(0 <= weight < math.inf for weight in weights.values()):
+    if not all(0 <= weight < math.inf for weight in (*weights.values(), *steady.values())):
         raise ValueError("the weights of evidence must be finite and 0 or more")
-    bias = float(document["bias"])
-    context = tuple(float(document["context"].get(name, 0.0)) for name in CONTEXT)
-    if not all(map(math.isfinite, (bias, *context))):
-        raise ValueError("the bias of a head, and its weights of the context, must be finite")
-    odds, decades = zip(*((float(x), float(y)) for x, y in document["decades"]), strict=True)
-    if len(odds) < 2 or list(odds) != sorted(set(odds)) or list(decades) != sorted(set(decades)):
-        raise ValueError("the decades must rise with the log odds")
-    return Head(
-        name=name,
-        bias=bias,
-        weights=tuple((i, weights[s]) for i, s in enumerate(statistics) if weights.get(s, 0.0) > 0),
-        context=context,
-        decades=Decades(odds, decades),
+    law = document["tail"]
+    exceedance, excess = (
+        tuple(float(law[part].get(feature, 0.0)) for feature in TAIL_FEATURES) for part in ("exceedance", "excess")
     )
+    head = Head(
+        name=name,
+        bias=float(document["bias"]),
+        weights=tuple(
+            (i, weights.get(s, 0.0), steady.get(s, 0.0))
+            for i, s in enumerate(statistics)
+            if weights.get(s, 0.0) > 0 or steady.get(s, 0.0) > 0
+        ),
+        context=tuple(float(document["context"].get(part, 0.0)) for part in CONTEXT),
+        tail=Tail(float(law["threshold"]), exceedance, excess),
+    )
+    if not all(map(math.isfinite, (head.bias, head.tail.threshold, *head.context, *exceedance, *excess))):
+        raise ValueError(f"the head {name} must have finite coefficients")
+    return head
 
 
 @lru_cache(maxsize=1)

@@ -64,6 +64,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
     if verdict.score > incident.score and verdict.findings:
         strongest = verdict.findings[0]
         incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
+    _note_shape(key, incident, verdict)
     transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, rules.calm_buckets))
     if transition == "resolved":
         incident.sequence += 1
@@ -144,6 +145,7 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         incident.kind, incident.z = strongest.kind, strongest.z
         incident.horizon = HORIZONS[strongest.horizon]
         incident.channels = {finding.channel: finding.z for finding in verdict.findings}
+    _note_shape(key, incident, verdict)
     _add(key, incident, verdict)
     if strongest is not None and strongest.excess_tokens > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it
@@ -155,6 +157,12 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         if incident.excess_cost is not None:
             incident.excess_cost *= times
     return incident
+
+
+def _note_shape(key: KeyState, incident: Incident, verdict: Verdict) -> None:
+    """What is unusual about the calls themselves, where their shape speaks."""
+    if any(finding.channel == "shape" for finding in verdict.findings):
+        incident.shape = key.shape_factors()
 
 
 def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:

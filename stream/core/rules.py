@@ -10,7 +10,7 @@ from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import Channel, Finding
-from stream.core.incidents import ACCEPT_SECONDS, CALM_SECONDS, HOLD, UPDATE_SECONDS
+from stream.core.incidents import CALM_SECONDS, HOLD, UPDATE_SECONDS
 from stream.core.priors import Priors, shipped_priors
 from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
@@ -51,7 +51,7 @@ class Rules:
         """Buckets that may still be open when a bucket's first record comes: its threshold must not depend on them."""
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
-        self.accept_buckets = ACCEPT_SECONDS // bucket_seconds
+        self.accept_buckets = int(settings.accept_days * 86_400) // bucket_seconds
         self.taken: tuple[int, int] | None = None
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
@@ -79,13 +79,15 @@ class Rules:
         """The value of one number that alone brings `score`; infinite if it never can."""
         return self.rule.needed(STATISTICS.index(statistic), context, score)
 
-    def findings(self, channels: Sequence[Channel], residuals: Residuals, quick: bool) -> list[Finding]:
+    def findings(
+        self, channels: Sequence[Channel], context: Sequence[float], residuals: Residuals, quick: bool
+    ) -> list[Finding]:
         """What each channel sees, by the number that says most, the strongest first; `quick`: by minutes alone."""
         values = _values(channels)
         found: dict[str, Finding] = {}
         if not quick and channels[NEWCOMER].values[0] > LEAST_NEWCOMER_Z:
             found["newcomer"] = _finding(channels[NEWCOMER], 0, channels[NEWCOMER].values[0], residuals)
-        for share, i in self.rule.shares(values, quick):
+        for share, i in self.rule.shares(values, context, quick):
             channel, place = PLACES[i]
             name = channels[channel].name
             if name not in found and (share >= LEAST_SHARE or not found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,7 @@ from stream.gateways import csv, gateway
 from stream.gateways.errors import InputError
 from stream.gateways.overdraw import MAX_RECORD_BYTES
 
-__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks"]
+__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks", "read_lines"]
 
 CHUNK_RECORDS = 5_000
 """Records of one chunk: what the worker fetches at once."""
@@ -56,8 +57,7 @@ def read_chunks(
     Raises InputError on what cannot be read (missing, a folder, no rights, damaged gzip, an unknown format, a header
     that lacks a column), after all records before the damage; its message names the file and says what to do.
     """
-    name = "stdin" if str(path) == "-" else str(path)
-    try:
+    with _told(path):
         chosen = format_of(path, format)
         if gateway(chosen).rows:
             lines = chain.from_iterable(_split(_blocks(path)))
@@ -68,6 +68,23 @@ def read_chunks(
         for chunk in _split(_blocks(path)):
             if kept := [record for record in chunk if record[1].strip()]:
                 yield kept
+
+
+def read_lines(path: str | Path) -> Iterator[Chunk]:
+    """All lines of a file or of stdin (`-`), numbered from 1, in chunks of what is there; gzip is known by its content.
+
+    Raises InputError as `read_chunks` does.
+    """
+    with _told(path):
+        yield from _split(_blocks(path))
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """Whatever cannot be read becomes an InputError that names the file and says what to do."""
+    name = "stdin" if str(path) == "-" else str(path)
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{name}: {error}") from error.__cause__
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.alerts import Alert, reading_order
-from stream.core.calibration import Priors
+from stream.core.priors import Priors
 from stream.core.shard import Shard
 from stream.core.step import Step
 from stream.core.view import KeyView

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from stream.alerts import Alert
 from stream.core.shard import Shard
 from stream.core.state import StateError
+from stream.settings import Settings
 from stream.worker.group import Group
 from stream.worker.journal import Journal
 from stream.worker.live import LiveShard, Owner
@@ -213,7 +216,7 @@ class SourceRole:
         self.group = tools.group
         self.grounds = Grounds(tools)
         self.reading: dict[int, StateLog] = {}
-        """How far the recoveries that are under way have read."""
+        """How far the takeovers that are under way have read, and deleted."""
         self._tools = tools
 
     def journal(self, partition: int) -> Journal:
@@ -222,8 +225,9 @@ class SourceRole:
 
     async def owner(self, partition: int) -> Owner | None:
         """See `Role`."""
-        only_worker = StateLog(lambda _: None)
-        state = await self._tools.read(self._tools.settings, partition, only_worker, stable=True)
+        only_worker = StateLog(lambda _: None, purpose="owner")
+        with self._watched(partition) as tools:
+            state = await tools.read(tools.settings, partition, only_worker, stable=True)
         packed = state.worker.get(OWNER_KEY)
         return Owner.unpack(packed) if packed is not None else None
 
@@ -232,11 +236,28 @@ class SourceRole:
     ) -> tuple[LiveShard, StateLog]:
         """See `Role`."""
         core = self._tools.core(partition)
-        state = await self._read(partition, core)
-        check()
-        return await self._load(partition, core, journal, owner, state), state
+        with self._watched(partition) as tools:
+            state = await self._read(tools, partition, core)
+            check()
+            return await self._load(tools, partition, core, journal, owner, state), state
 
-    async def _read(self, partition: int, core: Shard) -> StateLog:
+    @contextmanager
+    def _watched(self, partition: int) -> Iterator[Tools]:
+        """The tools, whose readings of this partition are seen by the watchdog until all is done with them."""
+        last: StateLog | None = None
+
+        async def read(settings: Settings, number: int, log: StateLog, *, stable: bool = False) -> StateLog:
+            nonlocal last
+            last = self.reading[partition] = log
+            return await self._tools.read(settings, number, log, stable=stable)
+
+        try:
+            yield replace(self._tools, read=read)
+        finally:
+            if last is not None and self.reading.get(partition) is last:  # else another takeover has begun
+                del self.reading[partition]
+
+    async def _read(self, tools: Tools, partition: int, core: Shard) -> StateLog:
         """Read a shard's state into its core, saying now and then how far it is."""
         begun = told = time.monotonic()
 
@@ -248,16 +269,14 @@ class SourceRole:
                 told = now
                 log.info("partition %d: recovering: %s, %d keys, %.0f s", partition, state, len(core), now - begun)
 
-        state = self.reading[partition] = StateLog(take_up)
-        try:
-            return await self._tools.read(self._tools.settings, partition, state)
-        finally:
-            if self.reading.get(partition) is state:
-                del self.reading[partition]
+        state = StateLog(take_up)
+        return await tools.read(tools.settings, partition, state)
 
-    async def _load(self, partition: int, core: Shard, journal: Journal, owner: Owner, state: StateLog) -> LiveShard:
-        settings, now = self._tools.settings, self._tools.clock()
-        core, step, rebuild = await begin_with(self._tools, partition, journal, core, state)
+    async def _load(
+        self, tools: Tools, partition: int, core: Shard, journal: Journal, owner: Owner, state: StateLog
+    ) -> LiveShard:
+        settings, now = tools.settings, tools.clock()
+        core, step, rebuild = await begin_with(tools, partition, journal, core, state)
         ground = self.grounds.find(partition, core, rebuild, state)
         alerts = await asyncio.to_thread(lambda: list(core.open_alerts()))
         packed = state.worker.get(FEED_KEY)
@@ -273,7 +292,7 @@ class SourceRole:
             source_kept=ground.kept,
             ground=ground.name,
             rebuild=ground.rebuild,
-            watch=self._tools.observer.aged,
+            watch=tools.observer.aged,
         )
         shard.owe(step)
         shard.weigh(state.sample)

@@ -23,7 +23,7 @@ from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
 from stream.worker.partitions import Partitions
-from stream.worker.process import calm_the_collector, worker_class
+from stream.worker.process import NoTables, calm_the_collector, worker_class
 from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
@@ -186,6 +186,7 @@ def build_app(
         stream_wait_empty=False,
         stream_recovery_delay=0,
         stream_buffer_maxsize=BUFFERED_CHUNKS,
+        TableManager=NoTables,
         table_standby_replicas=1,  # there are no tables: this only selects Faust's sticky assignor
         worker_redirect_stdouts=False,
         Worker=worker_class(settings, ending),

@@ -220,8 +220,11 @@ class LiveShard:
 
     @property
     def is_pressing(self) -> bool:
-        """Whether what is pending should be written at once."""
-        return self._pending.size >= FLUSH_BYTES
+        """Whether what is pending should be written at once: much, or the first of a partition just taken over.
+
+        Those records have waited for the takeover already, and the flush shows whether the epoch is ours.
+        """
+        return self.owner_due or self._pending.size >= FLUSH_BYTES
 
     @property
     def is_large(self) -> bool:

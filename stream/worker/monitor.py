@@ -67,8 +67,8 @@ class Monitor:
         self._unassigned = 0.0
         """Seconds without an assignment since all was well, while a broker answered."""
         self._best: dict[int, tuple[int, int]] = {}
-        self._furthest: dict[int, int] = {}
-        """Offset of the state topic up to which a takeover has ever read, by partition."""
+        self._furthest: dict[int, dict[str, tuple[int, int]]] = {}
+        """How far a takeover has ever read (and deleted) the state topic, by partition and purpose of the reading."""
         self._grounds: dict[int, str] = {}
         self._stuck: dict[int, float] = {}
         """Seconds without progress, by partition, while a broker answered."""
@@ -186,7 +186,7 @@ class Monitor:
                 self._tools.die(EXIT_STUCK, f"no assignment by the group for {UNASSIGNED_SECONDS:.0f} s")
             return
         self._best = {p: mark for p, mark in self._best.items() if p in assigned}
-        self._furthest = {p: offset for p, offset in self._furthest.items() if p in assigned}
+        self._furthest = {p: marks for p, marks in self._furthest.items() if p in assigned}
         self._stuck = {p: seconds for p, seconds in self._stuck.items() if p in assigned}
         for partition in sorted(assigned):
             shard = self._shards.live.get(partition)
@@ -204,9 +204,11 @@ class Monitor:
         """Whether more was written than ever, or read again than ever; a shard that fails in circles has none."""
         if shard is None:
             reading = self._shards.reading.get(partition)
-            if reading is not None and reading.reached > self._furthest.get(partition, -1):
-                self._furthest[partition] = reading.reached
-                return True
+            if reading is not None:
+                furthest = self._furthest.setdefault(partition, {})
+                if reading.mark > furthest.get(reading.purpose, (-1, 0)):
+                    furthest[reading.purpose] = reading.mark
+                    return True
             return self.ends.get(partition, 0) == 0
         self._furthest.pop(partition, None)
         if self._grounds.get(partition) != shard.ground:

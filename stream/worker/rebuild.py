@@ -137,7 +137,7 @@ async def begin(
         as_found(_closed(Alert.model_validate_json(value)), now, settings.backlog_seconds)
         for value in said.open.values()
     ]
-    stored = (await tools.read(settings, partition)).states
+    stored = (await tools.read(settings, partition, StateLog(purpose="rebuild"))).states
     place = place_of(stored.get(SHARD_KEY))
     if reached is None:
         reached = place.applied + 1 if place is not None else state.source_end
@@ -163,9 +163,10 @@ async def begin(
 async def clear(tools: Tools, partition: int, journal: Journal, rebuild: Rebuild) -> Rebuild:
     """Delete what is left of the old state."""
     settings = tools.settings
-    stored = (await tools.read(settings, partition)).states
-    for chunk in _chunks([key for key, value in stored.items() if value is not None]):
+    left = await tools.read(settings, partition, StateLog(purpose="deletion"))
+    for chunk in _chunks([key for key, value in left.states.items() if value is not None]):
         await journal.write({settings.state_topic: [(key, None, ()) for key in chunk]})
+        left.deleted += len(chunk)
     cleared = msgspec.structs.replace(rebuild, cleared=True)
     await journal.write({settings.state_topic: [(REBUILD_KEY, cleared.pack(), ())]})
     return cleared

@@ -20,6 +20,8 @@ OWNER_KEY = WORKER_KEYS + b"owner"
 FEED_KEY = WORKER_KEYS + b"feed"
 SOURCE_KEY = WORKER_KEYS + b"source"
 FETCH_BYTES = 4 << 20
+FETCH_WAIT_MS = 20
+"""How long a fetch waits at the log's end: what is asked next waits behind it. Few do, for there the reading stops."""
 SLICE_RECORDS = 5000
 """Some 5 ms of work; between slices other shards, heartbeats and HTTP have their turn."""
 SAMPLE_RECORDS = 1000
@@ -35,7 +37,8 @@ class StateLog:
     The detector's records go to `take_up`; without one, the last of each key is kept in `states`. `worker` holds the
     worker's own records. `begin`, `reached` and `end` are offsets of the state topic; `source_start` is the first
     offset that the source still holds, `source_end` the one its next record will get, `source_id` its topic's id (None
-    where Kafka does not tell). `records` and `bytes` count what was read, `sample` is its beginning.
+    where Kafka does not tell). `records` and `bytes` count what was read, `sample` is its beginning. A takeover may
+    read the log several times, each for a `purpose` of its own; `deleted` counts keys that it then deleted.
     """
 
     take_up: Callable[[list[Pair]], None] | None = None
@@ -50,6 +53,8 @@ class StateLog:
     source_id: str | None = None
     records: int = 0
     bytes: int = 0
+    purpose: str = "state"
+    deleted: int = 0
 
     def take(self, pairs: list[Pair]) -> None:
         """Take up the next records of the log."""
@@ -64,6 +69,11 @@ class StateLog:
         if len(self.sample) < SAMPLE_RECORDS:
             self.sample += [(key, value) for key, value in rest[:SAMPLE_RECORDS] if value is not None]
         (self.take_up or self.states.update)(rest)
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """How far it is, to be compared with other readings for the same purpose."""
+        return self.reached, self.deleted
 
     @property
     def share(self) -> float:
@@ -98,13 +108,15 @@ async def read_state(
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
     )
     try:
         await consumer.start()
         consumer._fetcher._records = Fetched()
         state = TopicPartition(settings.state_topic, partition)
         source = TopicPartition(settings.source_topic, partition)
+        # a question about a topic of which nothing is known yet fails first, and is asked again after a pause
+        await consumer._client.set_topics([settings.state_topic, settings.source_topic])
         # 0: the high watermark, whatever transactions are open; asked for before anything is assigned, for what is
         # fetched meanwhile would hold what was never committed
         consumer._fetcher._isolation_level = 1 if stable else 0
@@ -119,6 +131,7 @@ async def read_state(
             log.end = (await consumer.end_offsets([state]))[state]
             await _read_to_end(consumer, state, log)
         else:
+            consumer.pause(state)  # a broker answers one request after the other: fetches would hold up what we ask
             log.source_start = (await consumer.beginning_offsets([source]))[source]
             consumer._fetcher._isolation_level = 0  # an open transaction must not make the log look shorter than it is
             log.source_end = (await consumer.end_offsets([source]))[source]

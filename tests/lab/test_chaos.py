@@ -15,15 +15,16 @@ from stream.cli.chaos import command
 from stream.core.shard import Shard
 from stream.core.state import summaries
 from stream.gateways.overdraw import parse
-from stream.lab.chaos import losses
-from stream.lab.chaos.experiments import EXPERIMENTS, UNKEYED
+from stream.lab.chaos import losses, run, world
+from stream.lab.chaos.experiments import EXPERIMENTS, UNKEYED, Experiment
 from stream.lab.chaos.losses import gap_is_told
 from stream.lab.chaos.run import Row
 from stream.lab.chaos.table import table
 from stream.lab.chaos.traffic import LEARNING_HOURS, Traffic
 from stream.lab.chaos.verdict import Verdict, compare
-from stream.lab.chaos.world import settings_on
+from stream.lab.chaos.world import SHORT, World, settings_on
 from stream.partition import partition_of
+from stream.settings import Settings
 from stream.worker.tools import EXIT_LOST
 
 HOURS = LEARNING_HOURS + 40
@@ -98,13 +99,13 @@ async def test_a_gap_is_to_be_counted_exactly_and_to_be_said_on_its_own_partitio
 
     monkeypatch.setattr(losses, "records_of", records)
     workers = [Counting(instance="worker-0", offsets=30), Counting(instance="worker-1", offsets=0)]
-    world: Any = SimpleNamespace(settings=settings_on("127.0.0.1:1"), workers=workers, lost={0: 20, 2: 10}, codes={})
+    spoilt: Any = SimpleNamespace(settings=settings_on("127.0.0.1:1"), workers=workers, lost={0: 20, 2: 10}, codes={})
     alerts += [feed(0, "gap"), feed(2, "gap"), feed(3, "late")]
-    assert await gap_is_told(world) == []
-    assert world.codes == {"worker-0": EXIT_LOST}
+    assert await gap_is_told(spoilt) == []
+    assert spoilt.codes == {"worker-0": EXIT_LOST}
     workers[1].offsets = 10
     alerts.pop(0)
-    counted, said = await gap_is_told(world)
+    counted, said = await gap_is_told(spoilt)
     assert counted == "30 offsets were deleted unread, and the workers counted {'worker-0': 30, 'worker-1': 10}"
     assert said == "partitions [0, 2] lost records, and feed alerts say so of [2]"
 
@@ -143,6 +144,29 @@ def test_the_table_shows_what_is_exact_and_what_is_not() -> None:
     assert second == "| full disk | 1,000 | 7 | **NOT EXACT** | **broken off** |"
     assert [row.exact for row in (good, bad, broken)] == [True, False, False]
     assert good.as_json()["back_seconds"] == {"median": 3.0, "most": 9.0}
+
+
+async def test_an_experiment_whose_gateway_never_gets_through_is_a_row_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    async def topics(_: Settings) -> list[str]:
+        return []
+
+    async def nothing(_: World) -> None: ...
+
+    kafka = SimpleNamespace(bootstrap="127.0.0.1:1", start=lambda: None, close=lambda: closed.append(True))
+    monkeypatch.setattr(run, "brokers", lambda *_: kafka)
+    monkeypatch.setattr(run, "create_topics", topics)
+    monkeypatch.setattr(world, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setitem(EXPERIMENTS, "deaf", Experiment("nobody listens", nothing, workers=0))
+    said: list[str] = []
+    row = await run.run_experiment("deaf", SHORT, tell=said.append)
+    assert (row.exact, row.verdict, closed) == (False, None, [True])
+    assert "127.0.0.1:1" in row.faults[0]
+    assert said[-1].startswith("deaf: NOT EXACT: no Kafka")
+    assert table([row]).endswith("| **broken off** |")
 
 
 def test_an_unknown_experiment_is_bad_usage_that_names_the_known_ones() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from stream.core.bucket import OpenBucket
+from stream.core.key import KeyState
+from stream.core.rules import Rules
+from stream.lab.evaluation import detector
 from stream.lab.evaluation.attainable import attainable, chance_of, statistic
-from stream.lab.evaluation.detector import Alarm, detect
+from stream.lab.evaluation.detector import Alarm, detect, summed
 from stream.lab.evaluation.intervals import poisson, wilson
 from stream.lab.evaluation.keydays import Kind, key_days
 from stream.lab.evaluation.rivals import RIVALS, alarms_over, match, threshold_for
@@ -19,6 +25,7 @@ from stream.settings import Settings
 
 DAY, HOUR = 288, 12
 CALLS, INPUT, OUTPUT = 10, 5_000, 2_500
+RULES = partial(Rules, Settings())
 MONDAY = 1_767_571_200.0
 """2026-01-05, a Monday."""
 
@@ -228,17 +235,20 @@ def noisy(world: World, deviation: float = 0.3) -> World:
 
 
 def restless() -> World:
-    """Ten keys with some noise, one of which is drained for two hours at the end."""
-    return noisy(steady(10, 16, attacks=(surge(3, 14 * DAY + 100, 14 * DAY + 124),), times=30.0))
+    """Three keys with some noise, one of which is drained for two hours at the end."""
+    return noisy(steady(3, 16, attacks=(surge(2, 14 * DAY + 100, 14 * DAY + 124),), times=30.0))
 
 
-def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs() -> None:
+def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(detector, "KEYS_A_TASK", 2)
     world = restless()
     told: list[tuple[int, int]] = []
-    alone = detect(world, Settings(), jobs=1, progress=lambda done, of: told.append((done, of)))
-    assert told == [(8, 10), (10, 10)]
-    assert alone == detect(world, Settings(), jobs=2)
-    (found,) = [one for one in alone if one.key == 3]
+    alone = detect(world, RULES, jobs=1, progress=lambda done, of: told.append((done, of)))
+    assert told == [(2, 3), (3, 3)]
+    assert alone == detect(world, RULES, jobs=2)
+    (found,) = [one for one in alone if one.key == 2]
     assert 14 * DAY + 100 <= found.detected < 14 * DAY + 124
     assert found.resolved is not None
     assert found.resolved >= found.detected
@@ -247,24 +257,56 @@ def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs
 
 def test_some_keys_alone_say_what_they_say_among_all() -> None:
     world = restless()
-    assert detect(world, Settings(), columns=[3]) == detect(world, Settings())
+    assert detect(world, RULES, columns=[2]) == detect(world, RULES)
 
 
-def test_lost_telemetry_is_not_learned_as_silence() -> None:
-    """A key comes back at its old level after four lost days: taken for silence, that would be a surge."""
-    world = restless()
-    gap = slice(9 * DAY, 13 * DAY)
-    for name in ("calls", "known_calls", "input_tokens", "output_tokens"):
-        getattr(world, name)[gap, 5] = 0
-    world.input_tokens[13 * DAY :, 5] *= 2  # a little more than before: nothing, if one knows what was before
+def test_lost_telemetry_is_not_learned_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After eight days without a call, what is expected of the key is what it was before only if they were lost."""
+    made: list[KeyState] = []
+
+    def remembered(key_id: str, rules: Rules) -> KeyState:
+        made.append(KeyState(key_id, rules))
+        return made[-1]
+
+    monkeypatch.setattr(detector, "KeyState", remembered)
+    world = steady(1, 21)
+    gap = slice(12 * DAY, 20 * DAY)
+    for sums in (world.calls, world.known_calls, world.input_tokens, world.output_tokens):
+        sums[gap] = 0
+        sums[20 * DAY + 1 :] = 0
     lost = world.lost.copy()
-    lost[gap, 5] = True
-    assert detect(replace(world, lost=lost), Settings(), columns=[5]) == []
+    lost[gap] = True
+    detect(replace(world, lost=lost), RULES)
+    detect(world, RULES)
+    knowing, unknowing = (key.last_expected for key in made)
+    assert knowing == pytest.approx(INPUT + OUTPUT, rel=0.1)
+    assert unknowing < knowing / 1.5
 
 
-def test_settings_with_other_buckets_are_refused() -> None:
-    with pytest.raises(ValueError, match="buckets of 300 s"):
-        detect(steady(), Settings(bucket_seconds=60))
+def test_an_incident_ends_though_its_key_is_never_seen_again() -> None:
+    world = restless()
+    for sums in (world.calls, world.known_calls, world.input_tokens, world.output_tokens):
+        sums[14 * DAY + 124 :, 2] = 0
+    (found,) = detect(world, RULES, columns=[2])
+    assert found.resolved is not None
+    assert found.resolved >= 14 * DAY + 124
+
+
+def test_usage_that_was_not_given_is_estimated_and_kept_apart() -> None:
+    plan = array("f", (np.inf, 0.0, 500.0, 250.0, 0.0))
+    bucket = summed(OpenBucket(7, plan), [10, 6, 3_000, 1_200, 100, 2, 4_000, 9_000, 18])
+    assert (bucket.index, bucket.calls, bucket.known_calls) == (7, 10, 6)
+    assert (bucket.input_tokens, bucket.output_tokens) == (3_000 + 4 * 500, 1_200 + 4 * 250)
+    assert (bucket.known_input, bucket.known_output) == (3_000, 1_200)
+    assert (bucket.reasoning_tokens, bucket.saturated, bucket.log_output, bucket.log_output_squares) == (
+        100, 2, 4_000, 9_000
+    )  # fmt: skip
+    assert bucket.same_model() == 18
+
+
+def test_rules_for_other_buckets_are_refused() -> None:
+    with pytest.raises(ValueError, match="rules for 60 s"):
+        detect(steady(), partial(Rules, Settings(bucket_seconds=60)))
 
 
 # ---------------------------------------------------------------------- what else there is

@@ -126,6 +126,7 @@ async def test_the_holes_that_transactions_leave_are_looked_at_together() -> Non
         return 0
 
     bench.group.start = start  # type: ignore[method-assign]
+    assert await bench.flush(), "else the first records would be written by themselves"
     for number in range(20):
         await bench.take(records([call(f"e{number}", T0)], start=2 * number + 1), begin=2 * number)
     assert await bench.flush()
@@ -218,6 +219,7 @@ async def test_a_failure_of_the_core_drops_the_shard_and_never_escapes(caplog: p
 async def test_an_event_is_in_the_future_by_its_own_records_timestamp() -> None:
     bench = Bench()
     await bench.assign(0)
+    assert await bench.flush(), "else the first records are written at once"
     old = bench.kafka.feed([call("ok", T0 + 299), call("future", T0 + 301)], timestamp=T0)
     await bench.take(old)
     shard = bench.shards.live[0]

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from stream.worker.app import build_app
 from stream.worker.logs import GATHER_SECONDS, REPEAT_SECONDS, Likewise, NoFencing, Plain, Seldom, likewise
+from stream.worker.process import NoTables
 from tests.worker.fakes import Kept, make_settings, until
 
 
@@ -112,3 +114,26 @@ async def test_the_flusher_must_not_end_unseen(caplog: pytest.LogCaptureFixture)
         task.cancel()
     await asyncio.gather(*detector._tasks, return_exceptions=True)
     await detector.web.stop()
+
+
+async def test_the_start_does_not_wait_for_tables_to_be_added() -> None:
+    app = build_app(make_settings(), ending=Kept())
+    steps = []
+
+    class Unhurried(NoTables):
+        @property
+        def recovery(self) -> Any:
+            return self
+
+        async def start(self) -> None:
+            steps.append("recovery")
+
+        async def _update_channels(self) -> None:
+            steps.append("channels")
+
+        async def sleep(self, n: Any) -> None:
+            raise AssertionError(f"it waits for {n} s")
+
+    assert app.conf.TableManager is NoTables
+    await Unhurried(app).on_start()
+    assert steps == ["channels", "recovery"]

@@ -662,6 +662,7 @@ async def test_a_live_shard_drops_replays_and_counts_them_as_duplicates() -> Non
         Record(i, value, stamp, 0, key, headers) for i, (key, value, headers, stamp) in enumerate(rows)
     ]
     await bench.assign(0)
+    assert await bench.flush(), "else the first records are written at once"
     await bench.take(bench.kafka.source[0])
     assert bench.calls() == 2, "the bucket of the first one has closed, so its id alone would not have told"
     shard = bench.shards.live[0]

@@ -83,9 +83,21 @@ async def test_a_failed_transaction_drops_the_shard_and_it_comes_back_from_the_l
     assert bench.observer.counts["dropped"] == 1
 
 
+async def test_the_first_records_after_a_takeover_are_written_without_waiting_for_the_pace_of_flushes() -> None:
+    bench = Bench()
+    await bench.assign(0)
+    await bench.take(bench.kafka.feed([call("a", T0)]))
+    shard = bench.shards.live[0]
+    await until(lambda: shard.committed == 0)
+    await bench.take(bench.kafka.feed([call("b", T0)]), begin=1)
+    await asyncio.sleep(0)
+    assert (shard.committed, shard.unflushed) == (0, 1), "the next ones wait for it"
+
+
 async def test_a_zombie_writes_nothing_once_another_has_taken_over() -> None:
     zombie = Bench()
     await zombie.assign(0)
+    assert await zombie.flush(), "else the first records are written at once"
     await zombie.take(zombie.kafka.feed([call("a", T0)]))
     heir = Bench(zombie.kafka)
     await heir.assign(0)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from stream.core.state import SHARD_KEY
 from stream.settings import Settings
+from stream.worker import rebuild
 from stream.worker.monitor import (
     ASK_ANEW_SECONDS,
     BROKER_SILENT_SECONDS,
@@ -17,7 +19,7 @@ from stream.worker.monitor import (
 )
 from stream.worker.recovery import StateLog
 from stream.worker.tools import EXIT_STUCK
-from tests.worker.fakes import T0, Watched, call, until
+from tests.worker.fakes import T0, FakeJournal, Watched, call, until
 
 PATIENCE = STUCK_SECONDS + LAST_CHANCE_SECONDS
 
@@ -146,6 +148,55 @@ async def test_a_recovery_that_takes_many_minutes_may_as_long_as_it_gets_further
     begun[0].reached -= 5000  # read again after a failure: as far as this it has been before
     await bench.look(10)
     assert codes(bench) == {EXIT_STUCK}
+    await bench.shards.on_revoked()
+
+
+async def test_a_rebuild_that_takes_many_minutes_may_as_long_as_it_reads_or_deletes_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = Watched()
+    await first.assign(0)
+    await first.take(first.kafka.feed([call(name, T0, key_id=name) for name in "abcde"]))
+    assert await first.flush()
+    first.kafka.state[0].append((SHARD_KEY, b"damaged"))
+    bench = Watched(first.kafka, rebuild=True)
+    go = {"state": asyncio.Event(), "rebuild": asyncio.Event(), "deletion": asyncio.Event()}
+    go["state"].set()
+    begun: list[StateLog] = []
+    turns = asyncio.Semaphore(0)
+    write = FakeJournal.write
+
+    async def read(settings: Settings, partition: int, log: StateLog, **_: Any) -> StateLog:
+        begun.append(log)
+        await go[log.purpose].wait()
+        log.reached = 0
+        return await bench.kafka.read(settings, partition, log)
+
+    async def in_turn(journal: FakeJournal, *batches: Any) -> None:
+        await turns.acquire()
+        await write(journal, *batches)
+
+    object.__setattr__(bench.tools, "read", read)
+    monkeypatch.setattr(FakeJournal, "write", in_turn)
+    monkeypatch.setattr(rebuild, "CHUNK_RECORDS", 1)
+    bench.group.mine = {0}
+    bench.shards.on_assigned([0])
+    for purpose in ("rebuild", "deletion"):
+        await until(lambda purpose=purpose: bool(begun) and begun[-1].purpose == purpose)  # type: ignore[misc]
+        for _ in range(3):
+            begun[-1].reached += 1
+            await bench.look(TAKEOVER_SECONDS - 5)
+        go[purpose].set()
+        turns.release()
+    for deleted in range(1, 5):
+        await until(lambda deleted=deleted: begun[-1].deleted == deleted)  # type: ignore[misc]
+        await bench.look(TAKEOVER_SECONDS - 5)
+        turns.release()
+    await until(lambda: begun[-1].deleted == 5)
+    await bench.look(TAKEOVER_SECONDS - 5)
+    assert bench.deaths == []
+    await bench.look(10)
+    assert codes(bench) == {EXIT_STUCK}, "it does not get further"
     await bench.shards.on_revoked()
 
 

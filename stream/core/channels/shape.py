@@ -46,6 +46,7 @@ RECORD_FADING = 0.02
 RECORD_AFTER_DAYS = 2
 MOST_RECORD = 4.0
 NO_RECORD = -9.0
+MOST_LOG_FACTOR = 20.0
 
 
 def compressed(z: float) -> float:
@@ -167,6 +168,21 @@ class Shape(Channel):
             (value - self.mean[a]) / math.sqrt(weight * self._wander(a) + noise[a])
             for a, value in enumerate(aspects_of(window))
         ]
+
+    def factors(self) -> dict[str, float]:
+        """By how much each aspect of the day's calls differs from what is usual, as a factor; 1: not at all.
+
+        Of output over input, of an answer's length, of the odds of reaching the limit, of reasoning and of one model,
+        and of how much alike lengths are (the inverse of their log variance). Empty while too few calls are known.
+        """
+        window = self.windows[1]
+        known = window[CALLS] > LEAST_WINDOW_CALLS and window[INPUT] > 0 and window[OUTPUT] > 0
+        if not known or self.blocks[0] < LEAST_BLOCKS:
+            return {}
+        return {
+            name: math.exp(max(-MOST_LOG_FACTOR, min(MOST_LOG_FACTOR, value - usual)))
+            for name, value, usual in zip(ASPECTS, aspects_of(window), self.mean, strict=True)
+        }
 
     def score(self, moment: Moment) -> None:
         """Half the sum of the compressed deviations, per window; the ratio of six hours against its record."""

@@ -15,6 +15,7 @@ from stream.lab.chaos.fleet import ChaosError
 from stream.lab.chaos.topics import make_topic, share_kept
 from stream.lab.chaos.verdict import Verdict, judge
 from stream.lab.chaos.world import LONG, SHORT, Scale, Tell, settings_on, world_of
+from stream.lab.produce import ProduceError
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
@@ -82,7 +83,10 @@ async def run_all(
 
 
 async def run_experiment(name: str, scale: Scale, *, version: str = KAFKA_VERSION, seed: int = 3, tell: Tell) -> Row:
-    """Carry out one experiment on brokers of its own."""
+    """Carry out one experiment on brokers of its own; one that breaks off is a row without a verdict, which says why.
+
+    Raises BrokerError when its Kafka cannot be started.
+    """
     experiment = EXPERIMENTS[name]
     begun = time.monotonic()
     tell(f"{name}: {experiment.summary}; {experiment.workers} workers, Kafka {version}")
@@ -91,7 +95,7 @@ async def run_experiment(name: str, scale: Scale, *, version: str = KAFKA_VERSIO
         await asyncio.to_thread(kafka.start)
         settings = settings_on(kafka.bootstrap, replication=min(3, experiment.brokers), **experiment.settings)
         row = await _carry_out(name, experiment, settings, scale, kafka, version, seed)
-    except ChaosError as error:
+    except (ChaosError, ProduceError) as error:  # the second: its gateway got nothing through
         row = Row(name, version, experiment.summary, None, (), (str(error),), (), 0.0)
     finally:
         await asyncio.to_thread(kafka.close)

@@ -7,8 +7,8 @@ close, which is the same incident, found some minutes later.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from stream.alerts import Alert, DataQuality
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
-from stream.core.priors import Priors
 from stream.core.key import KeyState, Skips
 from stream.core.reporting import settle
 from stream.core.rules import Rules
 from stream.lab.worlds.world import World
-from stream.settings import Settings
 
 PAGES = ("high", "critical")
 KEYS_A_TASK = 8
@@ -34,8 +32,13 @@ SUMS = (
     "log_output_squares", "same_model",
 )  # fmt: skip
 """What a world holds of a bucket."""
+
 Progress = Callable[[int, int], None]
 """Is told how many keys are done, and of how many."""
+
+
+MakeRules = Callable[[], Rules]
+"""What makes the rules, in each process anew, such as `partial(Rules, settings)`; it has to be picklable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,7 @@ class Task:
     """Some keys for one process; buckets are the world's, of event time from `first` to `end`."""
 
     traffic: tuple[KeyTraffic, ...]
-    settings: Settings
-    priors: Priors | None
+    rules: MakeRules
     first: int
     end: int
     keys: int
@@ -80,28 +82,25 @@ class Task:
 
 def detect(
     world: World,
-    settings: Settings,
+    make_rules: MakeRules,
     *,
-    priors: Priors | None = None,
     columns: Sequence[int] | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> list[Alarm]:
     """The incidents of a world's keys, or of those in `columns`, by key and time; the same for any number of jobs.
 
-    Raises ValueError if the settings have other buckets than the world.
+    Raises ValueError if the rules are for other buckets than the world's.
     """
-    if settings.bucket_seconds != world.bucket_seconds:
-        raise ValueError(f"the world has buckets of {world.bucket_seconds} s, the settings {settings.bucket_seconds} s")
+    bucket_seconds = make_rules().settings.bucket_seconds
+    if bucket_seconds != world.bucket_seconds:
+        raise ValueError(f"buckets of {world.bucket_seconds} s, but rules for {bucket_seconds} s")
     chosen = range(len(world.key_ids)) if columns is None else columns
-    first, end = world.first_bucket, world.first_bucket + len(world.calls)
+    first, end, keys = world.first_bucket, world.first_bucket + len(world.calls), len(world.key_ids)
     tasks = [
-        Task(
-            tuple(traffic_of(world, key) for key in chosen[start : start + KEYS_A_TASK]),
-            settings, priors, first, end, len(world.key_ids),
-        )
+        Task(tuple(traffic_of(world, key) for key in chosen[start : start + KEYS_A_TASK]), make_rules, first, end, keys)
         for start in range(0, len(chosen), KEYS_A_TASK)
-    ]  # fmt: skip
+    ]
     alarms: list[Alarm] = []
     done = 0
     for task, found in zip(tasks, _work(tasks, jobs), strict=True):
@@ -118,18 +117,26 @@ def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
         yield from map(do, tasks)
         return
     # spawned, not forked: a fork in the midst of another library's threads can hang
-    with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        min(jobs, len(tasks)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+    try:
         yield from pool.map(do, tasks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def do(task: Task) -> list[Alarm]:
     """Take a task's keys through all their buckets."""
-    rules = Rules(task.settings, task.priors)
-    return [
-        alarm
-        for traffic in task.traffic
-        for alarm in _alarms(traffic.key, alerts_of(traffic, rules, task.first, task.end, task.keys), rules, task.first)
-    ]
+    rules = task.rules()
+    alarms: list[Alarm] = []
+    for traffic in task.traffic:
+        alarms += alarms_of(traffic.key, alerts_of(traffic, rules, task.first, task.end, task.keys), rules, task.first)
+    return alarms
 
 
 def traffic_of(world: World, key: int) -> KeyTraffic:
@@ -149,32 +156,43 @@ def alerts_of(traffic: KeyTraffic, rules: Rules, first: int, end: int, keys: int
     for row, sums in zip(traffic.rows.tolist(), traffic.sums.tolist(), strict=True):
         bucket = first + row
         alerts += settle(key, bucket, skips, QUALITY, keys)[0]  # an open incident is carried on through silence
-        fill(key.open_bucket(bucket, bucket, skips), sums)
+        key.open[bucket] = summed(key.open_bucket(bucket, bucket, skips), sums)
         alerts += settle(key, bucket + 1, skips, QUALITY, keys)[0]
     alerts += settle(key, end, skips, QUALITY, keys)[0]
     return alerts
 
 
-def fill(bucket: OpenBucket, sums: Sequence[int]) -> None:
-    """Put a bucket's sums in; usage that the gateway did not give is estimated as the shard does."""
-    calls, known, inputs, outputs, reasoning, saturated, logs, squares, same = sums
-    bucket.calls = calls
-    bucket.input_tokens, bucket.output_tokens = inputs, outputs
-    bucket.reasoning_tokens, bucket.saturated = reasoning, saturated
-    bucket.log_output, bucket.log_output_squares = logs, squares
-    # a world holds the sum over models alone: one class of this many calls has it too
-    bucket.models = {1: (1 + math.sqrt(1 + 4 * same)) / 2} if same else {}  # type: ignore[dict-item]
-    unknown = calls - known
-    if unknown > 0:
-        bucket.vague_calls = unknown
-        bucket.vague_input = round(bucket.plan[ESTIMATED_INPUT] * unknown)
-        bucket.vague_output = round(bucket.plan[ESTIMATED_OUTPUT] * unknown)
+class Summed(OpenBucket):
+    """A bucket whose records nobody has seen: of its models only `same_model` is known."""
+
+    __slots__ = ("pairs",)
+
+    pairs: int
+
+    def same_model(self) -> int:
+        """Sum over models of n (n - 1), as the world has it."""
+        return self.pairs
+
+
+def summed(opened: OpenBucket, sums: Sequence[int]) -> Summed:
+    """An opened bucket with its sums; usage that the gateway did not give is estimated as the shard does."""
+    bucket = Summed(opened.index, opened.plan)
+    (
+        bucket.calls, known, bucket.input_tokens, bucket.output_tokens, bucket.reasoning_tokens, bucket.saturated,
+        bucket.log_output, bucket.log_output_squares, bucket.pairs,
+    ) = sums  # fmt: skip
+    vague = bucket.calls - known
+    if vague:
+        bucket.vague_calls = vague
+        bucket.vague_input = round(opened.plan[ESTIMATED_INPUT] * vague)
+        bucket.vague_output = round(opened.plan[ESTIMATED_OUTPUT] * vague)
         bucket.input_tokens += bucket.vague_input
         bucket.output_tokens += bucket.vague_output
-        bucket.missing += unknown
+        bucket.missing = 2 * vague
+    return bucket
 
 
-def _alarms(key: int, alerts: Sequence[Alert], rules: Rules, first: int) -> Iterator[Alarm]:
+def alarms_of(key: int, alerts: Sequence[Alert], rules: Rules, first: int) -> Iterator[Alarm]:
     """One alarm an incident, out of all its alerts."""
     seconds = rules.settings.bucket_seconds
     incidents: dict[str, list[Alert]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -19,7 +20,8 @@ class Row:
 
     recall, low, high: share found, with Wilson's 95 % interval
     chance, attainable: the share that alerts hit by chance, and that an oracle finds; None where not known for all
-    delay_seconds: median over those found; share_gone: of all their tokens; median_gone: tokens, over all attacks
+    delay_seconds: median over those found; share_gone: of all their tokens, so that large attacks weigh most
+    mean_gone, median_gone: mean of each attack's own share, and median of the tokens, over all attacks
     alerts: incidents per attack that was found; paged: share of all attacks; covered: not found, one was open before
     """
 
@@ -34,6 +36,7 @@ class Row:
     attainable: float | None
     delay_seconds: float | None
     share_gone: float
+    mean_gone: float
     median_gone: float
     alerts: float | None
     paged: float
@@ -59,7 +62,12 @@ def _rows(group: str, outcomes: Sequence[Outcome], name: Callable[[Outcome], str
     those: dict[str, list[Outcome]] = {}
     for one in outcomes:
         those.setdefault(name(one), []).append(one)
-    return [_row(group, which, some) for which, some in sorted(those.items())]
+    return [_row(group, which, those[which]) for which in sorted(those, key=_by_numbers)]
+
+
+def _by_numbers(name: str) -> tuple[list[float], str]:
+    """What puts x5 before x10."""
+    return [float(number) for number in re.findall(r"\d+", name)], name
 
 
 def _row(group: str, name: str, outcomes: Sequence[Outcome]) -> Row:
@@ -79,6 +87,7 @@ def _row(group: str, name: str, outcomes: Sequence[Outcome]) -> Row:
         attainable=_mean([one.attainable for one in outcomes]),
         delay_seconds=median(one.delay_seconds or 0.0 for one in found) if found else None,
         share_gone=sum(one.gone for one in outcomes) / tokens if tokens else 0.0,
+        mean_gone=sum(one.gone / one.tokens if one.tokens else 1.0 for one in outcomes) / count,
         median_gone=float(median(one.gone for one in outcomes)),
         alerts=sum(one.alerts for one in found) / len(found) if found else None,
         paged=sum(one.paged for one in outcomes) / count,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stream.core.calibration import Priors
+from stream.core.rules import Rules
 from stream.lab.evaluation.attainable import attainable
 from stream.lab.evaluation.detector import detect
+from stream.lab.evaluation.keydays import Kind, key_days
 from stream.lab.evaluation.rivals import RIVALS, Match, match
-from stream.lab.evaluation.rows import per_1000, scores_json
-from stream.lab.evaluation.scoring import Scores, score, with_attainable
+from stream.lab.evaluation.rolling import Floats
+from stream.lab.evaluation.rows import line_json, per_1000, scores_json
+from stream.lab.evaluation.scoring import Line, Scores, line, score, with_attainable
 from stream.lab.worlds.world import World
 from stream.settings import Settings
 
@@ -34,7 +36,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out for one world at one setting of the dial (false alerts per 1,000 key-days)."""
+    """What came out for one world at one setting of the dial (false alerts per 1,000 key-days).
+
+    calm: clean key-days of the same keys without the attacks, and what was said on them; more of them than in
+    `scores`, where the days around attacks do not count. None where that was not tried
+    """
 
     world: str
     keys: int
@@ -42,6 +48,7 @@ class Result:
     dial: float
     scores: Scores
     rivals: tuple[Match, ...]
+    calm: Line | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain data."""
@@ -51,6 +58,7 @@ class Result:
             "days": self.days,
             "dial": self.dial,
             **scores_json(self.scores),
+            "calm": None if self.calm is None else line_json(self.calm),
             "against": [
                 {"name": rival.name, "threshold": rival.threshold, **scores_json(rival.scores)} for rival in self.rivals
             ],
@@ -59,13 +67,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to evaluate: the dials, who else is to be tried, on how many processes."""
+    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides."""
 
     settings: Settings
     dials: Sequence[float]
     against: Sequence[str] = ()
     jobs: int = 1
-    priors: Priors | None = None
+    rules: Callable[[Settings], Rules] = Rules
 
 
 def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
@@ -74,25 +82,42 @@ def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
     world = case.make(True)
     twin = case.make(False) if case.twin else None
     tell(f"{case.name}: making it", 1, 1)
-    attacked = sorted({episode.key for episode in world.attacks})
     rival_scores = {}
-    for number, name in enumerate(manner.against):
-        tell(f"{case.name}: rivals", number, len(manner.against))
+    for number, name in enumerate(manner.against, 1):
         rival_scores[name] = RIVALS[name].scores(world)
+        tell(f"{case.name}: rivals", number, len(manner.against))
     for dial in manner.dials:
-        settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": dial})
-        run = partial(detect, settings=settings, priors=manner.priors, jobs=manner.jobs)
-        what = f"{case.name} at dial {dial:g}"
-        alarms = run(world, progress=partial(tell, f"{what}: keys"))
-        chance = None
-        if twin is not None:
-            chance = run(twin, columns=attacked, progress=partial(tell, f"{what}: attacked keys without attacks"))
-        scores = score(world, alarms, chance)
-        if twin is not None:
-            realised = per_1000(scores.clean.alerts, scores.clean.key_days)
-            # the oracle gets what the detector took, or what it was allowed if that is more
-            budget = max(dial, realised[0]) if realised else dial
-            scores = with_attainable(scores, attainable(world, twin, budget))
-        rivals = (match(name, world, scores.clean.alerts, of) for name, of in rival_scores.items())
-        days = -(-len(world.calls) // world.per_day)
-        yield Result(case.name, len(world.key_ids), days, dial, scores, tuple(rivals))
+        yield _at(dial, case.name, world, twin, rival_scores, manner, tell)
+
+
+def _at(
+    dial: float,
+    name: str,
+    world: World,
+    twin: World | None,
+    rival_scores: Mapping[str, Floats],
+    manner: Manner,
+    tell: Tell,
+) -> Result:
+    """The result at one setting of the dial."""
+    settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": dial})
+    run = partial(detect, make_rules=partial(manner.rules, settings), jobs=manner.jobs)
+    alarms = run(world, progress=partial(tell, f"{name} at dial {dial:g}: keys"))
+    calm: Line | None = None
+    if twin is None:
+        scores = score(world, alarms)
+    else:
+        attacked = sorted({episode.key for episode in world.attacks})
+        what = f"{name} at dial {dial:g}: attacked keys without attacks"
+        twin_alarms = run(twin, columns=attacked, progress=partial(tell, what))
+        scores = score(world, alarms, twin_alarms)
+        # the other keys are the same in both worlds
+        others = [alarm for alarm in alarms if alarm.key not in attacked]
+        calm = line(twin, key_days(twin), others + twin_alarms, Kind.CLEAN)
+        realised = per_1000(scores.clean.alerts, scores.clean.key_days)
+        # the oracle gets what the detector took, or what it was allowed if that is more
+        budget = max(dial, realised[0]) if realised else dial
+        scores = with_attainable(scores, attainable(world, twin, budget))
+    rivals = tuple(match(rival, world, scores.clean.alerts, of) for rival, of in rival_scores.items())
+    days = -(-len(world.calls) // world.per_day)
+    return Result(name, len(world.key_ids), days, dial, scores, rivals, calm)

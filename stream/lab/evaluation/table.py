@@ -16,12 +16,14 @@ from stream.lab.evaluation.run import Result
 from stream.lab.evaluation.scoring import Line
 
 LEGEND = f"""\
-false alerts: openings on clean key-days (a UTC day with a call, after the key's 7th, no attack or look-alike near), those
-within 6 h of a key's last one as one, with an exact 95 % Poisson interval. found: an incident opened between the attack's
-start and 1 h after its end. by chance: the same keys without their attacks alert then, too. oracle: a CUSUM that knows the
-attack's size and the key's noise, at the same false alerts ({", ".join(STEP_SECONDS)} only). gone: part of the tokens that
-was taken before the first alert, all where there was none. alerts: incidents per attack found. Look-alikes are launches,
-bulk runs and the like: nobody's fault, but nothing that should page."""
+False alerts: openings on clean key-days (a UTC day with a call, after the key's 7th, no attack or look-alike near);
+those within 6 h of the key's last one are one; with an exact 95 % Poisson interval. found: an incident opened between
+the attack's start and 1 h after its end. by chance: the same keys alert then without their attacks, too. oracle: a
+CUSUM that knows the attack's size and the key's noise, at the same false alerts (for {", ".join(STEP_SECONDS)}).
+gone: part of all tokens that was taken before the first alert, each: the mean of each attack's own part; all, where
+there was none. alerts: incidents per attack found.
+not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
+and the like: nobody's fault, and nothing that should page."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -42,6 +44,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def _lines(result: Result) -> Iterator[Text]:
     scores = result.scores
     yield Text(f"clean keys    {_rates(scores.clean)}")
+    if result.calm is not None:
+        yield Text(f"  not attacked {_rates(result.calm)}")
     if scores.young.key_days:
         yield Text(f"young keys    {_rates(scores.young)}")
     looks = scores.lookalikes
@@ -66,7 +70,7 @@ def _rates(line: Line) -> str:
 
 
 def _attacks(rows: list[Row]) -> Table:
-    numbers = ("n", "found", "95 %", "by chance", "oracle", "delay", "gone", "median gone", "alerts", "page")
+    numbers = ("n", "found", "95 %", "by chance", "oracle", "delay", "gone", "each", "median gone", "alerts", "page")
     shown = Table(box=None, pad_edge=False)
     shown.add_column("attacks")
     for name in numbers:
@@ -82,6 +86,7 @@ def _attacks(rows: list[Row]) -> Table:
             share(row.attainable),
             "-" if row.delay_seconds is None else span(row.delay_seconds),
             share(row.share_gone),
+            share(row.mean_gone),
             short(row.median_gone),
             "-" if row.alerts is None else f"{row.alerts:.1f}",
             share(row.paged),
@@ -95,7 +100,7 @@ def _rivals(result: Result) -> Table:
     title = "against: thresholds chosen on this very data, for the same false alerts"
     shown = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
     shown.add_column("detector")
-    for name in ("false alerts", "found", "gone", "alerts", "look-alikes", *families):
+    for name in ("false alerts", "found", "delay", "gone", "each", "alerts", "look-alikes", *families):
         shown.add_column(name, justify="right")
     ours = ("overdraw", result.scores)
     for name, scores in (ours, *((RIVALS[rival.name].summary, rival.scores) for rival in result.rivals)):
@@ -107,7 +112,9 @@ def _rivals(result: Result) -> Table:
             name,
             "-" if rate is None else f"{rate[0]:.2f}",
             share(total.recall if total else None),
+            "-" if total is None or total.delay_seconds is None else span(total.delay_seconds),
             share(total.share_gone if total else None),
+            share(total.mean_gone if total else None),
             "-" if total is None or total.alerts is None else f"{total.alerts:.1f}",
             share(sum(one.alerts > 0 for one in looks) / len(looks) if looks else None),
             *(share(rows[family].recall) for family in families),

@@ -26,16 +26,15 @@ from stream.core.channels.shape import (
 )
 from stream.core.key import KeyState
 from stream.core.priors import Priors
+from stream.core.residuals import QUICK
 from stream.core.rule import CONTEXT
 from stream.core.rules import NEWCOMER, SHAPE, Rules
-from stream.lab.evaluation.detector import KeyTraffic, fill, traffic_of
+from stream.lab.evaluation.detector import KeyTraffic, summed, traffic_of
 from stream.lab.worlds.world import World
 from stream.settings import Settings
 
 Floats = NDArray[np.float32]
 KEYS_A_TASK = 8
-QUICK = 2
-"""The first so many of STATISTICS are those of minutes."""
 TRAIT_DAYS = 3
 LEVEL_OFFSET = 0.003
 """Tokens per second inside the population's logarithm: about 1,000 a day."""
@@ -141,7 +140,7 @@ def _of_key(traffic: KeyTraffic, rules: Rules, ear: _Ear, first: int) -> KeyReco
         bucket = first + row
         if key.next_bucket < 0:
             key.next_bucket = bucket
-        fill(key.open_bucket(bucket, bucket, traffic.lost), sums)
+        key.open[bucket] = summed(key.open_bucket(bucket, bucket, traffic.lost), sums)
         key.catch_up(bucket, traffic.lost)
         ear.quick = ear.slow = None
         last = (bucket + 1) % per_day == 0

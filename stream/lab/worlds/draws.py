@@ -140,17 +140,18 @@ class TableLengths:
         return np.maximum(_at(self.inputs, rng, slots), 1.0), np.maximum(_at(self.outputs, rng, slots), 0.0)
 
     def moments(self, limit: float) -> Moments:
-        """Moments over the points of the tables."""
-        outputs = np.minimum(self.outputs, limit)
-        logs = np.log1p(np.maximum(outputs, 0.0))
+        """Moments of the law that `sample` draws from: linear between the points of the tables."""
+        inputs, answers = np.maximum(_between(self.inputs), 1.0), np.maximum(_between(self.outputs), 0.0)
+        outputs = np.minimum(answers, limit)
+        logs = np.log1p(outputs)
         return Moments(
-            self.inputs.mean(axis=1),
-            self.inputs.var(axis=1),
+            inputs.mean(axis=1),
+            inputs.var(axis=1),
             outputs.mean(axis=1),
             outputs.var(axis=1),
             logs.mean(axis=1),
             logs.var(axis=1),
-            (self.outputs >= limit).mean(axis=1),
+            (answers >= limit).mean(axis=1),
         )
 
 
@@ -258,6 +259,12 @@ def _at(table: Floats, rng: np.random.Generator, slots: Sums) -> Floats:
     flat = table.ravel()
     base = slots * points + left  # `left` is below points - 1, so base + 1 is in the same row
     return np.asarray(flat[base] * (1 - part) + flat[base + 1] * part)
+
+
+def _between(table: Floats) -> Floats:
+    """Two values of each stretch between the table's points, at a quarter and at three quarters of it."""
+    left, right = table[:, :-1], table[:, 1:]
+    return np.concatenate([0.75 * left + 0.25 * right, 0.25 * left + 0.75 * right], axis=1)
 
 
 def _sum_of(rng: np.random.Generator, n: Sums, mean: Floats, variance: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ OFFICE_HOURS = 9.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Local time of every bucket: hour of the day, days since the run began, weekends."""
+    """Local time of every bucket: hour of the day, days since the run began, day of the month (1 to 31), weekends."""
 
     hour: Floats
     day: Sums
+    month_day: Sums
     weekend: NDArray[np.bool_]
 
 
@@ -60,7 +61,9 @@ def clock_of(start: float, days: int, zone: Zone) -> Clock:
     if zone.winter_from is not None:
         local = local - 3600 * (start + seconds >= zone.winter_from)
     day = np.floor_divide(local, 86_400).astype(np.int64)
-    return Clock(local % 86_400 / 3600, day, day % 7 >= 5)
+    date = np.datetime64(int(start), "s").astype("datetime64[D]") + day.astype("timedelta64[D]")
+    month_day = (date - date.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
+    return Clock(local % 86_400 / 3600, day, month_day, day % 7 >= 5)
 
 
 def _steady(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
@@ -117,6 +120,32 @@ def _growth(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
     return _steady(key, clock, rng)[0] * np.exp(pace * (clock.day - key.first_day)), ()
 
 
+def _consumer(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """An app for the evening: more at weekends than on weekdays."""
+    evening = replace(key, peak=(key.peak + 6) % 24)
+    return key.rate * _daily(evening, clock) * np.where(clock.weekend, 1 + key.weekend, 1.0) * key.noise, ()
+
+
+def _monthly(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """Invoices and wages: three to eight times the use around one date of each month."""
+    payday, times = int(rng.choice((1, 15, 25))), rng.uniform(3, 8)
+    near = (clock.month_day >= payday) & (clock.month_day < payday + int(rng.integers(1, 4)))
+    return _office(key, clock, rng)[0] * np.where(near, times, 1.0), ()
+
+
+def _agents(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
+    """Tasks that agents work through, several at once at any hour: of heavy-tailed length and appetite."""
+    tasks = int(rng.poisson(len(clock.hour) / PER_DAY * rng.uniform(1, 12)))
+    edges = np.zeros(len(clock.hour) + 1)
+    first = rng.integers(0, len(clock.hour), tasks)
+    last = np.minimum(first + (rng.pareto(1.4, tasks) * 4).astype(np.int64) + 1, len(clock.hour))
+    appetite = rng.lognormal(0, 1.0, tasks)
+    np.add.at(edges, first, appetite)
+    np.add.at(edges, last, -appetite)
+    level = np.maximum(np.cumsum(edges)[:-1], 0.0)
+    return key.rate * level / max(level.mean(), 1e-9) * key.noise, ()
+
+
 def _flat24(key: Habit, clock: Clock, rng: np.random.Generator) -> Level:
     """A machine: the clock round, every day."""
     return key.rate * key.noise, ()
@@ -129,6 +158,9 @@ KINDS: dict[str, Callable[[Habit, Clock, np.random.Generator], Level]] = {
     "batch": _batch,
     "sparse": _steady,
     "growth": _growth,
+    "consumer": _consumer,
+    "monthly": _monthly,
+    "agents": _agents,
     "flat24": _flat24,
 }
 """A sparse key is a steady one with a rate of a few calls a day."""

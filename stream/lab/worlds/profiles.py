@@ -31,6 +31,7 @@ class Profile:
     wander_sd: sd of a key's mean log output from day to day
     model_counts: share of keys that use one, two, ... models; reasoning_share: keys that use a reasoning model
     missing_share: keys of which some calls come without usage data
+    peak: local hour of the daily peak; migrating_share: keys of several models that move to one of them in the run
     start: epoch seconds of a Monday 00:00 UTC
     """
 
@@ -50,6 +51,8 @@ class Profile:
     reasoning_share: float
     missing_share: float
     cold_share: float
+    peak: Range = (14.0, 4.0)
+    migrating_share: float = 0.0
     zones: tuple[Zone, ...] = (Zone(1.0, 0.0),)
     start: float = START
 
@@ -106,4 +109,51 @@ _B = Profile(
     missing_share=0.05,
     cold_share=0.08,
 )
-PROFILES = {"A": _A, "B": _B}
+_SUMMER_ENDS_IN_EUROPE = 1_761_440_400.0
+"""2025-10-26 01:00 UTC."""
+_SUMMER_ENDS_IN_THE_EAST = 1_762_063_200.0
+_SUMMER_ENDS_IN_THE_WEST = 1_762_074_000.0
+"""2025-11-02, 02:00 in New York and in Los Angeles."""
+_C = Profile(
+    kinds=(
+        ("steady", 0.12),
+        ("office", 0.24),
+        ("consumer", 0.10),
+        ("bursty", 0.12),
+        ("agents", 0.12),
+        ("batch", 0.08),
+        ("monthly", 0.08),
+        ("sparse", 0.08),
+        ("growth", 0.03),
+        ("flat24", 0.03),
+    ),
+    rate=(0.8, 1.9),
+    rate_bounds=(0.02, 600.0),
+    sparse_rate=(-2.5, 1.0),
+    daily_sd=(0.10, 0.50),
+    fast_sd=(0.30, 0.90),
+    level_shape=2.5,
+    input_mu=(7.2, 1.2),
+    input_sd=(0.5, 1.7),
+    output_mu=(5.0, 1.1),
+    output_sd=(0.3, 1.5),
+    wander_sd=(0.05, 0.40),
+    model_counts=(0.25, 0.30, 0.25, 0.20),
+    reasoning_share=0.4,
+    missing_share=0.08,
+    cold_share=0.12,
+    peak=(14.0, 2.0),
+    migrating_share=0.15,
+    zones=(
+        Zone(0.18, -7.0, _SUMMER_ENDS_IN_THE_WEST),
+        Zone(0.17, -4.0, _SUMMER_ENDS_IN_THE_EAST),
+        Zone(0.05, -3.0),
+        Zone(0.25, 2.0, _SUMMER_ENDS_IN_EUROPE),
+        Zone(0.15, 5.5),
+        Zone(0.12, 8.0),
+        Zone(0.08, 9.0),
+    ),
+    # Monday 2025-09-29: summer time ends twice in the counted days, and two months
+    start=1_759_104_000.0,
+)
+PROFILES = {"A": _A, "B": _B, "C": _C}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.lab.worlds.attacks import Plan, attack
+from stream.lab.worlds.attacker import Plan
+from stream.lab.worlds.attacks import attack
 from stream.lab.worlds.clients import DAYS as RECORDED_DAYS
 from stream.lab.worlds.clients import SLOTS, WINDOWS, Clients, NoTracesError, load_clients
 from stream.lab.worlds.draws import MODELS, Floats, RequestShape, TableLengths, generator
@@ -36,6 +37,7 @@ REASONING_SHARE = 0.15
 """Part of the keys that use a reasoning model; the traces do not say."""
 MODEL_COUNTS = (0.5, 0.25, 0.15, 0.1)
 """Part of the keys that use one, two, three and four models."""
+PLAN_KEYS = 446
 PLAN = Plan(
     surge=16,
     drift=16,
@@ -43,11 +45,13 @@ PLAN = Plan(
     newcomer=1000,  # every new key
     quiet_hours=16,
     shape=12,
+    hidden_usage=8,
     # 200 calls in the first eight days: half of the real keys sleep for days
     least_calls_per_hour=200 / (8 * 24),
     within_days=8,
     surge_references=("mean", "p99"),
 )
+"""Attacks in a world of `PLAN_KEYS` keys: one half of the clients, three repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,13 @@ def real_world(
         began = int(np.argmax(calls > 0)) if calls.any() else tally.buckets - 1
         # a key that is seen within a day was there before the run
         born[key] = began if cut.born or began > PER_DAY else 0
-    background = Background(tally, level, tuple(shapes), born)
+    newcomers = np.flatnonzero([cut.born > 0 for cut in cuts])
+    background = Background(tally, level, tuple(shapes), born, newcomers)
     return tally.world(
         name=f"servegen-{half}-{seed}",
         key_ids=tuple(f"{clients.names[cut.client]}#{key:03d}" for key, cut in enumerate(cuts)),
         lost=np.zeros((tally.keys, tally.buckets), np.bool_),
-        attacks=attack(background, PLAN.scaled(repeats / 3), seed, FIRST_DAY) if attacks else (),
+        attacks=attack(background, PLAN.scaled(len(cuts) / PLAN_KEYS), seed, FIRST_DAY) if attacks else (),
         lookalikes=(),
         first_day=FIRST_DAY,
     )

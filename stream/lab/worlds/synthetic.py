@@ -9,7 +9,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.lab.worlds.attacks import Plan, attack
+from stream.lab.worlds.attacker import Plan
+from stream.lab.worlds.attacks import attack
 from stream.lab.worlds.draws import MODELS, Floats, LognormalLengths, RequestShape, generator
 from stream.lab.worlds.kinds import KINDS, Habit, Job, clock_of
 from stream.lab.worlds.lookalikes import Scene, happen, storm
@@ -22,7 +23,15 @@ FIRST_DAY = 21
 LEAST_DAYS = FIRST_DAY + 8
 PLAN_KEYS = 600
 PLAN = Plan(
-    surge=8, drift=8, ramp=8, newcomer=5, quiet_hours=8, shape=7, least_calls_per_hour=4.0, within_days=FIRST_DAY
+    surge=8,
+    drift=8,
+    ramp=8,
+    newcomer=5,
+    quiet_hours=8,
+    shape=7,
+    hidden_usage=8,
+    least_calls_per_hour=4.0,
+    within_days=FIRST_DAY,
 )
 """Attacks in a world of `PLAN_KEYS` keys."""
 HALF_HOUR = 6
@@ -47,7 +56,7 @@ class _Traits:
 
 
 def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str = "A", attacks: bool = True) -> World:
-    """A world of a profile ("A", "B"), the first three weeks of which are warm-up.
+    """A world of a profile ("A", "B", "C"), the first three weeks of which are warm-up.
 
     The same arguments give the same arrays; with `attacks` False they are the same but for the attacks. Raises
     ValueError for an unknown profile and for fewer than `LEAST_DAYS` days.
@@ -64,7 +73,8 @@ def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str 
     lookalikes = happen(Scene(level, traits.rates, old, jobs, FIRST_DAY), seed)
     tally, shapes = _draw(law, level, seed)
     storm(tally, traits.rates, shapes, lookalikes, seed)
-    background = Background(tally, level, tuple(shapes), traits.born, frozenset(episode.key for episode in lookalikes))
+    busy = frozenset(episode.key for episode in lookalikes)
+    background = Background(tally, level, tuple(shapes), traits.born, np.flatnonzero(traits.born), busy)
     return tally.world(
         name=f"synthetic-{profile}-{seed // 256}",
         key_ids=tuple(f"{kind}-{key:04d}" for key, kind in enumerate(traits.kinds)),
@@ -119,7 +129,7 @@ def _levels(
         clock = clocks[rng.choice(len(clocks), p=shares)]
         habit = Habit(
             rate=float(traits.rates[key]),
-            peak=float(rng.normal(14, 4) % 24),
+            peak=float(rng.normal(*law.peak) % 24),
             swing=float(rng.uniform(0.3, 1.3)),
             weekend=float(rng.uniform(0.15, 1.0)),
             noise=traits.noise[key],
@@ -168,7 +178,16 @@ def _shape(law: Profile, days: int, rng: np.random.Generator) -> RequestShape:
     mix = np.zeros((1 if len(used) == 1 else days, MODELS))
     usual = rng.dirichlet(np.full(len(used), 1.5)) + 0.02
     mix[:, used] = rng.dirichlet(MIX_CONCENTRATION * usual, len(mix))
+    if len(used) > 1 and law.migrating_share and rng.random() < law.migrating_share:
+        mix = _migrated(mix, int(rng.choice(used)), rng)
     return RequestShape(lengths, max(2.0, round(limit)), reasoning, mix, PER_DAY)
+
+
+def _migrated(mix: Floats, model: int, rng: np.random.Generator) -> Floats:
+    """A key that moves to one of its models, within a week at most: a release, say."""
+    day = np.arange(len(mix))
+    moved = np.clip((day - rng.integers(1, len(mix))) / rng.integers(1, 8), 0.0, 0.95)[:, None]
+    return np.asarray((1 - moved) * mix + moved * np.eye(MODELS)[model])
 
 
 def _lost(tally: Tally, seed: int) -> NDArray[np.bool_]:

@@ -54,6 +54,10 @@ class Tally:
         for name in _USAGE:
             getattr(self.usage, name)[key, span] += getattr(usage, name)
 
+    def add_unknown(self, key: int, first: int, by_model: Sums) -> None:
+        """Add calls (MODELS x n) from bucket `first` on whose usage the gateway did not give."""
+        self.models[key, :, first : first + by_model.shape[1]] += by_model.astype(np.int32)
+
     def clear(self, key: int, first: int, last: int) -> None:
         """Take a key's calls in [first, last) out, so that others can take their place."""
         self.models[key, :, first:last] = 0
@@ -111,6 +115,7 @@ class Background:
     """Keys as they are without an attack: their sums, and what an attacker of them would have to know.
 
     level: expected calls, keys x buckets; born: a key's first bucket, 0 if it was there from the start
+    newcomers: keys that were made to begin in the run, and may be an attacker's own
     busy: keys that hold a look-alike already
     """
 
@@ -118,4 +123,5 @@ class Background:
     level: NDArray[np.float32]
     shapes: tuple[RequestShape, ...]
     born: Sums
+    newcomers: Sums
     busy: frozenset[int] = frozenset()

@@ -1,0 +1,184 @@
+"""`overdraw evaluate`: how much is found, how soon, and at what price in false alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.cli.common import FOUND, BadInput, settings_from, settings_options
+
+if TYPE_CHECKING:
+    from stream.lab.evaluation.floors import Held
+    from stream.lab.evaluation.run import Case, Result
+
+NAB = "nab"
+DIAL_RANGE = click.FloatRange(0.01, 1000)
+
+
+@click.command()
+@click.option("--suite", default="synthetic", show_default=True, metavar="NAME", help="synthetic, servegen, nab or ci.")
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="servegen, nab: the data."
+)
+@click.option("--seed", type=click.IntRange(0), help="Same seed, same worlds; 2001. Below 1000: only with --tuning.")
+@click.option("--keys", type=click.IntRange(10, 100_000), help="synthetic: API keys of each world; 200.")
+@click.option("--days", type=click.IntRange(29, 366), help="synthetic: days, three weeks of them warm-up; 42.")
+@click.option(
+    "--dial", "dials", type=DIAL_RANGE, multiple=True, metavar="X",
+    help="False alerts per 1,000 key-days that are asked for; again for several. Else the setting's.",
+)  # fmt: skip
+@click.option(
+    "--against", multiple=True, metavar="NAME", help="Also try what others use; all, or see below. Repeatable."
+)
+@click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores. The result is the same.")
+@click.option("--tuning", is_flag=True, help="This is no report: worlds to tune on, seeds below 1000 (default 1).")
+@click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@settings_options
+def command(
+    suite: str,
+    data: Path | None,
+    seed: int | None,
+    keys: int | None,
+    days: int | None,
+    dials: tuple[float, ...],
+    against: tuple[str, ...],
+    jobs: int | None,
+    tuning: bool,
+    floors: bool,
+    as_json: bool,
+    assignments: tuple[str, ...],
+    config: str | None,
+) -> None:
+    """Run labelled worlds through the detector: what is found, how soon, and at what price in false alerts.
+
+    Worlds are made of keys with and without attacks, and of look-alikes that are nobody's fault. Each is run key by key
+    through the detector's own code, incidents and all. The suites: synthetic (made-up traffic of profiles that nothing
+    was tuned on), servegen (keys cut from real traffic, which you have to fetch), ci (small and always the same), nab
+    (`overdraw score` on the Numenta Anomaly Benchmark, a folder with its data and labels: another detector, a check).
+
+    False alerts are counted on clean key-days: a UTC day with a call, after the key's first week, with no attack or
+    look-alike near. An attack is found if an incident opens between its start and an hour after its end. `gone` is the
+    part of its tokens that was taken before. `by chance` is what alerts hit where the same keys are not attacked, and
+    `oracle` what a detector attains that knows everything but the moment.
+
+    --against tries on the same worlds, with as many false alerts: static (a limit per hour), static-mean (times the
+    key's mean), zscore-1d, zscore-7d (PromQL), grafana (adaptive bands), adwin, halfspace (River). Each gets the
+    threshold that is best on this very data, which nobody knows beforehand: that favours them.
+
+    \b
+    Example:
+      overdraw evaluate
+      overdraw evaluate --dial 1 --dial 10 --against all
+      overdraw evaluate --suite servegen --data ServeGen --json > report.json
+      overdraw evaluate --suite nab --data NAB
+      overdraw evaluate --suite ci --floors
+    """
+    from stream.lab.evaluation.floors import held
+    from stream.lab.evaluation.rivals import RIVALS
+    from stream.lab.evaluation.run import Manner, evaluate
+    from stream.lab.evaluation.suites import CI_DIAL, SUITES, SuiteError, Wish
+    from stream.lab.worlds.clients import NoTracesError
+    from stream.lab.worlds.tally import BUCKET_SECONDS
+
+    if suite not in (*SUITES, NAB):
+        raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, NAB))}")
+    wish = Wish(seed, keys, days, data, tuning)
+    if suite == NAB:
+        if replace(wish, data=None) != Wish() or dials or against or floors:
+            raise BadInput("the suite nab is what it is: it takes --data and --json")
+        return _nab(data, as_json)
+    if floors and suite != "ci":
+        raise BadInput("--floors are those of --suite ci")
+    if suite == "ci" and dials:
+        raise BadInput("the suite ci has its own dial, so that its floors mean something: leave --dial out")
+    settings = settings_from(assignments, config)
+    if settings.bucket_seconds != BUCKET_SECONDS:
+        raise BadInput(f"the worlds have buckets of {BUCKET_SECONDS} s, the settings say {settings.bucket_seconds}")
+    rivals = tuple(RIVALS) if "all" in against else tuple(dict.fromkeys(against))
+    if unknown := [name for name in rivals if name not in RIVALS]:
+        raise BadInput(f"--against {unknown[0]}: choose all, or of {', '.join(RIVALS)}")
+    manner = Manner(
+        settings=settings,
+        dials=(CI_DIAL,) if suite == "ci" else dials or (settings.false_alerts_per_1000_key_days,),
+        against=rivals,
+        jobs=jobs or os.cpu_count() or 1,
+    )
+    progress = _Progress()
+    results: list[Result] = []
+    try:
+        cases: list[Case] = SUITES[suite](wish)
+        for case in cases:
+            results += evaluate(case, manner, progress)
+    except (SuiteError, NoTracesError) as error:
+        raise BadInput(str(error)) from error
+    kept = held(results) if suite == "ci" else []
+    if as_json:
+        click.echo(json.dumps(_document(suite, tuning, settings.config_digest, results, kept)))
+    else:
+        _show(results, kept)
+    if floors and not all(one.ok for one in kept):
+        sys.exit(FOUND)
+
+
+def _nab(data: Path | None, as_json: bool) -> None:
+    """Judge `overdraw score` by the Numenta Anomaly Benchmark."""
+    from stream.gateways.errors import InputError
+    from stream.lab.nab import nab_report, nab_table
+
+    if data is None:
+        raise BadInput("the suite nab needs its series: --data DIR, a copy of https://github.com/numenta/NAB")
+    try:
+        report = nab_report(data)
+    except InputError as error:
+        raise BadInput(str(error)) from error
+    click.echo(json.dumps({"suite": NAB, **asdict(report)}) if as_json else nab_table(report))
+
+
+class _Progress:
+    """What is being done, on stderr: on a terminal one line that changes, elsewhere one for each thing done."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.begun = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if done == of:
+            end = "\r\x1b[K" if self.live else ""
+            click.echo(f"{end}… {what}: {time.monotonic() - self.begun:.0f} s", err=True)
+        elif self.live:
+            click.echo(f"\r\x1b[K… {what}: {done} of {of}", err=True, nl=False)
+
+
+def _document(suite: str, tuning: bool, digest: str, results: list[Result], kept: list[Held]) -> dict[str, object]:
+    return {
+        "suite": suite,
+        "tuning": tuning,
+        "config_digest": digest,
+        "results": [result.as_json() for result in results],
+        "floors": [one.as_json() for one in kept],
+    }
+
+
+def _show(results: list[Result], kept: list[Held]) -> None:
+    from rich.console import Console
+
+    from stream.lab.evaluation.table import LEGEND, tables
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    for result in results:
+        for part in tables(result):
+            console.print(part)
+        console.print()
+    for one in kept:
+        console.print(str(one), style="" if one.ok else "bold red")
+    console.print(LEGEND, style="dim")

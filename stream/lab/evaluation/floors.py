@@ -1,0 +1,113 @@
+"""What the detector must keep on the suite `ci`: a regression shows before it is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stream.lab.evaluation.rows import per_1000, rows_of
+from stream.lab.evaluation.run import Result
+from stream.lab.evaluation.scoring import Scores
+
+
+def false_alerts(scores: Scores) -> float:
+    """False alerts per 1,000 clean key-days."""
+    rate = per_1000(scores.clean.alerts, scores.clean.key_days)
+    return rate[0] if rate else 0.0
+
+
+def paging_lookalikes(scores: Scores) -> float:
+    """Share of the look-alikes that page."""
+    return sum(one.paged for one in scores.lookalikes) / max(1, len(scores.lookalikes))
+
+
+def recall_of(name: str) -> Callable[[Scores], float]:
+    """Share found of the attacks in one of the scoreboard's rows."""
+    return lambda scores: next((row.recall for row in rows_of(scores.attacks) if row.name == name), 0.0)
+
+
+def share_gone(scores: Scores) -> float:
+    """Part of the attacks' tokens that was taken before the first alert."""
+    rows = rows_of(scores.attacks)
+    return rows[0].share_gone if rows else 1.0
+
+
+MEASURES: dict[str, Callable[[Scores], float]] = {
+    "false alerts": false_alerts,
+    "look-alikes that page": paging_lookalikes,
+    "found": recall_of("all attacks"),
+    "found, not mimic": recall_of("not mimic"),
+    "surges found": recall_of("surge"),
+    "gone": share_gone,
+}
+"""What a floor can be about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A bound for a world of the suite, which is named without its seed: at least, or with `most` at most."""
+
+    world: str
+    measure: str
+    bound: float
+    most: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value keeps it."""
+        return value <= self.bound if self.most else value >= self.bound
+
+
+FLOORS = (
+    Floor("synthetic B", "false alerts", 4.0, most=True),
+    Floor("synthetic B", "look-alikes that page", 0.15, most=True),
+    Floor("synthetic B", "found", 0.18),
+    Floor("synthetic B", "surges found", 0.3),
+    Floor("synthetic B", "gone", 0.85, most=True),
+    Floor("synthetic C", "false alerts", 4.0, most=True),
+    Floor("synthetic C", "look-alikes that page", 0.15, most=True),
+    Floor("synthetic C", "found", 0.05),
+    Floor("synthetic C", "surges found", 0.1),
+    Floor("synthetic C", "gone", 0.95, most=True),
+)
+"""The suite is always the same, so these are little below what the detector does: raise them when it does better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A floor on one world, and the value that was measured there."""
+
+    world: str
+    floor: Floor
+    value: float
+
+    @property
+    def ok(self) -> bool:
+        """The floor held."""
+        return self.floor.holds(self.value)
+
+    def __str__(self) -> str:
+        sign = "at most" if self.floor.most else "at least"
+        verdict = "holds" if self.ok else "MISSED"
+        return f"{self.world}: {self.floor.measure} {self.value:.2f}, {sign} {self.floor.bound:g}: {verdict}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        bound = "at_most" if self.floor.most else "at_least"
+        return {
+            "world": self.world,
+            "measure": self.floor.measure,
+            "value": self.value,
+            bound: self.floor.bound,
+            "ok": self.ok,
+        }
+
+
+def held(results: Sequence[Result]) -> list[Held]:
+    """Every floor on its world."""
+    return [
+        Held(result.world, floor, MEASURES[floor.measure](result.scores))
+        for result in results
+        for floor in FLOORS
+        if result.world.partition(",")[0] == floor.world
+    ]

@@ -1,0 +1,163 @@
+"""`overdraw evaluate`: what it prints, what it refuses, and when it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from stream.cli.evaluate import command
+from stream.lab.evaluation import floors, run, suites
+from stream.lab.evaluation.floors import FLOORS, MEASURES, Floor
+from stream.lab.evaluation.run import Case, Manner, Result, Tell
+from stream.lab.evaluation.scoring import Line, Outcome, Scores
+from stream.lab.evaluation.suites import SUITES, Wish
+from stream.lab.worlds.world import Episode, World
+
+SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--suite", "nothing"], "choose synthetic"),
+        (["--seed", "7"], "seeds below 1,000 are for tuning"),
+        (["--seed", "2001", "--tuning"], "tune on a lower one"),
+        (["--suite", "servegen"], "--data DIR"),
+        (["--suite", "servegen", "--keys", "20"], "leave --keys and --days out"),
+        (["--suite", "ci", "--seed", "2001"], "the suite ci is fixed"),
+        (["--suite", "ci", "--dial", "3"], "leave --dial out"),
+        (["--suite", "nab"], "a copy of https://github.com/numenta/NAB"),
+        (["--suite", "nab", "--dial", "3"], "it takes --data and --json"),
+        (["--suite", "nab", "--seed", "3000"], "it takes --data and --json"),
+        (["--floors"], "those of --suite ci"),
+        (["--against", "magic"], "choose all, or of static"),
+        (["--set", "bucket_seconds=60"], "buckets of 300 s"),
+        (["--days", "20"], "29"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_advice(words: list[str], what: str) -> None:
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 2
+    assert what in done.output
+
+
+def test_a_folder_without_the_traces_is_bad_input(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--suite", "servegen", "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "ServeGen" in done.output
+
+
+def test_a_folder_that_is_not_nab_is_bad_input(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "combined_windows.json" in done.output
+
+
+def test_nab_is_judged_in_its_own_terms(tmp_path: Path) -> None:
+    """A level that jumps by a hundred once, where the label says so."""
+    values = [10 + i % 3 for i in range(2_000)]
+    values[1_500:1_510] = [1_000] * 10
+    begin = datetime(2026, 1, 5, tzinfo=UTC)
+    times = [f"{begin + i * timedelta(minutes=5):%Y-%m-%d %H:%M:%S}" for i in range(len(values))]
+    rows = [f"{time},{value}" for time, value in zip(times, values, strict=True)]
+    (tmp_path / "data" / "made").mkdir(parents=True)
+    (tmp_path / "data" / "made" / "jump.csv").write_text("timestamp,value\n" + "\n".join(rows) + "\n")
+    (tmp_path / "labels").mkdir()
+    windows = {"made/jump.csv": [[f"{times[1_490]}.000000", f"{times[1_530]}.000000"]]}
+    (tmp_path / "labels" / "combined_windows.json").write_text(json.dumps(windows))
+    found = json.loads(CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path), "--json"]).stdout)
+    assert (found["suite"], found["series"], found["windows"]) == ("nab", 1, 1)
+    standard = found["profiles"][0]
+    assert standard["profile"]["name"] == "standard"
+    assert standard["counts"]["found"] == 1
+    assert "| standard |" in CliRunner().invoke(command, ["--suite", "nab", "--data", str(tmp_path)]).stdout
+
+
+def test_json_is_one_object_with_a_result_for_each_world_and_dial() -> None:
+    done = CliRunner().invoke(command, [*SMALL, "--dial", "1", "--dial", "10", "--against", "static", "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    results = document["results"]
+    assert [(one["world"], one["dial"]) for one in results] == [
+        (f"synthetic {profile}, seed 2001", dial) for profile in suites.REPORTED_PROFILES for dial in (1.0, 10.0)
+    ]
+    for one in results:
+        assert one["clean"]["key_days"] > 0
+        assert one["calm"]["key_days"] > one["clean"]["key_days"]
+        total = one["attacks"][0]
+        assert (total["group"], total["name"]) == ("all", "all attacks")
+        assert total["low"] <= total["recall"] <= total["high"]
+        assert total["chance"] is not None
+        assert sum(row["attacks"] for row in one["attacks"] if row["group"] == "family") == total["attacks"]
+        (rival,) = one["against"]
+        assert rival["clean"]["alerts"] <= one["clean"]["alerts"]
+    assert "synthetic B, seed 2001 at dial 10: keys" in done.stderr
+
+
+def test_people_get_a_table_and_how_to_read_it() -> None:
+    done = CliRunner().invoke(command, [*SMALL, "--tuning", "--against", "zscore-7d"])
+    assert done.exit_code == 0, done.output
+    for text in (
+        "synthetic A, seed 1: 10 keys, 29 days", "false alerts per 1,000", "all attacks", "look-alikes", "oracle",
+        "PromQL z-score, 7 d", "95 % Poisson interval",
+    ):  # fmt: skip
+        assert text in done.stdout
+
+
+def half_found(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
+    """Of two attacks one was found."""
+    episode = Episode(0, 0, 12, "surge", "x10", False, 100)
+    found = Outcome(episode, 100, 20, 300.0, 1, paged=True, covered=False)
+    scores = Scores(Line(1000, 1, 0), Line(), (), (found, replace(found, gone=100, delay_seconds=None)))
+    yield Result(case.name, 10, 29, manner.dials[0], scores, ())
+
+
+@pytest.mark.parametrize(("bound", "code"), [(0.5, 0), (0.51, 1)])
+def test_a_missed_floor_fails_and_only_when_asked(monkeypatch: pytest.MonkeyPatch, bound: float, code: int) -> None:
+    monkeypatch.setattr(run, "evaluate", half_found)
+    monkeypatch.setattr(
+        floors, "FLOORS", (Floor("synthetic B", "found", bound), Floor("synthetic C", "gone", 0.6, most=True))
+    )
+    asked = CliRunner().invoke(command, ["--suite", "ci", "--floors", "--json"])
+    assert asked.exit_code == code
+    document = json.loads(asked.stdout)
+    assert {one["dial"] for one in document["results"]} == {1.0}
+    assert [(one["measure"], one["value"], one["ok"]) for one in document["floors"]] == [
+        ("found", 0.5, code == 0),
+        ("gone", 0.6, True),
+    ]
+    shown = CliRunner().invoke(command, ["--suite", "ci"])
+    assert shown.exit_code == 0
+    assert shown.stdout.count("MISSED") == code
+
+
+def test_every_floor_is_about_something_that_is_measured_and_every_world_has_some() -> None:
+    assert {floor.measure for floor in FLOORS} <= set(MEASURES)
+    assert {floor.world for floor in FLOORS} == {case.name.partition(",")[0] for case in SUITES["ci"](Wish())}
+
+
+def test_tuning_and_report_share_neither_seeds_nor_profiles() -> None:
+    names = {tuning: [case.name for case in SUITES["synthetic"](Wish(tuning=tuning))] for tuning in (False, True)}
+    assert names[True] == ["synthetic A, seed 1"]
+    assert names[False] == ["synthetic B, seed 2001", "synthetic C, seed 2001"]
+
+
+def test_the_twin_of_a_world_differs_in_its_attacked_keys_alone() -> None:
+    """The others are run only once, for both."""
+    case = SUITES["synthetic"](Wish(keys=40, days=30))[0]
+    world, twin = case.make(True), case.make(False)
+    attacked = {episode.key for episode in world.attacks}
+    others = [key for key in range(40) if key not in attacked]
+    assert twin.attacks == ()
+    assert attacked
+    assert others
+    for name in (field for field in World.__slots__ if isinstance(getattr(world, field), np.ndarray)):
+        assert np.array_equal(getattr(world, name)[:, others], getattr(twin, name)[:, others]), name
+    assert np.any(world.calls != twin.calls)

@@ -12,6 +12,10 @@ from stream.core.rules import WARM_DAYS
 if TYPE_CHECKING:
     from stream.core.key import KeyState
 
+PRESENT_Z = 0.5
+"""An incident goes on only while the last 40 minutes are above their expectation too: a day's window remembers an
+attack that has ended. Only a shape says nothing of volume."""
+
 
 def moment_of(key: KeyState, verdict: Verdict, tokens: float, calls: int) -> Moment:
     """A bucket that has just been moved into the windows, as channels see it."""
@@ -60,8 +64,11 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
         verdict.upper = plan[THRESHOLD]
     if sums is not None:
         verdict.anomalous = sums.is_over(rules.settings.min_calls)
-    bar = rules.open_score if key.incident is None else rules.hold_score
-    verdict.anomalous = verdict.anomalous or verdict.score >= bar
+    incident = key.incident
+    if incident is None:
+        verdict.anomalous = verdict.anomalous or verdict.score >= rules.open_score
+    elif incident.kind == "shape" or not moment.warm or surge.z[1] >= PRESENT_Z:
+        verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
     if rules.watch is not None:
         rules.watch(key, verdict)
     return asked

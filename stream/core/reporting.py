@@ -66,7 +66,8 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
         strongest = verdict.findings[0]
         incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
     _note_shape(key, incident, verdict)
-    transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, rules.calm_buckets))
+    calm = rules.calm_buckets if incident.kind == "surge" else rules.slow_calm_buckets
+    transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, calm))
     if transition == "resolved":
         incident.sequence += 1
         key.incident = None

@@ -11,12 +11,9 @@ from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 FLAT = (0.0,) * len(CONTEXT)
 QUICK = ("level_10m", "level_40m")
 SHAPES = ("shape_6h", "shape_1d", "ratio_record")
-TAIL = Tail(
-    0.0,
-    (-math.log(99), *(0.0,) * (len(TAIL_FEATURES) - 1)),
-    (math.log(1 / math.log(10)), *(0.0,) * (len(TAIL_FEATURES) - 1)),
-)
-"""Even odds are two decades, each further unit is one more, whatever the key."""
+FLAT_TAIL = (0.0,) * (len(TAIL_FEATURES) - 1)
+TAIL = Tail(0.0, (-math.log(99), *FLAT_TAIL), (-math.log(math.log(10)), *FLAT_TAIL))
+"""Two decades at log odds of 0, none at -4, and one for each further unit, whatever the key."""
 
 
 def head(name: str, weights: dict[str, float], context: tuple[float, ...] = FLAT) -> Head:
@@ -31,7 +28,7 @@ def made_priors(
 ) -> Priors:
     """`law` is that of all daily maxima.
 
-    Every number counts: those of minutes the most, by `quick`; the shape's by `joint`, all others by `volume`.
+    Every number counts: those of minutes the most, by `quick`; the shape's by `joint`, all others by `volume` too.
     """
     volume = {name: 0.4 for name in STATISTICS if name not in SHAPES and name != "newcomer"}
     return Priors(
@@ -39,7 +36,7 @@ def made_priors(
         rule=Rule(
             head("quick", dict.fromkeys(QUICK, 4.0)),
             head("volume", volume),
-            head("joint", dict.fromkeys(SHAPES, 0.4)),
+            head("joint", volume | dict.fromkeys(SHAPES, 0.4)),
         ),
         tail=tail,
         newcomer_tail=((1.0, 0.2), (3.0, 0.01), (6.0, 1e-4)),

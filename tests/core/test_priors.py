@@ -9,18 +9,20 @@ import pytest
 
 from stream.core.channels import STANDARDISED, STATISTICS
 from stream.core.priors import POPULATION, VERSION, Normal, Priors
-from stream.core.rule import CONTEXT
+from stream.core.rule import CONTEXT, TAIL_FEATURES
 
+TAIL = {"threshold": -1.0, "exceedance": {"one": -4.0}, "excess": {"one": -0.5, "seldom": 0.25}}
 HEAD = {
     "bias": -4.0,
     "weights": {"level_10m": 1.5, "shape_6h": 0.0},
+    "steady": {"level_10m": 0.5},
     "context": {"size": 0.25},
-    "decades": [[-4.0, 0.0], [0.0, 2.0]],
+    "tail": TAIL,
 }
 GOOD = {
     "version": VERSION,
     "laws": {name: [0.5, 0.3] for name in STANDARDISED},
-    "rule": {"quick": HEAD, "volume": HEAD, "shape": HEAD},
+    "rule": {"quick": HEAD, "volume": HEAD, "joint": HEAD},
     "tail": [[1.0, 0.5], [2.0, 0.01]],
     "newcomer_tail": [[1.0, 0.5], [2.0, 0.01]],
     "population": {name: [0.0, 1.0, 0.5] for name in POPULATION},
@@ -41,8 +43,10 @@ def test_a_good_file_is_read():
     priors = read()
     assert priors.law("level_4h") == (0.5, 0.3)
     quick = priors.rule.quick
-    assert quick.weights == ((STATISTICS.index("level_10m"), 1.5),), "those of 0 are left out"
+    assert quick.weights == ((STATISTICS.index("level_10m"), 1.5, 0.5),), "those of 0 are left out"
     assert quick.context == tuple(0.25 if name == "size" else 0.0 for name in CONTEXT)
+    assert quick.tail.threshold == -1.0
+    assert quick.tail.excess == tuple({"one": -0.5, "seldom": 0.25}.get(name, 0.0) for name in TAIL_FEATURES)
     assert priors.tail == ((1.0, 0.5), (2.0, 0.01))
     assert priors.population["level"] == Normal(0.0, 1.0, 0.5)
     assert (priors.call_input_tokens, priors.call_output_tokens) == (500, 250)
@@ -78,9 +82,11 @@ def test_the_digest_names_the_file():
         (with_head(weights={"cusum": -1.0}), "evidence against"),
         (with_head(bias=math.nan), "no bias"),
         (with_head(context={"size": math.inf}), "an infinite weight"),
-        (with_head(decades=[[0.0, 0.0]]), "one knot has no slope"),
-        (with_head(decades=[[0.0, 0.0], [1.0, 0.0]]), "decades that do not rise"),
-        (with_head(decades=[[1.0, 0.0], [0.0, 1.0]]), "odds that fall"),
+        (with_head(steady={"cusum": -1.0}), "evidence against"),
+        (with_head(steady={"horoscope": 1.0}), "what is not measured"),
+        (with_head(tail=TAIL | {"threshold": math.nan}), "a tail that begins nowhere"),
+        (with_head(tail=TAIL | {"excess": {"one": math.inf}}), "an infinite excess"),
+        (with_head(tail={"threshold": 1.0}), "a tail without coefficients"),
         ({"rule": {"quick": HEAD, "volume": HEAD}}, "a head is missing"),
     ],
 )

@@ -37,7 +37,7 @@ dashboards: setup  ## write the JSON of the Grafana dashboard from grafana/build
 picture: setup  ## the README's picture of a drift, from simulated traffic: two minutes
 	@mkdir -p .drift
 	@$(BIN)/overdraw simulate --scenario drift --seed 12 --keys 14 --days 35 --rate 0.08 --to .drift/calls.jsonl.gz
-	@$(BIN)/overdraw explain key-007 --file .drift/calls.jsonl.gz --window 1d --plot deploy/pictures/drift.svg
+	@$(BIN)/overdraw explain key-011 --file .drift/calls.jsonl.gz --window 1d --plot deploy/pictures/drift.svg
 	@rm -r .drift
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop

@@ -50,10 +50,9 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
     if decision.gate is not None:
         yield f"  not judged: {decision.gate}"
     else:
-        yield (
-            f"  that many decades: clean days of keys like this one reach it with a chance of "
-            f"{decision.false_alarm_probability:.2g}"
-        )
+        chance = decision.false_alarm_probability
+        often = f"with a chance of {chance:.2g}" if chance < 1 else "often"
+        yield f"  clean days of keys like this one reach it {often}"
     if why.as_of == why.steps_as_of and abs(decision.score - decision.score_at_close) >= 0.005:
         yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
     incident = why.incident

@@ -38,7 +38,7 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
     "--against", multiple=True, metavar="NAME", help="Also try what others use; all, or see below. Repeatable."
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores. The result is the same.")
-@click.option("--tuning", is_flag=True, help="This is no report: worlds to tune on, seeds below 1000 (default 1).")
+@click.option("--tuning", is_flag=True, help="No report: the profiles that are tuned on, seeds below 1000; 1.")
 @click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @settings_options
@@ -60,9 +60,10 @@ def command(
     """Run labelled worlds through the detector: what is found, how soon, and at what price in false alerts.
 
     Worlds are made of keys with and without attacks, and of look-alikes that are nobody's fault. Each is run key by key
-    through the detector's own code, incidents and all. The suites: synthetic (made-up traffic of profiles that nothing
-    was tuned on), servegen (keys cut from real traffic, which you have to fetch), ci (small and always the same), nab
-    (`overdraw score` on the Numenta Anomaly Benchmark, a folder with its data and labels: another detector, a check).
+    through the detector's own code, incidents and all. The suites: synthetic (made-up traffic: two profiles that were
+    tuned on with other seeds, one that never was; each world says which), servegen (keys cut from real traffic, which
+    you have to fetch), ci (small and always the same), nab (`overdraw score` on the Numenta Anomaly Benchmark, a folder
+    with its data and labels: another detector, a check).
 
     False alerts are counted on clean key-days: a UTC day with a call, after the key's first week, with no attack or
     look-alike near. An attack is found if an incident opens between its start and an hour after its end. `gone` is the

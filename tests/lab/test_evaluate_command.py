@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from stream.cli.evaluate import command
 from stream.lab.evaluation import floors, run, suites
 from stream.lab.evaluation.floors import FLOORS, MEASURES, Floor
-from stream.lab.evaluation.run import Case, Manner, Result, Tell
+from stream.lab.evaluation.run import Case, Manner, Result, Seen, Tell
 from stream.lab.evaluation.scoring import Line, Outcome, Scores
 from stream.lab.evaluation.suites import SUITES, Wish
+from stream.lab.training.__main__ import SYNTHETIC
 from stream.lab.worlds.world import Episode, World
 
 SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
@@ -85,8 +86,11 @@ def test_json_is_one_object_with_a_result_for_each_world_and_dial() -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     results = document["results"]
-    assert [(one["world"], one["dial"]) for one in results] == [
-        (f"synthetic {profile}, seed 2001", dial) for profile in suites.REPORTED_PROFILES for dial in (1.0, 10.0)
+    seen = {"B": "seen profile, new seed", "C": "seen profile, new seed", "D": "unseen profile"}
+    assert [(one["world"], one["seen"], one["dial"]) for one in results] == [
+        (f"synthetic {profile}, seed 2001", seen[profile], dial)
+        for profile in suites.REPORTED_PROFILES
+        for dial in (1.0, 10.0)
     ]
     for one in results:
         assert one["clean"]["key_days"] > 0
@@ -105,8 +109,8 @@ def test_people_get_a_table_and_how_to_read_it() -> None:
     done = CliRunner().invoke(command, [*SMALL, "--tuning", "--against", "zscore-7d"])
     assert done.exit_code == 0, done.output
     for text in (
-        "synthetic A, seed 1: 10 keys, 29 days", "false alerts per 1,000", "all attacks", "look-alikes", "oracle",
-        "PromQL z-score, 7 d", "95 % Poisson interval",
+        "synthetic A, seed 1 (tuned on): 10 keys, 29 days", "false alerts per 1,000", "all attacks", "look-alikes",
+        "oracle", "PromQL z-score, 7 d", "95 % Poisson interval",
     ):  # fmt: skip
         assert text in done.stdout
 
@@ -116,14 +120,14 @@ def half_found(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
     episode = Episode(0, 0, 12, "surge", "x10", False, 100)
     found = Outcome(episode, 100, 20, 300.0, 1, paged=True, covered=False)
     scores = Scores(Line(1000, 1, 0), Line(), (), (found, replace(found, gone=100, delay_seconds=None)))
-    yield Result(case.name, 10, 29, manner.dials[0], scores, ())
+    yield Result(case.name, case.seen, 10, 29, manner.dials[0], scores, ())
 
 
 @pytest.mark.parametrize(("bound", "code"), [(0.5, 0), (0.51, 1)])
 def test_a_missed_floor_fails_and_only_when_asked(monkeypatch: pytest.MonkeyPatch, bound: float, code: int) -> None:
     monkeypatch.setattr(run, "evaluate", half_found)
     monkeypatch.setattr(
-        floors, "FLOORS", (Floor("synthetic B", "found", bound), Floor("synthetic C", "gone", 0.6, most=True))
+        floors, "FLOORS", (Floor("synthetic B", "found", bound), Floor("synthetic D", "gone", 0.6, most=True))
     )
     asked = CliRunner().invoke(command, ["--suite", "ci", "--floors", "--json"])
     assert asked.exit_code == code
@@ -143,10 +147,38 @@ def test_every_floor_is_about_something_that_is_measured_and_every_world_has_som
     assert {floor.world for floor in FLOORS} == {case.name.partition(",")[0] for case in SUITES["ci"](Wish())}
 
 
-def test_tuning_and_report_share_neither_seeds_nor_profiles() -> None:
-    names = {tuning: [case.name for case in SUITES["synthetic"](Wish(tuning=tuning))] for tuning in (False, True)}
-    assert names[True] == ["synthetic A, seed 1"]
-    assert names[False] == ["synthetic B, seed 2001", "synthetic C, seed 2001"]
+def test_tuning_and_report_share_no_seed_and_the_report_has_a_profile_that_was_never_tuned_on() -> None:
+    cases = {
+        tuning: [(case.name, case.seen.value) for case in SUITES["synthetic"](Wish(tuning=tuning))]
+        for tuning in (False, True)
+    }
+    assert cases[True] == [(f"synthetic {profile}, seed 1", "tuned on") for profile in "ABC"]
+    assert cases[False] == [
+        ("synthetic B, seed 2001", "seen profile, new seed"),
+        ("synthetic C, seed 2001", "seen profile, new seed"),
+        ("synthetic D, seed 2001", "unseen profile"),
+    ]
+
+
+def test_what_trains_the_priors_is_what_the_report_takes_for_tuned_on() -> None:
+    assert {profile for profile, _ in SYNTHETIC} == set(suites.TUNED_PROFILES)
+    assert all(seed < suites.TUNING_SEEDS for _, seed in SYNTHETIC)
+
+
+def test_the_suite_ci_has_a_profile_that_was_never_tuned_on() -> None:
+    assert [(case.name, case.seen, case.twin) for case in SUITES["ci"](Wish())] == [
+        ("synthetic B, seed 3001", Seen.NEW_SEED, False),
+        ("synthetic D, seed 3001", Seen.NEVER, False),
+    ]
+
+
+@pytest.mark.parametrize(("tuning", "seen"), [(False, Seen.NEW_CLIENTS), (True, Seen.TUNED)])
+def test_real_clients_say_whether_they_were_tuned_on(
+    tuning: bool, seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites, "load_clients", lambda folder: None)
+    (case,) = SUITES["servegen"](Wish(data=tmp_path, tuning=tuning))
+    assert case.seen == seen
 
 
 def test_the_twin_of_a_world_differs_in_its_attacked_keys_alone() -> None:

@@ -21,12 +21,15 @@ from stream.lab.worlds import clients as traces
 from stream.lab.worlds.attacker import GAP
 from stream.lab.worlds.clients import ARCHIVES, POINTS, SLOTS, WINDOWS, Clients, NoTracesError, load_clients
 from stream.lab.worlds.draws import EXACT_CALLS, LognormalLengths, RequestShape, TableLengths, generator
-from stream.lab.worlds.kinds import clock_of
+from stream.lab.worlds.failures import retried
+from stream.lab.worlds.kinds import KINDS, Habit, clock_of
+from stream.lab.worlds.lookalikes import RESHAPINGS, SETTLING
 from stream.lab.worlds.profiles import PROFILES, Zone
+from stream.lab.worlds.reshaping import reshaping
 from stream.lab.worlds.servegen import halves, real_world
-from stream.lab.worlds.synthetic import FIRST_DAY, synthetic_world
+from stream.lab.worlds.synthetic import FIRST_DAY, _tailed, synthetic_world
 from stream.lab.worlds.tally import PER_DAY
-from stream.lab.worlds.world import World
+from stream.lab.worlds.world import Episode, World
 
 # read on import: a test must not see the developer's other settings, and so has none by the time it runs
 DATA = Path(os.environ.get("OVERDRAW_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
@@ -68,7 +71,7 @@ def made_up_real(attacks: bool = True, seed: int = 5) -> World:
     return real_world(made_up_clients(), half=1, seed=seed, attacks=attacks, new_share=0.4)
 
 
-MAKERS = {"A": small("A"), "B": small("B"), "C": small("C"), "clients": made_up_real}
+MAKERS = {"A": small("A"), "B": small("B"), "C": small("C"), "D": small("D"), "clients": made_up_real}
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
@@ -254,9 +257,152 @@ def test_profile_c_is_another_population() -> None:
     kinds = {name: {kind for kind, _ in profile.kinds} for name, profile in PROFILES.items()}
     assert kinds["C"] - kinds["A"] == {"consumer", "agents", "monthly"}
     for profile in PROFILES.values():
+        assert set(profile.customs) <= {kind for kind, _ in profile.kinds} <= set(KINDS)
         assert sum(share for _, share in profile.kinds) == pytest.approx(1)
         assert sum(zone.share for zone in profile.zones) == pytest.approx(1)
         assert profile.start % (7 * 86_400) == 4 * 86_400, "the epoch began on a Thursday, a run begins on a Monday"
+
+
+def test_profile_d_shares_no_kind_of_traffic_with_what_was_tuned_on() -> None:
+    kinds = {name: {kind for kind, _ in profile.kinds} for name, profile in PROFILES.items()}
+    assert not kinds["D"] & (kinds["A"] | kinds["B"] | kinds["C"])
+
+
+def calls_of(kind: str, days: int = 42) -> np.ndarray:
+    """Expected calls of forty keys of one kind without noise, in UTC: keys x buckets."""
+    clock = clock_of(PROFILES["D"].start, days, Zone(1.0, 0.0))
+    noise = np.ones(len(clock.hour))
+    habit = Habit(rate=10.0, peak=13.5, swing=1.0, weekend=0.5, noise=noise, first_day=FIRST_DAY)
+    return np.array([KINDS[kind](habit, clock, generator(key, kind))[0] for key in range(40)])
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in PROFILES["D"].kinds])
+def test_every_kind_of_profile_d_is_about_its_rate_and_never_below_zero(kind: str) -> None:
+    level = calls_of(kind)
+    assert (level >= 0).all()
+    assert 0.2 * 10 < level.mean() < 2 * 10
+
+
+def test_chat_is_for_evenings_and_weekends_and_a_copilot_for_work() -> None:
+    hour, day = np.arange(42 * PER_DAY) % PER_DAY // 12, np.arange(42 * PER_DAY) // PER_DAY % 7
+    chat, copilot = calls_of("chat").mean(axis=0), calls_of("copilot")
+    assert chat[hour == 20].mean() > 5 * chat[hour == 4].mean()
+    assert chat[day >= 5].mean() > 1.2 * chat[day < 4].mean()
+    monday = day == 0
+    assert copilot[:, day >= 5].mean() < 0.2 * copilot[:, day < 5].mean()
+    assert (copilot[:, monday & (hour == 10)].mean(axis=1) > 5 * copilot[:, monday & (hour == 7)].mean(axis=1)).all()
+    assert copilot[:, monday & (hour == 12)].mean() < 0.85 * copilot[:, monday & (hour == 14)].mean()
+
+
+def test_a_scheduled_agent_calls_every_5_15_or_60_minutes() -> None:
+    gaps = set()
+    for row in calls_of("cron"):
+        gaps.add(int(np.median(np.diff(np.flatnonzero(row)))))
+    assert gaps == {1, 3, 12}
+
+
+def test_a_roll_out_grows_in_steps_of_a_tenth_to_two_fifths() -> None:
+    at_noon = calls_of("rollout", 84)[:, PER_DAY // 2 :: 7 * PER_DAY]
+    weekly = at_noon[:, 1:] / at_noon[:, :-1]
+    stepped = weekly[weekly > 1 + 1e-9]
+    assert 0.2 < len(stepped) / weekly.size < 0.6
+    assert (weekly > 1 - 1e-9).all()
+    assert 1.1 - 1e-9 < stepped.min() < stepped.max() < 1.4 + 1e-9
+
+
+def test_sizes_of_calls_differ_from_kind_to_kind_in_profile_d(platform: World) -> None:
+    def per_call(kind: str) -> tuple[float, float]:
+        keys = [k for k, name in enumerate(platform.key_ids) if name.startswith(kind) and platform.calls[:, k].any()]
+        known = platform.known_calls[:, keys].sum(axis=0)
+        sides = (platform.input_tokens, platform.output_tokens)
+        return tuple(float(np.median(side[:, keys].sum(axis=0) / known)) for side in sides)  # type: ignore[return-value]
+
+    rag, coding, chat = per_call("rag"), per_call("coding"), per_call("chat")
+    assert rag[0] > 20 * rag[1]
+    assert coding[0] > 2 * rag[0]
+    assert chat[0] < 10 * chat[1]
+
+
+def test_day_noise_with_tails_keeps_its_variance() -> None:
+    noise = np.random.default_rng(1).standard_normal(200_000)
+    assert np.array_equal(_tailed(noise, 0.0), noise), "the other profiles stay what they are"
+    tailed = _tailed(noise, 0.07)
+    assert tailed.std() == pytest.approx(1, abs=0.02)
+    assert np.quantile(tailed, 0.999) > 1.15 * np.quantile(noise, 0.999)
+
+
+def test_days_of_profile_d_vary_more_than_those_of_a_and_less_than_those_of_c() -> None:
+    noise = np.random.default_rng(1).standard_normal(200_000)
+    spread = np.random.default_rng(2).random(200_000)
+    worst = {}
+    for name in "ACD":
+        law = PROFILES[name]
+        low, high = law.daily_sd
+        worst[name] = np.quantile(_tailed(noise, law.day_tail) * (low + (high - low) * spread), 0.999)
+    assert worst["A"] < worst["D"] < worst["C"]
+
+
+@pytest.fixture(scope="module")
+def platform() -> World:
+    """Profile D at a size that has several of each look-alike."""
+    return synthetic_world(7, keys=200, days=40, profile="D", attacks=False)
+
+
+@pytest.mark.parametrize("family", sorted(RESHAPINGS))
+def test_a_migration_or_a_new_prompt_changes_the_calls_for_good_and_not_their_number(
+    family: str, platform: World
+) -> None:
+    episodes = [a for a in platform.lookalikes if a.family == family]
+    assert len(episodes) == 6
+    assert len({a.key for a in platform.lookalikes if a.family in RESHAPINGS}) == 12
+    inputs, outputs, calls = [], [], []
+    for episode in episodes:
+        assert FIRST_DAY * PER_DAY <= episode.first < episode.last - SETTLING < episode.last <= len(platform.calls)
+        spans = slice(episode.first - 14 * PER_DAY, episode.first), slice(episode.last - SETTLING, episode.last)
+
+        def ratio(name: str, of: str | None, key: int = episode.key, spans: tuple[slice, slice] = spans) -> float:
+            before, after = (
+                float(getattr(platform, name)[span, key].sum() / (getattr(platform, of)[span, key].sum() if of else 1))
+                for span in spans
+            )
+            return after / before if before else np.nan
+
+        if platform.known_calls[spans[0], episode.key].sum() < 500:
+            continue
+        inputs.append(abs(np.log(ratio("input_tokens", "known_calls"))))
+        outputs.append(abs(np.log(ratio("output_tokens", "known_calls"))))
+        calls.append(ratio("calls", None) * 14 / 5)
+    assert len(calls) >= 3
+    assert np.median(outputs) > 0.08
+    if family == "prompt_change":
+        assert np.median(inputs) > 0.08
+    assert 0.4 < np.median(calls) < 2
+
+
+def test_a_migrated_key_ends_with_one_model_it_hardly_used_before() -> None:
+    mix = np.array([[0.7, 0.3, 0.0, 0.0]])
+    lengths = LognormalLengths(6.0, 0.5, 5.0, 0.5, np.zeros(1), PER_DAY)
+    before = RequestShape(lengths, 500.0, 0.0, mix, PER_DAY)
+    buckets = 20 * PER_DAY
+    first, last = 5 * PER_DAY, 7 * PER_DAY + SETTLING
+    change = reshaping(Episode(0, first, last, "model_migration", "", False, 0), before, buckets, generator(1, "m"))
+    calls = np.full(buckets, 20)
+    by_model, usage = change.draw(generator(2, "d"), before, calls, calls - 5)
+    assert np.array_equal(by_model.sum(axis=0), calls)
+    target = int(np.argmax(change.after.mix[0]))
+    assert target in (2, 3)
+    assert not by_model[target, :first].any()
+    assert (by_model[target, 7 * PER_DAY :] == 20).all()
+    assert 5 < by_model[target, 6 * PER_DAY] < 15, "half way"
+    assert (usage.output_tokens > 0).all()
+
+
+def test_attempts_that_fail_are_few_but_for_bad_stretches() -> None:
+    calls = np.full(42 * PER_DAY, 200)
+    shares = [retried(generator(key, "r"), calls).reshape(-1, 6).mean(axis=1) / 200 for key in range(50)]
+    assert np.median([np.median(share) for share in shares]) < 0.03
+    assert 0.1 < np.median([share.max() for share in shares]) < 1.2
+    assert not retried(generator(1, "r"), np.zeros(100, np.int64)).any()
 
 
 def test_when_summer_time_ends_the_clock_of_a_zone_falls_back_an_hour_while_event_time_goes_on() -> None:
@@ -270,9 +416,9 @@ def test_when_summer_time_ends_the_clock_of_a_zone_falls_back_an_hour_while_even
     assert clock.month_day[3 * PER_DAY] == 2, "October's second day has begun at 02:00 in this zone"
 
 
-@pytest.mark.parametrize("arguments", [{"profile": "D"}, {"days": 20}])
+@pytest.mark.parametrize("arguments", [{"profile": "E"}, {"days": 20}])
 def test_what_makes_no_world_is_an_error(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"no profile 'D'|20 days"):
+    with pytest.raises(ValueError, match=r"no profile 'E'|20 days"):
         synthetic_world(1, keys=50, **arguments)  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -22,14 +23,25 @@ Tell = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and of how much."""
 
 
+class Seen(StrEnum):
+    """What tuning knew of a world: the less, the more its figures say of other traffic."""
+
+    TUNED = "tuned on"
+    NEW_SEED = "seen profile, new seed"
+    NEW_CLIENTS = "unseen clients"
+    NEVER = "unseen profile"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A world of a suite: `make(attacks)` makes it, with its attacks or without.
 
+    seen: what tuning knew of it
     twin: also run it without its attacks, for what chance and an oracle attain
     """
 
     name: str
+    seen: Seen
     make: Callable[[bool], World]
     twin: bool = True
 
@@ -38,11 +50,13 @@ class Case:
 class Result:
     """What came out for one world at one setting of the dial (false alerts per 1,000 key-days).
 
+    seen: what tuning knew of the world
     calm: clean key-days of the same keys without the attacks, and what was said on them; more of them than in
     `scores`, where the days around attacks do not count. None where that was not tried
     """
 
     world: str
+    seen: Seen
     keys: int
     days: int
     dial: float
@@ -54,6 +68,7 @@ class Result:
         """The result as plain data."""
         return {
             "world": self.world,
+            "seen": self.seen,
             "keys": self.keys,
             "days": self.days,
             "dial": self.dial,
@@ -87,12 +102,12 @@ def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
         rival_scores[name] = RIVALS[name].scores(world)
         tell(f"{case.name}: rivals", number, len(manner.against))
     for dial in manner.dials:
-        yield _at(dial, case.name, world, twin, rival_scores, manner, tell)
+        yield _at(dial, case, world, twin, rival_scores, manner, tell)
 
 
 def _at(
     dial: float,
-    name: str,
+    case: Case,
     world: World,
     twin: World | None,
     rival_scores: Mapping[str, Floats],
@@ -102,13 +117,13 @@ def _at(
     """The result at one setting of the dial."""
     settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": dial})
     run = partial(detect, make_rules=partial(manner.rules, settings), jobs=manner.jobs)
-    alarms = run(world, progress=partial(tell, f"{name} at dial {dial:g}: keys"))
+    alarms = run(world, progress=partial(tell, f"{case.name} at dial {dial:g}: keys"))
     calm: Line | None = None
     if twin is None:
         scores = score(world, alarms)
     else:
         attacked = sorted({episode.key for episode in world.attacks})
-        what = f"{name} at dial {dial:g}: attacked keys without attacks"
+        what = f"{case.name} at dial {dial:g}: attacked keys without attacks"
         twin_alarms = run(twin, columns=attacked, progress=partial(tell, what))
         scores = score(world, alarms, twin_alarms)
         # the other keys are the same in both worlds
@@ -120,4 +135,4 @@ def _at(
         scores = with_attainable(scores, attainable(world, twin, budget))
     rivals = tuple(match(rival, world, scores.clean.alerts, of) for rival, of in rival_scores.items())
     days = -(-len(world.calls) // world.per_day)
-    return Result(name, len(world.key_ids), days, dial, scores, rivals, calm)
+    return Result(case.name, case.seen, len(world.key_ids), days, dial, scores, rivals, calm)

@@ -1,4 +1,8 @@
-"""The suites: which worlds each of them is made of. What a method was tuned on is never what it is reported on."""
+"""The suites: which worlds each of them is made of. What a method was tuned on is never what it is reported on.
+
+A report has other seeds than tuning had, and profiles of two sorts: those that tuning saw, too, and one that it never
+saw. Each world says which it is.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stream.lab.evaluation.run import Case
-from stream.lab.worlds.profiles import PROFILES
+from stream.lab.evaluation.run import Case, Seen
 from stream.lab.worlds.servegen import load_clients, real_world
 from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import World
 
-TUNED_PROFILE = "A"
-REPORTED_PROFILES = tuple(name for name in PROFILES if name != TUNED_PROFILE)
+TUNED_PROFILES = ("A", "B", "C")
+REPORTED_PROFILES = ("B", "C", "D")
+"""B and C with other seeds than they were tuned on; D was never tuned on, whatever its seed, and must never be."""
 TUNED_HALF, REPORTED_HALF = 0, 1
 """Of ServeGen's clients."""
 TUNING_SEEDS = 1000
 """Seeds below this one belong to tuning: what is measured on them says nothing about other traffic."""
 SEED = 2001
 KEYS, DAYS = 200, 42
+CI_PROFILES = ("B", "D")
 CI_SEED, CI_KEYS, CI_DAYS = 3001, 100, 35
 """Small enough for a minute on two cores; its numbers are rough, its floors have room for that."""
 CI_DIAL = 1.0
@@ -43,17 +48,17 @@ class Wish:
 
 
 def synthetic(wish: Wish) -> list[Case]:
-    """A world of each profile that nothing was tuned on; when tuning, of that one."""
+    """A world of each profile to report on; when tuning, of each to tune on."""
     seed = checked_seed(wish)
     keys, days = wish.keys or KEYS, wish.days or DAYS
-    return _synthetic(seed, keys, days, (TUNED_PROFILE,) if wish.tuning else REPORTED_PROFILES, twin=True)
+    return _synthetic(seed, keys, days, TUNED_PROFILES if wish.tuning else REPORTED_PROFILES, twin=True)
 
 
 def continuous(wish: Wish) -> list[Case]:
     """The same for continuous integration: always the same two worlds."""
     if wish != Wish():
         raise SuiteError("the suite ci is fixed, so that its floors mean something: it takes no seed, keys, days, data")
-    return _synthetic(CI_SEED, CI_KEYS, CI_DAYS, REPORTED_PROFILES, twin=False)
+    return _synthetic(CI_SEED, CI_KEYS, CI_DAYS, CI_PROFILES, twin=False)
 
 
 def servegen(wish: Wish) -> list[Case]:
@@ -72,7 +77,8 @@ def servegen(wish: Wish) -> list[Case]:
     def make(attacks: bool) -> World:
         return real_world(clients, half, seed, attacks=attacks)
 
-    return [Case(f"ServeGen, half {half}, seed {seed}", make)]
+    seen = Seen.TUNED if wish.tuning else Seen.NEW_CLIENTS
+    return [Case(f"ServeGen, half {half}, seed {seed}", seen, make)]
 
 
 SUITES: dict[str, Callable[[Wish], list[Case]]] = {"synthetic": synthetic, "servegen": servegen, "ci": continuous}
@@ -95,9 +101,20 @@ def checked_seed(wish: Wish) -> int:
 
 def _synthetic(seed: int, keys: int, days: int, profiles: tuple[str, ...], *, twin: bool) -> list[Case]:
     return [
-        Case(f"synthetic {profile}, seed {seed}", partial(_make, seed, keys, days, profile), twin)
+        Case(f"synthetic {profile}, seed {seed}", seen(profile, seed), partial(_make, seed, keys, days, profile), twin)
         for profile in profiles
     ]
+
+
+def seen(profile: str, seed: int) -> Seen:
+    """What tuning knew of a synthetic world.
+
+    >>> seen("B", 1), seen("B", 2001), seen("D", 2001)
+    (<Seen.TUNED: 'tuned on'>, <Seen.NEW_SEED: 'seen profile, new seed'>, <Seen.NEVER: 'unseen profile'>)
+    """
+    if profile not in TUNED_PROFILES:
+        return Seen.NEVER
+    return Seen.TUNED if seed < TUNING_SEEDS else Seen.NEW_SEED
 
 
 def _make(seed: int, keys: int, days: int, profile: str, attacks: bool) -> World:

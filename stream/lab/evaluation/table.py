@@ -23,13 +23,15 @@ CUSUM that knows the attack's size and the key's noise, at the same false alerts
 gone: part of all tokens that was taken before the first alert, each: the mean of each attack's own part; all, where
 there was none. alerts: incidents per attack found.
 not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
-and the like: nobody's fault, and nothing that should page."""
+and the like: nobody's fault, and nothing that should page. In brackets: what tuning knew of the world. "Seen profile,
+new seed" is other traffic of a population that was tuned on; "unseen" never was."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """What there is to show of a result."""
     scores = result.scores
-    yield Text(f"{result.world}: {result.keys} keys, {result.days} days, dial {result.dial:g}", "bold")
+    what = f"{result.world} ({result.seen}): {result.keys} keys, {result.days} days, dial {result.dial:g}"
+    yield Text(what, "bold")
     yield from _lines(result)
     rows = rows_of(scores.attacks)
     if rows:

@@ -1,15 +1,15 @@
-"""What looks like an attack and is none: launches, bulk runs, long jobs, retry storms, vendors, a holiday."""
+"""What looks like an attack and is none: launches, bulk runs, long jobs, retry storms, vendors, a holiday, changes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.lab.worlds.draws import Floats, LognormalLengths, RequestShape, generator
+from stream.lab.worlds.draws import Floats, RequestShape, generator
+from stream.lab.worlds.failures import failed
 from stream.lab.worlds.kinds import Job
 from stream.lab.worlds.tally import PER_DAY, Tally
 from stream.lab.worlds.world import Episode, Sums
@@ -17,6 +17,8 @@ from stream.lab.worlds.world import Episode, Sums
 SHARE = 0.03
 """Part of the keys that each look-alike happens to."""
 HOUR = PER_DAY // 24
+SETTLING = 5 * PER_DAY
+"""A change for good is a look-alike for as long as a drift lasts; then it is what the key is like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,16 @@ class Scene:
         return self.first_day * PER_DAY
 
 
-def happen(scene: Scene, seed: int) -> tuple[Episode, ...]:
-    """Let every kind of look-alike happen to some keys; a holiday, which only lowers use, is not among the episodes."""
+def happen(scene: Scene, seed: int, reshapings: tuple[str, ...] = ()) -> tuple[Episode, ...]:
+    """Let every kind of look-alike happen to some keys; a holiday, which only lowers use, is not among the episodes.
+
+    Of `reshapings`, names of RESHAPINGS, this says when; `reshaping.reshaped` then changes what the calls are like.
+    """
     rng = generator(seed, "lookalikes")
     keys = rng.permutation(scene.eligible).tolist()
     number = max(1, round(SHARE * len(scene.rates)))
     episodes: list[Episode] = []
-    for name, change in CHANGES.items():
+    for name, change in {**CHANGES, **{name: RESHAPINGS[name] for name in reshapings}}.items():
         rng = generator(seed, f"lookalikes {name}")
         for _ in range(min(number, len(keys))):
             key = keys.pop()
@@ -123,12 +128,10 @@ def _outage(scene: Scene, keys: list[int], rng: np.random.Generator) -> list[Epi
 def storm(tally: Tally, rates: Floats, shapes: list[RequestShape], episodes: tuple[Episode, ...], seed: int) -> None:
     """Add the failed calls of the retry storms: five to twenty times the rate, with hardly any tokens."""
     rng = generator(seed, "storms")
-    failed = LognormalLengths(math.log(8.0), 0.5, math.log(0.05), 0.5, np.zeros(1), PER_DAY)
     for episode in episodes:
         if episode.family != "retry_storm":
             continue
-        own = shapes[episode.key]
-        shape = RequestShape(failed, own.limit, 0.0, own.mix, PER_DAY)
+        shape = failed(shapes[episode.key])
         mean = max(rates[episode.key], 1.0) * rng.uniform(5, 20)
         calls = rng.poisson(mean, episode.last - episode.first).astype(np.int64)
         by_model = shape.split(rng, calls, episode.first)
@@ -141,6 +144,26 @@ def _holiday(scene: Scene, rng: np.random.Generator) -> None:
     scene.level[:, day * PER_DAY : (day + 1) * PER_DAY] *= rng.uniform(0.4, 0.7)
 
 
+def _model_migration(scene: Scene, key: int, rng: np.random.Generator) -> Spans:
+    """A key goes over to a new model within one to three days."""
+    return [_for_good(scene, rng, int(rng.integers(PER_DAY, 3 * PER_DAY)))]
+
+
+def _prompt_change(scene: Scene, key: int, rng: np.random.Generator) -> Spans:
+    """A new prompt, which is everywhere within half an hour."""
+    return [_for_good(scene, rng, HOUR // 2)]
+
+
+def _for_good(scene: Scene, rng: np.random.Generator, moving: int) -> tuple[int, int]:
+    first = int(rng.integers(scene.start, max(scene.start + 1, scene.buckets - moving - SETTLING)))
+    return first, first + moving + SETTLING
+
+
+RESHAPINGS: dict[str, Callable[[Scene, int, np.random.Generator], Spans]] = {
+    "model_migration": _model_migration,
+    "prompt_change": _prompt_change,
+}
+"""They change what calls are like, not how many there are: each ends SETTLING after the key has moved."""
 CHANGES: dict[str, Callable[[Scene, int, np.random.Generator], Spans]] = {
     "launch": _launch,
     "bulk": _bulk,

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from stream.lab.worlds.attacker import Plan
 from stream.lab.worlds.attacks import attack
 from stream.lab.worlds.draws import MODELS, Floats, LognormalLengths, RequestShape, generator
+from stream.lab.worlds.failures import failed, retried
 from stream.lab.worlds.kinds import KINDS, Habit, Job, clock_of
-from stream.lab.worlds.lookalikes import Scene, happen, storm
+from stream.lab.worlds.lookalikes import RESHAPINGS, Scene, happen, storm
 from stream.lab.worlds.profiles import PROFILES, Profile
+from stream.lab.worlds.reshaping import reshaping
 from stream.lab.worlds.tally import PER_DAY, Background, Tally
-from stream.lab.worlds.world import Sums, World
+from stream.lab.worlds.world import Episode, Sums, World
 
 FIRST_DAY = 21
 """Days before this one are warm-up."""
@@ -56,7 +58,7 @@ class _Traits:
 
 
 def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str = "A", attacks: bool = True) -> World:
-    """A world of a profile ("A", "B", "C"), the first three weeks of which are warm-up.
+    """A world of a profile ("A", "B", "C", "D"), the first three weeks of which are warm-up.
 
     The same arguments give the same arrays; with `attacks` False they are the same but for the attacks. Raises
     ValueError for an unknown profile and for fewer than `LEAST_DAYS` days.
@@ -70,8 +72,8 @@ def synthetic_world(seed: int, *, keys: int = 600, days: int = 42, profile: str 
     traits = _traits(law, seed, keys, days)
     level, jobs = _levels(law, traits, seed, days)
     old = np.flatnonzero(traits.born == 0)
-    lookalikes = happen(Scene(level, traits.rates, old, jobs, FIRST_DAY), seed)
-    tally, shapes = _draw(law, level, seed)
+    lookalikes = happen(Scene(level, traits.rates, old, jobs, FIRST_DAY), seed, law.reshapings)
+    tally, shapes = _draw(law, traits.kinds, level, lookalikes, seed)
     storm(tally, traits.rates, shapes, lookalikes, seed)
     busy = frozenset(episode.key for episode in lookalikes)
     background = Background(tally, level, tuple(shapes), traits.born, np.flatnonzero(traits.born), busy)
@@ -92,10 +94,12 @@ def _traits(law: Profile, seed: int, keys: int, days: int) -> _Traits:
     kinds = rng.choice(names, keys, p=[share for _, share in law.kinds])
     rates = np.clip(np.exp(rng.normal(*law.rate, keys)), *law.rate_bounds)
     rates = np.where(kinds == "sparse", np.exp(rng.normal(*law.sparse_rate, keys)), rates)
+    for kind, own in law.customs.items():
+        rates = np.where(kinds == kind, np.clip(np.exp(rng.normal(*own.rate, keys)), *law.rate_bounds), rates)
     born = np.zeros(keys, np.int64)
     cold = rng.choice(keys, round(law.cold_share * keys), replace=False)
     born[cold] = rng.integers(FIRST_DAY * PER_DAY, (days - 4) * PER_DAY, len(cold))
-    daily = _wander(rng, keys, days, DAILY_LAG1) * rng.uniform(*law.daily_sd, (keys, 1))
+    daily = _tailed(_wander(rng, keys, days, DAILY_LAG1), law.day_tail) * rng.uniform(*law.daily_sd, (keys, 1))
     spread = rng.uniform(*law.fast_sd, (keys, 1))
     fast = _wander(rng, keys, days * PER_DAY // HALF_HOUR + 1, FAST_LAG1) * spread - spread**2 / 2
     buckets = np.arange(days * PER_DAY)
@@ -114,6 +118,11 @@ def _wander(rng: np.random.Generator, keys: int, steps: int, lag1: float) -> Flo
     for step in range(1, steps):
         noise[step] = lag1 * noise[step - 1] + fresh * noise[step]
     return np.ascontiguousarray(noise.T)
+
+
+def _tailed(noise: Floats, h: float) -> Floats:
+    """Normal noise with heavier tails and still of unit variance (Tukey's h distribution)."""
+    return np.asarray(noise * np.exp(h * noise**2 / 2) * (1 - 2 * h) ** 0.75)
 
 
 def _levels(
@@ -146,20 +155,31 @@ def _levels(
     return level, jobs
 
 
-def _draw(law: Profile, level: NDArray[np.float32], seed: int) -> tuple[Tally, list[RequestShape]]:
-    """Calls and their usage, and what each key's calls are like."""
+def _draw(
+    law: Profile, kinds: NDArray[np.str_], level: NDArray[np.float32], lookalikes: tuple[Episode, ...], seed: int
+) -> tuple[Tally, list[RequestShape]]:
+    """Calls and their usage, and what each key's calls are like (before a change for good, if there is one)."""
     tally = Tally(*level.shape)
+    changes = {episode.key: episode for episode in lookalikes if episode.family in RESHAPINGS}
     shapes: list[RequestShape] = []
     days = level.shape[1] // PER_DAY
     for key in range(tally.keys):
         rng = generator(seed, "calls", key)
-        shape = _shape(law, days, rng)
+        shape = _shape(law.of(str(kinds[key])), days, rng)
         burst = rng.gamma(law.level_shape, 1 / law.level_shape, level.shape[1])
         calls = rng.poisson(level[key] * burst).astype(np.int64)
         known = calls
         if rng.random() < law.missing_share:
             known = rng.binomial(calls, 1 - rng.beta(1, 9))
-        tally.add(key, 0, shape.split(rng, calls, 0), known, shape.draw(rng, known, 0))
+        if key in changes:
+            change = reshaping(changes[key], shape, tally.buckets, rng)
+            by_model, usage = change.draw(rng, shape, calls, known)
+            tally.add(key, 0, by_model, known, usage)
+        else:
+            tally.add(key, 0, shape.split(rng, calls, 0), known, shape.draw(rng, known, 0))
+        if law.failing_share and rng.random() < law.failing_share:
+            again, refused = retried(rng, calls), failed(shape)
+            tally.add(key, 0, refused.split(rng, again, 0), again, refused.draw(rng, again, 0))
         shapes.append(shape)
     return tally, shapes
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
+from stream.core.channels import STATISTICS
 from stream.core.rule import (
     AGE,
     BELOW,
@@ -36,6 +37,8 @@ Floats = NDArray[np.float64]
 ROUNDS = 5
 PENALTY = 0.02
 LEAST_WEIGHT = 0.0005
+LEAST_WEIGHTS = {"level_1d": 0.3, "cusum": 0.3, "creep": 0.3}
+"""Worlds differ in what tells attacks from growth: a day at ten times its level has to count in all of them."""
 MOST_CONTEXT = 4.0
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
@@ -69,11 +72,12 @@ class Task:
 def fit(task: Task, pairs: Sequence[Pair]) -> Head:
     """Fit one head and the tail of its log odds; every world counts the same."""
     count = len(task.statistics)
+    least = [LEAST_WEIGHTS.get(STATISTICS[i], 0.0) if task.name == "volume" else 0.0 for i in task.statistics]
     theta = np.concatenate([np.full(count, FIRST_WEIGHT), np.zeros(count + len(CONTEXT)), [FIRST_BIAS]])
     for _ in range(ROUNDS):
         found = [_bags(task, pair, theta) for pair in pairs]
         loud, calm, loud_weight, calm_weight = (np.concatenate(part) for part in zip(*found, strict=True))
-        theta = _minimise(loud, calm, loud_weight, calm_weight, count)
+        theta = _minimise(loud, calm, loud_weight, calm_weight, least)
     head = Head(
         name=task.name,
         bias=round(float(theta[-1]), 3),
@@ -178,8 +182,9 @@ def _bags(task: Task, pair: Pair, theta: Floats) -> tuple[Floats, Floats, Floats
     )
 
 
-def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floats, count: int) -> Floats:
-    """Weighted logistic regression, weights of evidence at least 0."""
+def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floats, least: Sequence[float]) -> Floats:
+    """Weighted logistic regression, weights of evidence at least `least`."""
+    count = len(least)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         a, b = loud @ theta, calm @ theta
@@ -189,7 +194,12 @@ def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floa
         return float(value + PENALTY / 2 * (theta[:-1] ** 2).sum()), slope
 
     size = loud.shape[1]
-    bounds = [(0.0, None)] * (2 * count) + [(-MOST_CONTEXT, MOST_CONTEXT)] * len(CONTEXT) + [(None, None)]
+    bounds = (
+        [(bound, None) for bound in least]
+        + [(0.0, None)] * count
+        + [(-MOST_CONTEXT, MOST_CONTEXT)] * len(CONTEXT)
+        + [(None, None)]
+    )
     found = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     theta: Floats = found.x
     return theta

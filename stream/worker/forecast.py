@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from stream.core.explain import PAGE_EXCESS_TOKENS, short
+from stream.core.explain import PAGE_EXCESS_TOKENS, few, short
 from stream.core.rules import Rules
 from stream.core.state import summaries
 from stream.settings import Settings
@@ -70,17 +70,6 @@ async def known_keys(settings: Settings) -> Keys:
     return Keys(len(seen), sum(time > since for time in seen))
 
 
-def few(number: float) -> str:
-    """A number of alerts for people.
-
-    >>> few(0.1234), few(5.0), few(34.56), few(1234.5)
-    ('0.12', '5', '34.6', '1,234')
-    """
-    if number < 1:
-        return f"{number:.2g}"
-    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
-
-
 def findings_of(made: Forecast) -> list[Finding]:
     """A forecast as lines of the check."""
     keys = made.keys
@@ -92,13 +81,13 @@ def findings_of(made: Forecast) -> list[Finding]:
             "ok",
             SUBJECT,
             f"{made.dial:g} per 1,000 key-days are {few(made.false_alerts_per_day)} a day, "
-            f"{few(made.false_alerts_per_week)} a week to expect of {keys.active:,} active keys; an alert needs a score "
-            f"of {made.alert_score:.2f}",
+            f"{few(made.false_alerts_per_week)} a week to expect of {keys.active:,} active keys; an alert needs a "
+            f"score of {made.alert_score:.2f}",
         ),
         Finding(
             "ok",
             "false pages",
-            f"at most {few(made.false_pages_per_week)} a week to expect of {keys.known:,} keys; a page needs a score of "
-            f"{made.page_score:.2f} and {short(PAGE_EXCESS_TOKENS)} tokens above the baseline",
+            f"at most {few(made.false_pages_per_week)} a week to expect of {keys.known:,} keys; a page needs a score "
+            f"of {made.page_score:.2f} and {short(PAGE_EXCESS_TOKENS)} tokens above the baseline",
         ),
     ]

@@ -2,8 +2,9 @@
 
 Above the 40th largest peak the excesses are taken as exponential (peaks over a threshold, J. Pickands, Statistical
 inference using extreme order statistics, Ann. Stat. 3, 1975, with shape 0); below it the peaks themselves are counted.
-Both are shrunk towards the table that was shipped: the ratio of the local rate to the shipped one has a gamma prior
-worth PRIOR_EXCEEDANCES, as if that many had been seen at the shipped rate.
+Both are shrunk towards the table that was shipped, by as much as PRIOR_EXCEEDANCES weigh against what was seen: the
+logarithm of a rate as a mean of the two logarithms (their errors go by the number of exceedances), the mean excess as a
+mean of the two.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ EXCEEDANCES = 40
 LEAST_EXCEEDANCES = 10
 """Fewer tell nothing that the shipped table does not tell better."""
 PRIOR_EXCEEDANCES = 5.0
-"""What the shipped table counts for: 5,000 key-days at the default dial."""
+"""What the shipped table counts for: so many are in 5,000 key-days at the default dial."""
 MOST_SHARE = 0.2
 """One key's part of the exceedances: a single wild key must not set everybody's threshold."""
 TAIL_SHARE = 0.1
@@ -82,8 +83,8 @@ def refit(days: KeyDays, shipped: Sequence[tuple[float, float]]) -> Rows:
     start = float(peaks[count])
     weights = _weights(keys[:count])
     excess = float((weights * (peaks[:count] - start)).sum())
-    usual = _mean_excess(law, start)
-    mean = (excess + PRIOR_EXCEEDANCES * usual) / (weights.sum() + PRIOR_EXCEEDANCES)
+    usual = PRIOR_EXCEEDANCES * _mean_excess(law, start)
+    mean = (excess + usual) / (weights.sum() + PRIOR_EXCEEDANCES)
     rows = []
     rank = float(count)
     while rank < COUNTED_SHARE * len(peaks) and peaks[int(rank)] > 0:
@@ -114,8 +115,10 @@ def _tail_count(peaks: NDArray[np.float64], keys: NDArray[np.int32]) -> int:
         else:
             low = middle + 1
     # peaks that are equal stand above the threshold together, or below it
-    while low < most and peaks[low] == peaks[low - 1]:
+    while 0 < low < most and peaks[low] == peaks[low - 1]:
         low += 1
+    while low > 0 and peaks[low] == peaks[low - 1]:
+        low -= 1
     if low < 1 or _weights(keys[:low]).sum() < LEAST_EXCEEDANCES - 1e-9:
         raise TooFewError(
             f"of {len(peaks):,} key-days only {positive:,} show any score, which makes no tail of at least "
@@ -147,7 +150,8 @@ def _weights(keys: NDArray[np.int32]) -> NDArray[np.float64]:
 
 def _share(shipped: float, exceedances: float, key_days: int) -> float:
     """The share of key-days, given how many were seen and which share was expected."""
-    return shipped * (exceedances + PRIOR_EXCEEDANCES) / (key_days * shipped + PRIOR_EXCEEDANCES)
+    own = exceedances / (exceedances + PRIOR_EXCEEDANCES)
+    return math.exp(own * math.log(exceedances / key_days) + (1 - own) * math.log(shipped))
 
 
 def _mean_excess(law: TailLaw, start: float) -> float:

@@ -141,7 +141,7 @@ def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents, warm_up_da
     document = json.loads(base)
     shipped, shipped_young, digest = _shipped(document, priors)
     alerts = Fit(dial, days, priors.tail, refit(days, shipped))
-    newcomers = _newcomers(NEWCOMER_FACTOR * dial, young, priors.newcomer_tail, shipped_young)
+    newcomers = _newcomers(min(NEWCOMER_FACTOR * dial, 1000.0), young, priors.newcomer_tail, shipped_young)
     document |= {
         "source": "overdraw calibrate",
         "tail": alerts.new,

@@ -90,10 +90,10 @@ def refit(days: KeyDays, shipped: Sequence[tuple[float, float]]) -> Rows:
     while rank < COUNTED_SHARE * len(peaks) and peaks[int(rank)] > 0:
         above = int(np.searchsorted(-peaks, -peaks[int(rank)], side="left"))
         score = float(peaks[int(rank)])
-        rows.append((score, _share(law.share(score), float(_weights(keys[:above]).sum()), len(peaks))))
+        rows.append((score, _share(_usual(law, score), float(_weights(keys[:above]).sum()), len(peaks))))
         rank *= RANK_STEP
     if not rows:
-        rows.append((start, _share(law.share(start), float(weights.sum()), len(peaks))))
+        rows.append((start, _share(_usual(law, start), float(weights.sum()), len(peaks))))
     rows.reverse()
     first = rows[-1][1]
     rows.append((start + mean * math.log(first / LEAST_TAIL), LEAST_TAIL))
@@ -154,10 +154,17 @@ def _share(shipped: float, exceedances: float, key_days: int) -> float:
     return math.exp(own * math.log(exceedances / key_days) + (1 - own) * math.log(shipped))
 
 
+def _usual(law: TailLaw, score: float) -> float:
+    """The share by the shipped table, which below its first row goes on with the slope of the first two."""
+    if score >= law.scores[0]:
+        return law.share(score)
+    slope = (law.logs[1] - law.logs[0]) / (law.scores[1] - law.scores[0])
+    return math.exp(min(0.0, law.logs[0] + slope * (score - law.scores[0])))
+
+
 def _mean_excess(law: TailLaw, start: float) -> float:
     """Mean excess over `start` by the shipped table, over the decade that follows."""
-    start = max(start, law.scores[0])
-    return (law.threshold(law.share(start) / 10) - start) / math.log(10)
+    return (law.threshold(_usual(law, start) / 10) - start) / math.log(10)
 
 
 def _strictly(rows: Sequence[tuple[float, float]]) -> Rows:

@@ -199,16 +199,16 @@ def test_active_keys_are_those_of_a_whole_day():
 
 def test_on_the_second_half_of_a_world_the_dial_of_the_first_half_holds():
     """The keys go through the detector, with attacks or without: nothing opens while it is only listened to."""
-    world = synthetic_world(3, keys=16, days=49, attacks=False)
+    world = synthetic_world(3, keys=17, days=43, attacks=False)
     rules = Rules(Settings())
     peaks = Peaks()
     rules.listen(peaks.see)
     end = world.first_bucket + len(world.calls)
     for column in range(len(world.key_ids)):
-        assert alerts_of(traffic_of(world, column), rules, world.first_bucket, end, 16) == []
+        assert alerts_of(traffic_of(world, column), rules, world.first_bucket, end, 17) == []
     first = int(world.start // DAY)
     days = peaks.rows(young=False, first=first + 21)
-    early, late = (days.where((days.day < first + 35) == half) for half in (True, False))
+    early, late = (days.where((days.day < first + 32) == half) for half in (True, False))
     dial = 100.0
     assert dial * len(late) / 1000 > 16
     threshold = TailLaw(refit(early, shipped_priors().tail)).threshold(dial / 1000)

@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",
+    "explain": "stream.cli.explain",
     "broker": "stream.cli.broker",
     "feed": "stream.cli.feed",
     "state": "stream.cli.state",

@@ -46,7 +46,7 @@ ERROR_OFFSET_TOKENS = 500.0
 
 _CODE = 2000.0
 """The season's slots are held as 16 bit of log(1 + tokens) × 2000: to 0.05 %, up to 10^14 tokens."""
-_WEEK_CODE = 10.0
+WEEK_CODE = 10.0
 """Last week's hours as 8 bit of log(1 + tokens) × 10: to 5 %, for they only make a floor; up to 10^11 tokens."""
 RATE, LESSON, DUE, COUNT, LEVEL = range(5)
 
@@ -162,7 +162,7 @@ class Baseline:
                 else:
                     values.append(level)
         coded = self.week[place % WEEK_HOURS]
-        floor = WEEK_FLOOR * math.expm1(coded / _WEEK_CODE) if coded else 0.0
+        floor = WEEK_FLOOR * math.expm1(coded / WEEK_CODE) if coded else 0.0
         pure = _decoded(self.fast[slot]) if self.visits[slot] else level
         return (place, values[0], values[1], values[2], values[3], floor, pure)
 
@@ -234,8 +234,8 @@ class Baseline:
         worth = mean * (0.5 if rate < 1 else 1.0)
         coded = self.week[week_hour]
         if coded or self.age > 7 * calendar.per_day:
-            worth = 0.5 * (math.expm1(coded / _WEEK_CODE) + worth)
-        self.week[week_hour] = min(255, round(math.log1p(worth) * _WEEK_CODE))
+            worth = 0.5 * (math.expm1(coded / WEEK_CODE) + worth)
+        self.week[week_hour] = min(255, round(math.log1p(worth) * WEEK_CODE))
 
     def _learn_strength(self, mean: float, due: float) -> None:
         """Compare the hour with what the season and what the level alone had said of it."""

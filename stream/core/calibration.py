@@ -15,6 +15,8 @@ SCALE_FLOOR = 0.4
 CLIP_SD = 3.5
 MOST_DAYS = 255
 MOST_PEAK = 30_000.0
+MOST_VARIANCE = 60_000.0
+"""What 16 bits can hold."""
 _SD_OF_GUMBEL = math.pi / math.sqrt(6)
 _EULER = 0.5772156649015329
 _HALF = struct.Struct("<e")
@@ -84,8 +86,9 @@ class DailyMaximum:
         weight = max(1 / (PRIOR_DAYS + self.days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
         self.days = min(self.days + 1, MOST_DAYS)
         distance = min(peak, self.mean + CLIP_SD * math.sqrt(self.variance)) - self.mean
+        variance = (1 - weight) * (self.variance + weight * distance * distance)
         self.mean = half(self.mean + weight * distance)
-        self.variance = half(max(self.floor, (1 - weight) * (self.variance + weight * distance * distance)))
+        self.variance = half(min(max(self.floor, variance), MOST_VARIANCE))
         self._derive()
 
     def restore(self, mean: float, variance: float, peak: float, days: int) -> None:

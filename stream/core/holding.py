@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
-from stream.core.keyring import Keyring
+from stream.core.key import KeyState
+from stream.core.keyring import Keyring, MakeKey
 from stream.core.origins import Origins
 from stream.core.priors import Priors
 from stream.core.reporting import last_alert
@@ -34,6 +35,7 @@ class Holding:
         partition_of: Callable[[str], int],
         confirm_jumps: bool = False,
         priors: Priors | None = None,
+        make_key: MakeKey = KeyState,
     ) -> None:
         self.partition = partition
         self.settings = settings
@@ -44,7 +46,7 @@ class Holding:
         self._windows = Windows(
             settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
         )
-        self._keys = Keyring(self.rules)
+        self._keys = Keyring(self.rules, make_key)
         self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
         self._changed = False
         self._idle: float | None = None

@@ -10,7 +10,9 @@ import msgspec
 UPDATE_SECONDS = 6 * 3600
 """A lasting incident is reported again at this pace; a new channel or a higher severity is reported at once."""
 CALM_SECONDS = 3600
-"""An incident is over after this long without an anomalous bucket."""
+"""A surge is over after this long without an anomalous bucket."""
+SLOW_CALM_SECONDS = 12 * 3600
+"""Any other incident: a night without use is no end of a drift."""
 HOLD = 0.6
 """Hysteresis: an open incident stays anomalous above this share of the score that opens one."""
 

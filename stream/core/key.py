@@ -7,21 +7,20 @@ from array import array
 from collections.abc import Sequence
 
 from stream.core.baseline import INCIDENT_RATE, Baseline
-from stream.core.bucket import THRESHOLD, OpenBucket, Plan, Verdict
+from stream.core.bucket import OpenBucket, Plan, Verdict
 from stream.core.channels import CHANNELS
-from stream.core.channels.base import MOST_STANDARDISED, Channel, Moment, Step
+from stream.core.channels.base import Channel, Moment, Step
 from stream.core.channels.drift import Drift
 from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
+from stream.core.judging import judge, moment_of
+from stream.core.outlook import forecast, raise_bar
 from stream.core.presence import Presence
-from stream.core.residuals import QUICK, Residuals
+from stream.core.residuals import Residuals
 from stream.core.rule import context_of
-from stream.core.rules import SHAPE, WARM_DAYS, Rules
+from stream.core.rules import SHAPE, Rules
 
-MAX_LOG_RATIO = 30.0
-MOST_VALUE = math.log1p(MOST_STANDARDISED)
-"""No standardised residual counts for more."""
 DORMANT_DAYS = 28
 DAY = 3
 """The window of a day, by whose scale a key's volatility is told."""
@@ -138,7 +137,7 @@ class KeyState:
             self.channels[i].step(step, frozen)
         self.presence.step(self.active_in_step / step.buckets)
         self.active_in_step = 0
-        self._raise_bar()
+        raise_bar(self)
 
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
@@ -177,14 +176,17 @@ class KeyState:
                 self.last_active_day = day
             for i in ADDING:
                 self.channels[i].add(sums)
-        lasting = incident is not None and bucket - incident.started > rules.accept_buckets
+        lasting = incident is not None and (
+            # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
+            incident.kind == "newcomer" or bucket - incident.started > rules.accept_buckets
+        )
         self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
         verdict = Verdict(bucket, sums, fast, slow)
         asked: list[Channel] = []
         moment: Moment | None = None
         if sums is not None or incident is not None:
-            moment = self._moment(verdict, tokens, calls)
-            asked = self._judge(verdict, moment)
+            moment = moment_of(self, verdict, tokens, calls)
+            asked = judge(self, verdict, moment)
         # what is not yet an incident may become one: it is learned slowly too
         alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score
         baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
@@ -201,65 +203,6 @@ class KeyState:
         shown[SCORE], shown[TOKENS], shown[EXPECTED], shown[UPPER] = verdict.score, tokens, fast, verdict.upper
         self._pass(bucket, limit)
         return verdict
-
-    def _moment(self, verdict: Verdict, tokens: float, calls: int) -> Moment:
-        rules, baseline, residuals = self.rules, self.baseline, self.residuals
-        moment = Moment()
-        moment.bucket, moment.sums, moment.tokens, moment.calls = verdict.bucket, verdict.sums, tokens, calls
-        moment.expected, moment.slow = verdict.expected, verdict.slow
-        moment.residuals, moment.baseline, moment.presence = residuals, baseline, self.presence
-        moment.age_days = baseline.age / rules.calendar.per_day
-        moment.active_days = self.active_days
-        moment.warm = moment.age_days > WARM_DAYS
-        moment.learning = moment.age_days > 1
-        moment.alarm = False
-        moment.day_z = moment.excess = 0.0
-        moment.aspects = None
-        moment.min_excess, moment.min_calls = rules.settings.min_excess_tokens, rules.settings.min_calls
-        usual, level = baseline.call_tokens.value, baseline.level.value
-        moment.ratios = [residuals.log_ratio(0, usual, level), residuals.log_ratio(1, usual, level)]
-        return moment
-
-    def _judge(self, verdict: Verdict, moment: Moment) -> list[Channel]:
-        """Ask the channels, decide; returns those that were asked."""
-        rules, residuals = self.rules, self.residuals
-        surge = self.surge
-        surge.score(moment)
-        step = (verdict.bucket + 1) // rules.horizons.per_step
-        asked: list[Channel] = [surge]
-        if max(surge.values) > 0.0:
-            context = self.context(max(residuals.excess(0), residuals.excess(1)))
-            verdict.quick = rules.quick_score(self.channels, context)
-        if step > self.judged_step:
-            self.judged_step = step
-            baseline = self.baseline
-            usual, level = baseline.call_tokens.value, baseline.level.value
-            for h in range(2, rules.horizons.count):
-                moment.ratios.append(residuals.log_ratio(h, usual, level))
-            for h in range(rules.horizons.count):
-                if residuals.calls[h] >= moment.min_calls:
-                    moment.excess = max(moment.excess, residuals.excess(h))
-            for channel in self.channels[1:]:
-                channel.score(moment)
-            asked = self.channels
-            verdict.is_step = True
-            verdict.slow_score = rules.slow_score(self.channels, self.context(moment.excess), moment.excess)
-        verdict.score = max(verdict.quick, verdict.slow_score)
-        if verdict.score >= rules.hold_score:
-            verdict.findings = rules.findings(
-                self.channels, self.context(moment.excess), residuals, verdict.quick > verdict.slow_score
-            )
-        sums = verdict.sums
-        plan = sums.plan if sums is not None else self.plans.get(verdict.bucket)
-        if plan is not None:
-            verdict.upper = plan[THRESHOLD]
-        if sums is not None:
-            verdict.anomalous = sums.is_over(rules.settings.min_calls)
-        bar = rules.open_score if self.incident is None else rules.hold_score
-        verdict.anomalous = verdict.anomalous or verdict.score >= bar
-        if rules.watch is not None:
-            rules.watch(self, verdict)
-        return asked
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
@@ -300,33 +243,6 @@ class KeyState:
         """The residual of 10 or of 40 minutes that by itself is worth opening an incident, in standard deviations."""
         return min(self.bar)
 
-    def _raise_bar(self) -> None:
-        """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itself."""
-        rules = self.rules
-        context = self.context(rules.settings.min_excess_tokens)
-        for h in range(QUICK):
-            wanted = rules.needed(self.surge.statistics[h], context, rules.open_score)
-            self.bar[h] = self.surge.laws.z_of(h, max(wanted, 0.0)) if wanted < MOST_VALUE else math.inf
-
-    def window_upper(self, h: int, score: float) -> float:
-        """Tokens in window `h` at which that window alone would bring the key to `score`; infinite if it never can."""
-        residuals, rules = self.residuals, self.rules
-        channel = self.channels[0] if h < 2 else self.channels[1]
-        assert isinstance(channel, Surge | Drift)
-        i = h if h < 2 else h - 2
-        wanted = rules.needed(channel.statistics[i], self.context(rules.settings.min_excess_tokens), score)
-        if not math.isfinite(wanted):
-            wanted = rules.needed("level_40m", self.context(rules.settings.min_excess_tokens), score)
-        z = channel.laws.z_of(i, min(wanted, MOST_VALUE))
-        log_ratio = min(channel.scales.mean[i] + z * math.sqrt(channel.scales.variance[i]), MAX_LOG_RATIO)
-        offset = self._offset(h)
-        buckets = residuals.horizons.buckets[h]
-        return max(0.0, (residuals.expected[h] + offset) * math.exp(log_ratio) - offset) * buckets
-
-    def _offset(self, h: int) -> float:
-        """What stands on both sides of the log ratio of window `h`, in tokens per bucket."""
-        return self.residuals.offset(h, self.baseline.call_tokens.value, self.baseline.level.value)
-
     def shape_factors(self) -> dict[str, float]:
         """By how much the day's calls differ from the key's usual ones, aspect by aspect."""
         shape = self.channels[SHAPE]
@@ -344,7 +260,7 @@ class KeyState:
         index = bucket + 1 + self.rules.ahead
         baseline = self.baseline
         usual: float = baseline.call_tokens.value
-        expected, threshold = self._forecast(index)
+        expected, threshold = forecast(self, index)
         if usual > 0:
             estimated_input: float = baseline.call_input.value
             estimated_output = usual - estimated_input
@@ -355,36 +271,3 @@ class KeyState:
         self.plans[index] = array("f", (threshold, expected, estimated_input, estimated_output, cap))
         for old in [planned for planned in self.plans if planned <= bucket]:
             del self.plans[old]
-
-    def _forecast(self, index: int) -> tuple[float, float]:
-        """Expected tokens of bucket `index`, and the sum that makes its 10-minute residual worth opening an incident.
-
-        The buckets in between are taken as expected. Infinite while the key is too young to be judged.
-        """
-        rules, baseline, residuals = self.rules, self.baseline, self.residuals
-        horizons, calendar = rules.horizons, rules.calendar
-        expected, _ = baseline.predict(index)
-        if baseline.age + rules.ahead <= WARM_DAYS * calendar.per_day:
-            return expected, math.inf
-        least = math.inf
-        for h in range(QUICK):
-            z = self.bar[h]
-            if not math.isfinite(z):
-                continue
-            decay = horizons.decay[h]
-            gain = 1 - decay
-            seen, due = residuals.observed[h], residuals.expected[h]
-            for between in range(index - rules.ahead, index):
-                usual, _ = baseline.predict(between)
-                seen = decay * seen + gain * usual
-                due = decay * due + gain * usual
-            # what an attack has already put into the window must not lower the bar for the next bucket
-            seen = min(seen, due)
-            due = decay * due + gain * expected
-            width = self.surge.width(h, index)
-            log_ratio = min(self.surge.scales.mean[h] + z * math.sqrt(width), MAX_LOG_RATIO)
-            offset = self._offset(h)
-            wanted = (due + offset) * math.exp(log_ratio) - offset
-            wanted = max(wanted, due + rules.settings.min_excess_tokens / horizons.buckets[h])
-            least = min(least, (wanted - decay * seen) / gain)
-        return expected, max(least, 1.0)

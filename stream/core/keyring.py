@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState, Skips
@@ -10,6 +11,9 @@ from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
+
+MakeKey = Callable[[str, Rules], KeyState]
+"""What makes a key that was never seen before: a KeyState, or one that is watched."""
 
 
 class Keyring:
@@ -20,10 +24,11 @@ class Keyring:
     `dirty` those whose sums or model have changed since `changes`.
     """
 
-    __slots__ = ("alarmed", "dirty", "held", "packed", "rules", "touched")
+    __slots__ = ("_make", "alarmed", "dirty", "held", "packed", "rules", "touched")
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, make: MakeKey = KeyState) -> None:
         self.rules = rules
+        self._make = make
         self.held: dict[str, KeyState] = {}
         self.packed = PackedKeys()
         self.touched: dict[int, set[KeyState]] = {}
@@ -33,12 +38,16 @@ class Keyring:
     def __len__(self) -> int:
         return len(self.held) + len(self.packed)
 
+    def make(self, key_id: str) -> KeyState:
+        """A key of which nothing is known yet; it is not held."""
+        return self._make(key_id, self.rules)
+
     def wake(self, key_id: str) -> KeyState | None:
         """Unpack a packed key; None if there is none."""
         packed = self.packed.pop(key_id)
         if packed is None:
             return None
-        key = self.held[key_id] = _unpacked(key_id, packed, self.rules)
+        key = self.held[key_id] = _unpacked(self.make(key_id), packed)
         for index in key.open:
             self.touched.setdefault(index, set()).add(key)
         if key.incident is not None:
@@ -98,7 +107,7 @@ class Keyring:
     def check(self) -> None:
         """Unpack every key that is still packed, and throw the result away; raises StateError on damage."""
         for key_id, packed in self.packed.items():
-            _unpacked(key_id, packed, self.rules)
+            _unpacked(self.make(key_id), packed)
 
     def view(self, key_id: str, sealed: int) -> KeyView | None:
         """What is known of a key, which stays packed if it was; None if it was never seen.
@@ -110,7 +119,7 @@ class Keyring:
             packed = self.packed.get(key_id)
             if packed is None:
                 return None
-            key = _unpacked(key_id, packed, self.rules)
+            key = _unpacked(self.make(key_id), packed)
         return _view(key, sealed)
 
     def top(self, count: int, sealed: int) -> list[KeyView]:
@@ -123,8 +132,7 @@ class Keyring:
         return [_view(key, sealed) for key in order[: max(count, len(self.alarmed))]]
 
 
-def _unpacked(key_id: str, packed: Packed, rules: Rules) -> KeyState:
-    key = KeyState(key_id, rules)
+def _unpacked(key: KeyState, packed: Packed) -> KeyState:
     sums, model = packed
     unpack_sums(sums, key)
     if model is not None:

@@ -106,9 +106,9 @@ def tail_of(rows: Any) -> tuple[tuple[float, float], ...]:
     scores = [score for score, _ in tail]
     shares = [share for _, share in tail]
     if len(tail) < 2 or scores != sorted(set(scores)) or shares != sorted(set(shares), reverse=True):
-        raise ValueError("the tail of a priors file must rise in score and fall in share")
+        raise ValueError("its tail must rise in score and fall in share")
     if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
-        raise ValueError("the tail of a priors file must hold finite scores, and shares above 0 and up to 1")
+        raise ValueError("its tail must hold finite scores, and shares above 0 and up to 1")
     return tail
 
 
@@ -118,9 +118,9 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
     )
     unknown = (set(weights) | set(steady)) - set(statistics)
     if unknown:
-        raise ValueError(f"a priors file weighs {', '.join(sorted(unknown))}, which this program does not measure")
+        raise ValueError(f"it weighs {', '.join(sorted(unknown))}, which this program does not measure")
     if not all(0 <= weight < math.inf for weight in (*weights.values(), *steady.values())):
-        raise ValueError("the weights of evidence in a priors file must be finite and 0 or more")
+        raise ValueError("the weights of evidence must be finite and 0 or more")
     law = document["tail"]
     exceedance, excess = (
         tuple(float(law[part].get(feature, 0.0)) for feature in TAIL_FEATURES) for part in ("exceedance", "excess")
@@ -137,7 +137,7 @@ def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:
         tail=Tail(float(law["threshold"]), exceedance, excess),
     )
     if not all(map(math.isfinite, (head.bias, head.tail.threshold, *head.context, *exceedance, *excess))):
-        raise ValueError(f"the head {name} of a priors file must have finite coefficients")
+        raise ValueError(f"the head {name} must have finite coefficients")
     return head
 
 

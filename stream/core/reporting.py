@@ -11,6 +11,7 @@ from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
 from stream.core.explain import alert_of, severity_of
 from stream.core.incidents import Incident
 from stream.core.key import KeyState, Skips
+from stream.core.outlook import window_upper
 from stream.core.residuals import HORIZONS
 
 SLOW_KINDS = ("drift", "ramp", "quiet_hours", "shape")
@@ -65,7 +66,8 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
         strongest = verdict.findings[0]
         incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
     _note_shape(key, incident, verdict)
-    transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, rules.calm_buckets))
+    calm = rules.calm_buckets if incident.kind == "surge" else rules.slow_calm_buckets
+    transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, calm))
     if transition == "resolved":
         incident.sequence += 1
         key.incident = None
@@ -173,8 +175,16 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.observed += observed
     incident.expected += expected
     incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
-    excess = max(0.0, observed - expected)
-    incident.excess += excess
+    before = incident.excess
+    # what a bucket lacks is taken off again: else the noise of a long incident adds up to millions
+    incident.excess = max(0.0, before + observed - expected)
+    if observed < expected:
+        kept = incident.excess / before if before > 0 else 0.0
+        incident.excess_output *= kept
+        if incident.excess_cost is not None:
+            incident.excess_cost *= kept
+        return
+    excess = observed - expected
     if sums is None:
         return
     usual = key.baseline.call_tokens.value
@@ -199,7 +209,7 @@ def _horizon_numbers(key: KeyState, verdict: Verdict, incident: Incident) -> tup
     buckets = residuals.horizons.buckets[h]
     end = float((verdict.bucket + 1) * key.rules.settings.bucket_seconds)
     window = Window(start=end - incident.horizon, end=end, horizon_seconds=incident.horizon)
-    upper = key.window_upper(h, key.rules.open_score)
+    upper = window_upper(key, h, key.rules.open_score)
     return window, residuals.observed[h] * buckets, residuals.expected[h] * buckets, upper
 
 

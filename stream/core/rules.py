@@ -11,7 +11,7 @@ from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import Channel, Finding
-from stream.core.incidents import CALM_SECONDS, HOLD, UPDATE_SECONDS
+from stream.core.incidents import CALM_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
 from stream.core.priors import Priors, priors_of
 from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
@@ -39,7 +39,8 @@ class Rules:
 
     __slots__ = (
         "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "hold_score", "horizons", "lateness", "law",
-        "newcomer_law", "open_score", "priors", "rule", "settings", "taken", "update_buckets", "watch",
+        "newcomer_law", "open_score", "priors", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
@@ -57,6 +58,7 @@ class Rules:
         self.ahead = math.ceil(self.lateness / bucket_seconds)
         """Buckets that may still be open when a bucket's first record comes: its threshold must not depend on them."""
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
+        self.slow_calm_buckets = max(1, SLOW_CALM_SECONDS // bucket_seconds)
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
         self.accept_buckets = int(settings.accept_days * 86_400) // bucket_seconds
         self.taken: tuple[int, int] | None = None
@@ -85,9 +87,12 @@ class Rules:
         if large or shaped:
             score = self.rule.slow_score(_values(channels), context, large, shaped)
         if newcomer > LEAST_NEWCOMER_Z:
-            share = self.newcomer_law.share(newcomer) / NEWCOMER_FACTOR
-            score = max(score, self.law.threshold(share))
+            score = max(score, self.newcomer_score(newcomer))
         return score
+
+    def newcomer_score(self, newcomer: float) -> float:
+        """The score of a new key by the newcomer's number alone."""
+        return self.law.threshold(self.newcomer_law.share(newcomer) / NEWCOMER_FACTOR)
 
     def needed(self, statistic: str, context: Sequence[float], score: float) -> float:
         """The value of one number that alone brings `score`; infinite if it never can."""

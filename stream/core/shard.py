@@ -53,7 +53,7 @@ class Shard(Holding):
                 if reject is not None:
                     step.rejects.append(reject)
                     continue
-                key = KeyState(key_id, self.rules)
+                key = keyring.make(key_id)
             index = place(time, hash((key_id, call.event_id)), position)
             if index < 0:
                 self._refuse(index, position, key, call, step)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stream.alerts import Alert, reading_order
+from stream.core.key import KeyState
+from stream.core.keyring import MakeKey
 from stream.core.priors import Priors
 from stream.core.shard import Shard
 from stream.core.step import Step
@@ -87,6 +89,7 @@ class Replay:
         now: float,
         priors: Priors | None = None,
         watch: Watch | None = None,
+        make_key: MakeKey = KeyState,
     ) -> None:
         self.settings = settings
         self.now = now
@@ -97,7 +100,12 @@ class Replay:
         self._position = 0
         self.shards = [
             Shard(
-                p, settings, partition_of=lambda key: partition_of(key, partitions), confirm_jumps=True, priors=priors
+                p,
+                settings,
+                partition_of=lambda key: partition_of(key, partitions),
+                confirm_jumps=True,
+                priors=priors,
+                make_key=make_key,
             )
             for p in range(partitions)
         ]

@@ -25,7 +25,7 @@ SETTINGS = Settings(
     false_alerts_per_1000_key_days=1000,
 )
 # priors that let much through, so that short streams have incidents to compare
-PRIORS = made_priors(tail=((0.1, 1.0), (0.2, 0.9999), (8.0, 1e-6)))
+PRIORS = made_priors(tail=((1.2, 1.0), (1.3, 0.9999), (8.0, 1e-6)), law=(0.1, 0.15))
 
 
 def calls(seed: int, days: int = 6, keys: int = 3) -> list[tuple[float, Call]]:

@@ -197,7 +197,7 @@ def attacked(name, scene, **gates):
         if name == "shape":
             moment = scene.close(USUAL_CALLS, 2 * LEVEL, learn=False, milked=True)
         elif name == "newcomer":
-            moment = scene.close(USUAL_CALLS, LEVEL, learn=False, age_days=1.0)
+            moment = scene.close(20 * USUAL_CALLS, 20 * LEVEL, learn=False, age_days=1.0)
         else:
             moment = scene.close(20 * USUAL_CALLS, 20 * LEVEL, learn=False)
         for gate, value in gates.items():

@@ -9,6 +9,7 @@ import pytest
 from stream.core.baseline import (
     CAP_CALLS_FIXED,
     CAP_CALLS_PER_CALL,
+    FAST_PER_DAY,
     INCIDENT_RATE,
     WEEK_FLOOR,
     AdaptiveMean,
@@ -83,15 +84,61 @@ def test_one_flood_does_not_become_the_norm(flood):
     assert math.isfinite(after)
 
 
+def fast_of(baseline, slot=0):
+    """Tokens that a slot of the fast season holds."""
+    return math.expm1(baseline.fast[slot] / 2000)
+
+
 def test_an_incident_teaches_at_fifteen_percent():
     moved = []
     for rate in (1.0, INCIDENT_RATE):
         baseline, now = taught(of=lambda hour: 1_000.0)
-        before = baseline.fast[0]
+        before = fast_of(baseline)
         baseline.learn(now, 3_000.0, 30, 0.5, rate, before)
-        moved.append(baseline.fast[0] - before)
-    assert moved[0] > 0
-    assert moved[1] / moved[0] == pytest.approx(INCIDENT_RATE, rel=0.01)
+        moved.append(fast_of(baseline) - before)
+    assert moved[0] == pytest.approx(FAST_PER_DAY * 2_000, rel=0.01)
+    assert moved[1] / moved[0] == pytest.approx(INCIDENT_RATE, rel=0.02), "slots are held to 0.05 %"
+
+
+def test_the_season_learns_once_an_hour_from_the_mean_of_its_buckets():
+    baseline, now = taught(of=lambda hour: 1_200.0, bucket_seconds=300)
+    before = list(baseline.fast)
+    for i in range(12):
+        assert list(baseline.fast) == before, "nothing until the hour is over"
+        baseline.learn(now + i, 100.0 * i, i, 0.5, 1.0, 100.0)
+    assert fast_of(baseline) == pytest.approx(100 + FAST_PER_DAY * (550 - 100), rel=0.01)
+
+
+def test_an_hour_of_which_half_was_an_incident_is_learned_at_the_mean_of_both_rates():
+    baseline, now = taught(of=lambda hour: 1_200.0, bucket_seconds=300)
+    for i in range(12):
+        baseline.learn(now + i, 100.0 if i < 6 else 500.0, 1, 0.5, 1.0 if i < 6 else INCIDENT_RATE, 100.0)
+    mean = (6 * 100 + 6 * INCIDENT_RATE * 500) / (6 + 6 * INCIDENT_RATE)
+    rate = (1 + INCIDENT_RATE) / 2
+    assert fast_of(baseline) == pytest.approx(100 + FAST_PER_DAY * rate * (mean - 100), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("of", "least", "most", "why"),
+    [
+        (season, 0.8, 1.0, "office hours tell what the level cannot"),
+        (lambda hour: 1_000.0, 0.3, 0.9, "where both are right neither wins"),
+        (lambda hour: 50_000.0 if hour * 2_654_435_761 % 97 < 8 else 0.0, 0.0, 0.75, "no hour is like the day before"),
+    ],
+)
+def test_how_much_season_a_key_has_is_learned(of, least, most, why):
+    baseline, _ = taught(of=of)
+    assert least <= baseline.strength <= most, why
+
+
+def test_the_same_hour_is_expected_alike_whatever_was_asked_before():
+    """Plans are made up to a day ahead; what is worked out of them must not be taken for today."""
+    baseline, now = taught(of=lambda hour: 50_000.0 if hour % WEEK == 24 + 2 else 500.0)
+    asked = {bucket: baseline.predict(bucket) for bucket in range(now, now + WEEK)}
+    for bucket in reversed(asked):
+        baseline.forget_cache()
+        assert baseline.predict(bucket) == asked[bucket]
+    assert baseline.predict(now + 26) != baseline.predict(now + 50), "Tuesday's job, and none on Wednesday"
 
 
 def test_a_lasting_change_is_learned_in_the_end():
@@ -134,15 +181,24 @@ def test_a_key_younger_than_a_day_has_no_usual_call_yet():
 
 
 def test_an_hour_cut_short_by_an_outage_is_not_a_quiet_hour():
-    """Lost telemetry at the end of an hour leaves last week's value as it was."""
+    """Lost telemetry at the end of an hour: it is learned from what was seen."""
     baseline, now = taught(of=lambda hour: 1_200.0, bucket_seconds=300)
     hour = baseline.calendar.week_hour(now)
-    before = baseline.week[hour]
+    before, fast = baseline.week[hour], list(baseline.fast)
     baseline.learn(now, 100.0, 1, 0.8, 1.0, baseline.predict(now)[0])
     for bucket in range(now + 1, now + 12):
         baseline.turn(bucket)
     assert baseline.week[hour] == before
-    assert baseline.hour_last_week < 0, "the next hour begins afresh"
+    assert list(baseline.fast) == pytest.approx(fast, rel=0.001)
+    assert list(baseline.hour[:4]) == [0, 0, 0, 0], "the next hour begins afresh"
+
+
+def test_an_hour_that_never_was_teaches_nothing():
+    baseline, now = taught(of=lambda hour: 1_200.0, bucket_seconds=300)
+    before = [array.tobytes() for array in (baseline.fast, baseline.slow, baseline.week, baseline.visits)]
+    for bucket in range(now, now + 12):
+        baseline.turn(bucket)
+    assert [array.tobytes() for array in (baseline.fast, baseline.slow, baseline.week, baseline.visits)] == before
 
 
 def test_a_silent_hour_is_learned_as_silence():
@@ -166,6 +222,7 @@ def test_tokens_per_call_are_learned_only_from_calls():
 def test_a_mean_moves_by_the_rate_it_is_told(rate):
     mean = AdaptiveMean.at(100.0, 1 / 2880)
     mean.learn(300.0, rate)
+    assert mean.value == mean.get()
     assert mean.get() == pytest.approx(100 + 200 * rate)
 
 

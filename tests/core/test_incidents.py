@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.calibration import shipped_priors
 from stream.core.incidents import HOLD, TRANSITIONS, Incident, Phase, Signal
+from stream.core.priors import shipped_priors
 from stream.core.rules import Rules
 from stream.settings import Settings
 

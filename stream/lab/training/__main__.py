@@ -32,9 +32,9 @@ from stream.lab.worlds.world import World
 
 REAL_SEEDS = (1, 2)
 TUNING_HALF = 0
-SYNTHETIC = (("A", 11), ("A", 13), ("B", 12), ("B", 14))
+SYNTHETIC = (("A", 11), ("B", 12), ("B", 14), ("C", 15), ("C", 16))
 """Profile and seed."""
-KEYS, DAYS = 400, 42
+KEYS, DAYS = 250, 42
 CALL_INPUT_TOKENS, CALL_OUTPUT_TOKENS = 500, 250
 """What a call takes before a key has shown it: about the medians of the population."""
 IDENTITY = ((1.0, 0.1), (6.0, 1e-6))

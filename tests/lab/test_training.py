@@ -1,0 +1,165 @@
+"""The making of the priors: heads, tails and laws fitted to rows whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stream.core.channels import STANDARDISED, STATISTICS
+from stream.core.priors import POPULATION, Priors
+from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Tail, tail_features
+from stream.lab.training.__main__ import document, head_document, priors_with
+from stream.lab.training.heads import Pair, Task, _features, fit, fit_tail, odds_of, scores_of
+from stream.lab.training.laws import laws_of, population_of
+from stream.lab.training.record import LEVEL_OFFSET, record
+from stream.lab.training.samples import Rows, Sample, sample_of
+from stream.lab.training.tasks import TASKS, daily_peaks, fit_rule, joint_tail, newcomer_tail
+from stream.lab.worlds.synthetic import synthetic_world
+from stream.lab.worlds.world import Episode
+
+PER_DAY = 288
+BLANK = priors_with(dict.fromkeys(STANDARDISED, (0.0, 1.0)), dict.fromkeys(POPULATION, (0.0, 1.0, LEVEL_OFFSET)))
+
+
+def rows_of(values, context=None, *, days=None, clean=True):
+    """One key, one row a day unless told otherwise."""
+    values = np.asarray(values, np.float32)
+    count = len(values)
+    context = np.zeros((count, len(CONTEXT)), np.float32) if context is None else np.asarray(context, np.float32)
+    place = np.arange(count) if days is None else np.asarray(days)
+    return Rows(
+        np.zeros(count, np.int32), (place * PER_DAY).astype(np.int32), values, context,
+        np.full(count, 1, np.uint8), np.full(count, clean), PER_DAY,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A small world, recorded without and with its attacks."""
+    samples = []
+    for attacks in (False, True):
+        world = synthetic_world(5, keys=16, days=30, profile="A", attacks=attacks)
+        samples.append(sample_of(world, record(world, BLANK, jobs=2)))
+    return Pair(*samples)
+
+
+def head(tail, weights=((0, 1.0, 0.5), (2, 0.3, 0.0)), bias=-2.0):
+    return Head("h", bias, weights, tuple(0.1 * i for i in range(len(CONTEXT))), tail)
+
+
+def test_many_scores_at_once_are_those_of_the_head_itself():
+    rng = np.random.default_rng(1)
+    values = rng.uniform(0, 4, (50, len(STATISTICS)))
+    context = rng.normal(0, 1, (50, len(CONTEXT)))
+    tail = Tail(1.0, tuple(rng.normal(0, 0.5, len(TAIL_FEATURES))), tuple(rng.normal(0, 0.3, len(TAIL_FEATURES))))
+    rows, one = rows_of(values, context), head(tail)
+    wanted = [one.score(v, c) for v, c in zip(values.tolist(), context.tolist(), strict=True)]
+    assert scores_of(one, rows) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    assert odds_of(one, rows) == pytest.approx(
+        [one.odds(v, c) for v, c in zip(values.tolist(), context.tolist(), strict=True)], rel=1e-4, abs=1e-4
+    )
+
+
+def test_the_features_of_many_contexts_are_those_of_each():
+    context = np.random.default_rng(2).normal(0, 1, (20, len(CONTEXT))).astype(np.float32)
+    assert _features(context) == pytest.approx(np.array([tail_features(row) for row in context.tolist()]), rel=1e-5)
+
+
+def test_the_tail_law_is_found_again_in_what_it_made():
+    """Steady keys exceed seldom and by little, restless ones often and by much."""
+    rng = np.random.default_rng(3)
+    count = 40_000
+    context = np.zeros((count, len(CONTEXT)), np.float32)
+    context[:, CONTEXT.index("unpredictability")] = rng.choice([-1.0, 1.0], count)
+    restless = context[:, CONTEXT.index("unpredictability")] > 0
+    over = rng.random(count) < np.where(restless, 0.08, 0.02)
+    peaks = np.where(over, 5 + rng.exponential(np.where(restless, 2.0, 0.5)), rng.uniform(0, 5, count))
+    tail = fit_tail([(peaks.astype(np.float32), context, count)])
+    for sign, scale in ((1.0, 2.0), (-1.0, 0.5)):
+        one = [0.0] * len(CONTEXT)
+        one[CONTEXT.index("unpredictability")] = sign
+        own = peaks[restless == (sign > 0)]
+        for decades in (2.5, 3.0):
+            odds = tail.odds(decades, one)
+            assert np.mean(own > odds) == pytest.approx(10**-decades, rel=0.5)
+        slope = tail.decades(tail.threshold + 1, one) - tail.decades(tail.threshold, one)
+        assert slope == pytest.approx(1 / (scale * math.log(10)), rel=0.25)
+
+
+def test_a_head_weighs_what_tells_attacks_from_clean_days(pair):
+    task = replace(TASKS[1], name="volume")
+    found = fit(task, [pair])
+    assert found.weights
+    assert {STATISTICS[i] for i, _, _ in found.weights}.isdisjoint({"shape_6h", "shape_1d", "newcomer"})
+    rows = pair.attacked.steps
+    scores = scores_of(found, rows)
+    attacks = [episode for episode in pair.attacked.world.attacks if task.wants(episode)]
+    loud = [scores[rows.within(a.key, a.first, a.last)].max(initial=0) for a in attacks]
+    calm_scores = scores_of(found, pair.clean.steps)
+    calm = calm_scores[pair.clean.steps.peaks(calm_scores, pair.clean.steps.clean)]
+    assert np.mean(loud) > 2 * np.mean(calm)
+
+
+def test_weights_of_evidence_are_never_negative():
+    """A number that is high on clean days only gets none."""
+    rng = np.random.default_rng(4)
+    calm = rng.normal(0, 1, (400, 2)).clip(0) + np.array([0, 2])
+    loud = rng.normal(0, 1, (20, 2)).clip(0) + np.array([3, 0])
+    clean_world = synthetic_world(6, keys=1, days=29, attacks=False)
+    attacks = tuple(Episode(0, i * PER_DAY, i * PER_DAY + 12, "drift", "x", False, 1) for i in range(20))
+    none = rows_of(np.zeros((0, 2)))
+    clean = Sample(clean_world, rows_of(calm), none, 400, 1, np.zeros(0, np.float32))
+    attacked = Sample(replace(clean_world, attacks=attacks), rows_of(loud), none, 400, 1, np.zeros(0, np.float32))
+    found = fit(Task("t", lambda episode: True, (0, 1), 1), [Pair(clean, attacked)])
+    assert all(weight >= 0 and further >= 0 for _, weight, further in found.weights)
+    assert {i for i, _, _ in found.weights} == {0}
+
+
+def test_of_each_clean_day_the_highest_row_counts():
+    rows = rows_of([[1.0], [3.0], [2.0], [9.0]], days=[0, 0, 1, 1])
+    rows = replace(rows, clean=np.array([True, True, True, False]))
+    assert rows.peaks(rows.values[:, 0], rows.clean).tolist() == [1, 2]
+
+
+def test_the_joint_tail_is_what_the_worst_kind_of_traffic_needs(pair):
+    rule = fit_rule([pair])
+    alone = joint_tail(rule, [[pair.clean]])
+    both = joint_tail(rule, [[pair.clean], [pair.clean]])
+    assert alone == both
+    shares = [share for _, share in alone]
+    assert shares == sorted(shares, reverse=True)
+    peaks = daily_peaks(rule, pair.clean)
+    score, share = alone[0]
+    assert np.count_nonzero(peaks > score) <= share * pair.clean.key_days + 1
+
+
+def test_laws_come_from_the_days_that_count(pair):
+    world = pair.clean.world
+    records = record(world, BLANK, jobs=1)
+    laws = laws_of([(world.first_day, records)])
+    assert set(laws) == set(STANDARDISED)
+    assert all(scale > 0 and math.isfinite(location) for location, scale in laws.values())
+    population = population_of([records])
+    assert set(population) == set(POPULATION)
+
+
+def test_what_is_made_is_a_priors_file(pair):
+    rule = fit_rule([pair])
+    laws = dict.fromkeys(STANDARDISED, (0.5, 0.7))
+    made = document(laws, dict.fromkeys(POPULATION, (0.0, 1.0, 0.003)), rule, {"a": [pair.clean]})
+    made["tail"], made["newcomer_tail"] = [(1.0, 0.1), (3.0, 0.001)], [(1.0, 0.1), (3.0, 0.001)]
+    priors = Priors.from_json(json.dumps(made))
+    assert priors.rule.volume.weights == rule.volume.weights
+    assert priors.rule.joint.tail == rule.joint.tail
+    assert set(head_document(rule.quick)) == {"bias", "weights", "steady", "context", "tail"}
+
+
+def test_the_tail_of_newcomers_falls(pair):
+    made = newcomer_tail([replace(pair.clean, newcomers=np.linspace(0, 5, 500, dtype=np.float32), young_days=1000)])
+    scores, shares = zip(*made, strict=True)
+    assert list(scores) == sorted(scores)
+    assert list(shares) == sorted(shares, reverse=True)

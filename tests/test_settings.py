@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from stream.settings import Settings, SettingsError, load_settings
+from stream.settings import MAX_PRIORS_BYTES, Settings, SettingsError, load_settings
 
 SECRET = "s3cr3t-token-of-somebody"
 
@@ -71,6 +71,7 @@ def test_a_file_may_be_named_by_the_environment(config):
         ({"timezone": "../../etc/passwd"}, {}, ["timezone", "name one such as Europe/Berlin"], "no name"),
         ({"timezone": ""}, {}, ["timezone", "name one such as"], "nothing"),
         ({"holidays_file": "absent.csv"}, {}, ["holidays_file", "cannot read", "absent.csv"], "no such file"),
+        ({"priors_file": "absent.json"}, {}, ["priors_file", "cannot read", "absent.json"], "no such file"),
         ({"store": "floppy"}, {}, ["store", "memory"], "what there is"),
     ],
 )
@@ -123,7 +124,7 @@ def test_an_error_beside_a_secret_does_not_show_it():
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["web_token", "instance_id", "holidays_file"])
+@pytest.mark.parametrize("name", ["web_token", "instance_id", "holidays_file", "priors_file"])
 def test_an_empty_value_is_none(name):
     assert getattr(loaded({name: ""}), name) is None
 
@@ -225,3 +226,26 @@ def test_an_empty_intake_topic_is_none() -> None:
 
 def test_a_log_level_may_be_in_capitals() -> None:
     assert load_settings({}, environ={"OVERDRAW_LOG_LEVEL": "DEBUG"}).log_level == "debug"
+
+
+def test_priors_are_read_at_the_start_and_then_stay(tmp_path, monkeypatch):
+    path = tmp_path / "priors.json"
+    path.write_text("{}", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    settings = loaded({"priors_file": "priors.json"})
+    path.unlink()
+    assert settings.priors_file == str(path)
+    assert settings.priors_text == settings.model_copy(update={"min_calls": 9}).priors_text == "{}"
+    assert Settings().priors_text is None
+    assert settings.state_digest == Settings().state_digest, "states outlive other priors"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\xff", "not UTF-8"), (b" " * (MAX_PRIORS_BYTES + 1), "larger than 4 MiB")],
+)
+def test_a_file_that_cannot_be_priors_stops_the_start(tmp_path, content, said):
+    path = tmp_path / "priors.json"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=rf"^priors_file: .*priors\.json is {said}"):
+        loaded({"priors_file": str(path)})

@@ -27,17 +27,27 @@ if TYPE_CHECKING:
     "--exclude", metavar="FILE", type=click.Path(dir_okay=False),
     help="Confirmed incidents as JSON lines: alerts, or labels with key_id, start and end.",
 )  # fmt: skip
+@click.option(
+    "--warm-up", "warm_up_days", type=click.IntRange(7), default=21, show_default=True, metavar="DAYS",
+    help="Days at the history's beginning that only teach what is usual; with fewer the rate is set too low.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object on stdout.")
 @settings_options
 def command(
-    inputs: Inputs, out: str, exclude: str | None, as_json: bool, assignments: tuple[str, ...], config: str | None
+    inputs: Inputs,
+    out: str,
+    exclude: str | None,
+    warm_up_days: int,
+    as_json: bool,
+    assignments: tuple[str, ...],
+    config: str | None,
 ) -> None:
     """Fit the rate of false alerts to your own history, and write a priors file for `priors_file`.
 
-    INPUT is what `replay` takes, in order of time: weeks of calls, at least so many that five false alerts are due in
-    them. What makes a score stays as it is; fitted is how many clean key-days reach which score. A key-day is a UTC day
-    with a call, after the key's first week. Leave out, with --exclude, the incidents that you know to be attacks, and
-    only those: what nobody has confirmed counts as false.
+    INPUT is what `replay` takes, in order of time: six weeks of calls or more, of which the first three only teach what
+    is usual, and so many keys that five false alerts are due in the rest. What makes a score stays as it is; fitted is
+    how many clean key-days reach which score. A key-day is a UTC day with a call, after the key's first week. Leave
+    out, with --exclude, the incidents that you know to be attacks, and only those: all others count as false.
 
     \b
     Example:
@@ -60,7 +70,7 @@ def command(
     refusals = inputs.feed(replay)
     refusals.tell(replay.summary.as_json(0.0)["events"])
     try:
-        result = calibrate(settings, peaks, incidents)
+        result = calibrate(settings, peaks, incidents, warm_up_days)
     except (DialError, TooFewError) as error:
         click.echo(f"Nothing was written: {error}", err=True)
         sys.exit(FOUND)
@@ -93,13 +103,13 @@ def _incidents(path: str | None) -> Incidents:
 
 
 def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
+    from stream.core.explain import few
     from stream.lab.calibration.run import date_of
-    from stream.worker.forecast import few
 
     alerts, newcomers = result.alerts, result.newcomers
     click.echo(
         f"{result.keys:,} keys from {date_of(result.first_day)} to {date_of(result.last_day)}, "
-        f"{result.active_keys:,.0f} of them in use on a day"
+        f"{result.active_keys:,.0f} of them in use on a day; counted from {date_of(result.counted_from)} on"
     )
     if incidents.count or incidents.others:
         others = f"; {incidents.others:,} in the file are not about keys" if incidents.others else ""

@@ -59,6 +59,17 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
     return HIGH, f"score {incident.score:.1f} over {page:.1f}, {short(incident.excess)} tokens above the baseline"
 
 
+def few(number: float) -> str:
+    """A number of alerts for people.
+
+    >>> few(0.1234), few(5.0), few(34.56), few(1234.5)
+    ('0.12', '5', '34.6', '1,234')
+    """
+    if number < 1:
+        return f"{number:.2g}"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
+
+
 def short(number: float) -> str:
     """A number for people.
 

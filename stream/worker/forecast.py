@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from stream.core.explain import PAGE_EXCESS_TOKENS, short
+from stream.core.explain import PAGE_EXCESS_TOKENS, few, short
 from stream.core.rules import Rules
 from stream.core.state import summaries
 from stream.settings import Settings
@@ -68,17 +68,6 @@ async def known_keys(settings: Settings) -> Keys:
         seen.extend(view.last_seen for view in summaries(state.states.items()))
     since = max(seen, default=0.0) - DAY_SECONDS
     return Keys(len(seen), sum(time > since for time in seen))
-
-
-def few(number: float) -> str:
-    """A number of alerts for people.
-
-    >>> few(0.1234), few(5.0), few(34.56), few(1234.5)
-    ('0.12', '5', '34.6', '1,234')
-    """
-    if number < 1:
-        return f"{number:.2g}"
-    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 
 def findings_of(made: Forecast) -> list[Finding]:

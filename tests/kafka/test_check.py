@@ -8,7 +8,12 @@ import subprocess
 import sys
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
+
 from stream.broker import EmbeddedKafka
+from stream.core.key import KeyState
+from stream.core.rules import Rules
+from stream.core.state import SUMS, pack_sums
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
@@ -31,6 +36,22 @@ def check(settings: Settings, *options: str) -> tuple[int, str]:
 def report(settings: Settings, *options: str) -> tuple[int, dict[str, Any]]:
     code, output = check(settings, "--json", *options)
     return code, json.loads(output)
+
+
+async def write_states(settings: Settings, ages_days: list[float]) -> None:
+    """States of keys, each last seen so many days before the newest one."""
+    producer: Any = AIOKafkaProducer(bootstrap_servers=settings.broker)
+    await producer.start()
+    try:
+        for number, age in enumerate(ages_days):
+            key = KeyState(f"key-{number}", Rules(settings))
+            key.calls = 1
+            key.first_seen = key.last_seen = 1_772_409_600.0 - 86_400 * age
+            partition = number % settings.partitions
+            name = SUMS + key.key_id.encode()
+            await producer.send_and_wait(settings.state_topic, pack_sums(key), key=name, partition=partition)
+    finally:
+        await producer.stop()
 
 
 def test_missing_topics_are_found_with_exit_1_and_made_ones_are_ok(settings: Settings) -> None:
@@ -69,6 +90,19 @@ def test_what_is_wrong_is_a_problem_with_a_remedy(settings: Settings) -> None:
         settings.state_topic,
     }
     assert all(problem["remedy"] for problem in problems)
+
+
+def test_the_keys_on_the_state_topic_tell_what_the_dials_mean(settings: Settings) -> None:
+    asyncio.run(create_topics(settings))
+    _, facts = report(settings)
+    assert facts["forecast"]["keys"] == {"known": 0, "active": 0}
+    asyncio.run(write_states(settings, ages_days=[0.0, 0.5, 3.0]))
+    code, facts = report(settings, "--set", "false_alerts_per_1000_key_days=10")
+    assert code == 0
+    assert facts["forecast"]["keys"] == {"known": 3, "active": 2}
+    assert facts["forecast"]["false_alerts_per_week"] == 0.14
+    assert {"false alerts", "false pages", "priors"} <= {finding["subject"] for finding in facts["findings"]}
+    assert facts["findings"] == report(settings, "--set", "false_alerts_per_1000_key_days=10")[1]["findings"]
 
 
 def test_a_cluster_that_cannot_hold_its_own_topics_is_found(fresh_name: str) -> None:

@@ -80,10 +80,13 @@ class Peaks:
         """Keys that were heard of."""
         return len(self._last)
 
-    def rows(self, *, young: bool, without: Spans | None = None) -> KeyDays:
-        """Days after the first week, or (`young`) of it, less those that an incident of `without` touches."""
+    def rows(self, *, young: bool, first: int = 0, without: Spans | None = None) -> KeyDays:
+        """Days after the first week, or (`young`) of it, from day `first` on.
+
+        Those that an incident of `without` touches are left out, and the AFTER_INCIDENT_DAYS after it.
+        """
         every = self._every()
-        chosen = (np.array(self._young, np.int8) != 0) == young
+        chosen = ((np.array(self._young, np.int8) != 0) == young) & (every.day >= first)
         for key_id, spans in (without or {}).items():
             newest = self._last.get(key_id)
             if newest is None:

@@ -82,6 +82,7 @@ class Calibration:
     keys: int
     active_keys: float
     first_day: int
+    counted_from: int
     last_day: int
     incidents: int
     excluded: int
@@ -107,6 +108,7 @@ class Calibration:
             "keys": self.keys,
             "active_keys_per_day": round(self.active_keys, 1),
             "first_day": date_of(self.first_day),
+            "counted_from": date_of(self.counted_from),
             "last_day": date_of(self.last_day),
             "excluded": {"incidents": self.incidents, "key_days": self.excluded},
             "alerts": self.alerts.as_json(),
@@ -118,25 +120,28 @@ class Calibration:
         }
 
 
-def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents) -> Calibration:
-    """Fit both tails to what was heard of a history.
+def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents, warm_up_days: int) -> Calibration:
+    """Fit both tails to what was heard of a history, less its first `warm_up_days`.
 
     Raises DialError if the history is too short for the dial, TooFewError if too little happened in it, SettingsError
     if the priors file says of itself what cannot be.
     """
-    days = peaks.rows(young=False, without=incidents.spans)
-    young = peaks.rows(young=True, without=incidents.spans)
+    if not peaks.keys:
+        raise TooFewError("there is no call in it")
+    oldest, last = peaks.span()
+    first = oldest + warm_up_days
+    every = [peaks.rows(young=young, first=first) for young in (False, True)]
+    days, young = (peaks.rows(young=young, first=first, without=incidents.spans) for young in (False, True))
     dial = settings.false_alerts_per_1000_key_days
     least = least_dial(len(days))
     if dial < least:
-        raise DialError(_too_short(dial, len(days), least))
+        raise DialError(_too_short(dial, len(days), least, warm_up_days))
     base = settings.priors_text or shipped_text()
     priors = priors_of(settings)
     document = json.loads(base)
     shipped, shipped_young, digest = _shipped(document, priors)
     alerts = Fit(dial, days, priors.tail, refit(days, shipped))
-    newcomers = _newcomers(NEWCOMER_FACTOR * dial, young, priors.newcomer_tail, shipped_young)
-    first, last = peaks.span()
+    newcomers = _newcomers(min(NEWCOMER_FACTOR * dial, 1000.0), young, priors.newcomer_tail, shipped_young)
     document |= {
         "source": "overdraw calibrate",
         "tail": alerts.new,
@@ -148,7 +153,8 @@ def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents) -> Calibra
             "key_days": len(days),
             "newcomer_key_days": len(young),
             "keys": peaks.keys,
-            "first_day": date_of(first),
+            "first_day": date_of(oldest),
+            "counted_from": date_of(first),
             "last_day": date_of(last),
             "bucket_seconds": settings.bucket_seconds,
             "min_excess_tokens": settings.min_excess_tokens,
@@ -162,10 +168,11 @@ def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents) -> Calibra
         newcomers=newcomers,
         keys=peaks.keys,
         active_keys=active,
-        first_day=first,
+        first_day=oldest,
+        counted_from=first,
         last_day=last,
         incidents=incidents.count,
-        excluded=len(peaks.rows(young=False)) + len(peaks.rows(young=True)) - len(days) - len(young),
+        excluded=sum(map(len, every)) - len(days) - len(young),
         pages_per_week=settings.false_pages_per_week,
         page_score=Rules(settings, Priors.from_json(text)).page_score(round(active)),
         text=text,
@@ -195,11 +202,12 @@ def _newcomers(dial: float, young: KeyDays, old: Rows, shipped: Rows) -> Fit:
     return Fit(dial, young, old, old, kept)
 
 
-def _too_short(dial: float, key_days: int, least: float) -> str:
+def _too_short(dial: float, key_days: int, least: float, warm_up_days: int) -> str:
     wanted = 1000 * LEAST_EXPECTED / dial
     text = (
-        f"the history has {key_days:,} clean key-days: at the dial, {dial:g} false alerts per 1,000, they hold "
-        f"{dial * key_days / 1000:.1f}, and {LEAST_EXPECTED:g} are needed to set it by. "
+        f"after its first {warm_up_days} days (--warm-up) the history has {key_days:,} clean key-days: at the dial, "
+        f"{dial:g} false alerts per 1,000, they hold {dial * key_days / 1000:.1f}, and {LEAST_EXPECTED:g} are needed "
+        "to set it by. "
     )
     if not key_days:
         return text + "A key's days count after its first week: take a longer history"

@@ -2,8 +2,9 @@
 
 Above the 40th largest peak the excesses are taken as exponential (peaks over a threshold, J. Pickands, Statistical
 inference using extreme order statistics, Ann. Stat. 3, 1975, with shape 0); below it the peaks themselves are counted.
-Both are shrunk towards the table that was shipped: the ratio of the local rate to the shipped one has a gamma prior
-worth PRIOR_EXCEEDANCES, as if that many had been seen at the shipped rate.
+Both are shrunk towards the table that was shipped, by as much as PRIOR_EXCEEDANCES weigh against what was seen: the
+logarithm of a rate as a mean of the two logarithms (their errors go by the number of exceedances), the mean excess as a
+mean of the two.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ EXCEEDANCES = 40
 LEAST_EXCEEDANCES = 10
 """Fewer tell nothing that the shipped table does not tell better."""
 PRIOR_EXCEEDANCES = 5.0
-"""What the shipped table counts for: 5,000 key-days at the default dial."""
+"""What the shipped table counts for: so many are in 5,000 key-days at the default dial."""
 MOST_SHARE = 0.2
 """One key's part of the exceedances: a single wild key must not set everybody's threshold."""
 TAIL_SHARE = 0.1
@@ -82,17 +83,17 @@ def refit(days: KeyDays, shipped: Sequence[tuple[float, float]]) -> Rows:
     start = float(peaks[count])
     weights = _weights(keys[:count])
     excess = float((weights * (peaks[:count] - start)).sum())
-    usual = _mean_excess(law, start)
-    mean = (excess + PRIOR_EXCEEDANCES * usual) / (weights.sum() + PRIOR_EXCEEDANCES)
+    usual = PRIOR_EXCEEDANCES * _mean_excess(law, start)
+    mean = (excess + usual) / (weights.sum() + PRIOR_EXCEEDANCES)
     rows = []
     rank = float(count)
     while rank < COUNTED_SHARE * len(peaks) and peaks[int(rank)] > 0:
         above = int(np.searchsorted(-peaks, -peaks[int(rank)], side="left"))
         score = float(peaks[int(rank)])
-        rows.append((score, _share(law.share(score), float(_weights(keys[:above]).sum()), len(peaks))))
+        rows.append((score, _share(_usual(law, score), float(_weights(keys[:above]).sum()), len(peaks))))
         rank *= RANK_STEP
     if not rows:
-        rows.append((start, _share(law.share(start), float(weights.sum()), len(peaks))))
+        rows.append((start, _share(_usual(law, start), float(weights.sum()), len(peaks))))
     rows.reverse()
     first = rows[-1][1]
     rows.append((start + mean * math.log(first / LEAST_TAIL), LEAST_TAIL))
@@ -114,8 +115,10 @@ def _tail_count(peaks: NDArray[np.float64], keys: NDArray[np.int32]) -> int:
         else:
             low = middle + 1
     # peaks that are equal stand above the threshold together, or below it
-    while low < most and peaks[low] == peaks[low - 1]:
+    while 0 < low < most and peaks[low] == peaks[low - 1]:
         low += 1
+    while low > 0 and peaks[low] == peaks[low - 1]:
+        low -= 1
     if low < 1 or _weights(keys[:low]).sum() < LEAST_EXCEEDANCES - 1e-9:
         raise TooFewError(
             f"of {len(peaks):,} key-days only {positive:,} show any score, which makes no tail of at least "
@@ -147,13 +150,21 @@ def _weights(keys: NDArray[np.int32]) -> NDArray[np.float64]:
 
 def _share(shipped: float, exceedances: float, key_days: int) -> float:
     """The share of key-days, given how many were seen and which share was expected."""
-    return shipped * (exceedances + PRIOR_EXCEEDANCES) / (key_days * shipped + PRIOR_EXCEEDANCES)
+    own = exceedances / (exceedances + PRIOR_EXCEEDANCES)
+    return math.exp(own * math.log(exceedances / key_days) + (1 - own) * math.log(shipped))
+
+
+def _usual(law: TailLaw, score: float) -> float:
+    """The share by the shipped table, which below its first row goes on with the slope of the first two."""
+    if score >= law.scores[0]:
+        return law.share(score)
+    slope = (law.logs[1] - law.logs[0]) / (law.scores[1] - law.scores[0])
+    return math.exp(min(0.0, law.logs[0] + slope * (score - law.scores[0])))
 
 
 def _mean_excess(law: TailLaw, start: float) -> float:
     """Mean excess over `start` by the shipped table, over the decade that follows."""
-    start = max(start, law.scores[0])
-    return (law.threshold(law.share(start) / 10) - start) / math.log(10)
+    return (law.threshold(_usual(law, start) / 10) - start) / math.log(10)
 
 
 def _strictly(rows: Sequence[tuple[float, float]]) -> Rows:

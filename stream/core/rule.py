@@ -115,6 +115,13 @@ class Head:
             total += (weight + steady * further) * values[i]
         return total
 
+    def weight_of(self, statistic: int, context: Sequence[float]) -> float:
+        """What one unit of a number adds to the log odds; 0 if it has no weight."""
+        for i, weight, further in self.weights:
+            if i == statistic:
+                return weight + steadiness(context) * further
+        return 0.0
+
     def given(self, context: Sequence[float]) -> float:
         """What the context alone contributes."""
         return sum(weight * value for weight, value in zip(self.context, context, strict=True))
@@ -153,9 +160,8 @@ class Rule:
     def needed(self, statistic: int, context: Sequence[float], score: float) -> float:
         """The value of one number that alone brings `score`; infinite if it never can."""
         best = math.inf
-        steady = steadiness(context)
         for head in (self.quick, self.volume, self.joint):
-            weight = sum(one + steady * more for i, one, more in head.weights if i == statistic)
+            weight = head.weight_of(statistic, context)
             if weight > 0:
                 best = min(best, (head.tail.odds(score, context) - head.bias - head.given(context)) / weight)
         return best

@@ -13,8 +13,8 @@ LEAST_REPLAY = 100_000.0
 """Events per CPU-second of `replay`."""
 MOST_GROWTH = 1.10
 """Peak memory of `replay` for four times as many events: more than allocator's luck is growth."""
-MOST_CLOSE_MICROSECONDS = 40.0
-MOST_KEY_BYTES = 1500.0
+MOST_CLOSE_MICROSECONDS = 20.0
+MOST_KEY_BYTES = 1200.0
 MOST_RECOVERY_SECONDS = ((100_000, 5.0), (1_000_000, 15.0))
 """Keys, and the CPU seconds in which one worker process may know them again."""
 

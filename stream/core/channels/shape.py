@@ -113,16 +113,24 @@ class Shape(Channel):
         calls = sums.known_calls
         if not calls:
             return
-        values = (
-            calls, sums.saturated, sums.log_output / LOG_SCALE, sums.log_output_squares / LOG_SCALE, sums.known_input,
-            sums.known_output, sums.reasoning_tokens, sums.same_model(), calls * (calls - 1),
-        )  # fmt: skip
         six, day, block = *self.windows, self.sums
-        for i, value in enumerate(values):
-            if value:
-                six[i] += value
-                day[i] += value
-                block[i] += value
+        logs, squares = sums.log_output / LOG_SCALE, sums.log_output_squares / LOG_SCALE
+        inputs, outputs = sums.known_input, sums.known_output
+        for window in (six, day, block):
+            window[CALLS] += calls
+            window[LOGS] += logs
+            window[SQUARES] += squares
+            window[INPUT] += inputs
+            window[OUTPUT] += outputs
+        if calls > 1:
+            same, pairs = sums.same_model(), calls * (calls - 1)
+            for window in (six, day, block):
+                window[SAME] += same
+                window[PAIRS] += pairs
+        if sums.saturated or sums.reasoning_tokens:
+            for window in (six, day, block):
+                window[SATURATED] += sums.saturated
+                window[REASONING] += sums.reasoning_tokens
 
     def step(self, step: Step, frozen: bool) -> None:
         """The windows fade; at the end of six hours, learn from the block."""

@@ -71,7 +71,7 @@ class KeyState:
         self.active_in_step = 0
         self.bar = array("f", (math.inf, math.inf))
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
-        deviations, as of the last step: what is planned must not depend on when it is worked out."""
+        deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -137,7 +137,8 @@ class KeyState:
             self.channels[i].step(step, frozen)
         self.presence.step(self.active_in_step / step.buckets)
         self.active_in_step = 0
-        raise_bar(self)
+        if (bucket + 1) % self.rules.calendar.per_hour == 0:
+            raise_bar(self)
 
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""

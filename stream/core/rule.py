@@ -158,9 +158,13 @@ class Rule:
         return sorted(found, reverse=True)
 
     def needed(self, statistic: int, context: Sequence[float], score: float) -> float:
-        """The value of one number that alone brings `score`; infinite if it never can."""
+        """The value of one number that alone brings `score`; infinite if it never can.
+
+        Of a number of minutes, by the head that is made for those.
+        """
         best = math.inf
-        for head in (self.quick, self.volume, self.joint):
+        heads = (self.quick,) if self.quick.weight_of(statistic, context) > 0 else (self.volume, self.joint)
+        for head in heads:
             weight = head.weight_of(statistic, context)
             if weight > 0:
                 best = min(best, (head.tail.odds(score, context) - head.bias - head.given(context)) / weight)

@@ -45,6 +45,8 @@ RECORD_FADING = 0.02
 """Per day, of the record of the 6-hour output/input ratio."""
 RECORD_AFTER_DAYS = 2
 MOST_RECORD = 4.0
+NEWCOMER_DAYS = 7.0
+"""So long the newcomer channel wants to know the shape of the day, however few the calls."""
 NO_RECORD = -9.0
 MOST_LOG_FACTOR = 20.0
 
@@ -63,17 +65,22 @@ def logit(share: float) -> float:
     return math.log((share + SMALL) / (1 + SMALL - share))
 
 
+_NEVER, _ALWAYS = logit(0.0), logit(1.0)
+
+
 def aspects_of(sums: array[float]) -> list[float]:
     """The six aspects of some calls, each rising with suspicion; needs calls, input and output above 0."""
-    n = sums[CALLS]
-    mean = sums[LOGS] / n
+    n, saturated, logs, squares, inputs, outputs, reasoning, same, pairs = sums
+    log = math.log
+    mean = logs / n
+    variance = squares / n - mean * mean
     return [
-        math.log(sums[OUTPUT] / sums[INPUT]),
-        -math.log(max(sums[SQUARES] / n - mean * mean, 0.0) + SMALL),
+        log(outputs / inputs),
+        -log((variance if variance > 0 else 0.0) + SMALL),
         mean,
-        math.log((sums[SATURATED] + 0.5) / (n + 10.0)),
-        logit(min(sums[REASONING] / sums[OUTPUT], 1.0)),
-        logit(min(sums[SAME] / sums[PAIRS], 1.0)) if sums[PAIRS] > 0 else logit(1.0),
+        log((saturated + 0.5) / (n + 10.0)),
+        logit(reasoning / outputs if reasoning < outputs else 1.0) if reasoning else _NEVER,
+        logit(same / pairs if same < pairs else 1.0) if pairs > 0 else _ALWAYS,
     ]
 
 
@@ -91,7 +98,18 @@ class Shape(Channel):
     standardised: ClassVar[tuple[str, ...]] = statistics[:2]
     kinds: ClassVar[tuple[str, ...]] = ("shape", "shape", "shape")
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 2)
-    __slots__ = ("blocks", "decay", "laws", "mean", "per_block", "record", "sums", "variance", "windows")
+    __slots__ = (
+        "_usual_wander",
+        "blocks",
+        "decay",
+        "laws",
+        "mean",
+        "per_block",
+        "record",
+        "sums",
+        "variance",
+        "windows",
+    )
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
@@ -105,6 +123,8 @@ class Shape(Channel):
         self.mean = array("f", bytes(4 * len(ASPECTS)))
         self.variance = array("f", PRIOR_VARIANCE)
         self.blocks = array("f", bytes(4))
+        self._usual_wander: list[float] | None = None
+        """`_wander` of each aspect, as it has been since the last block."""
         self.record = array("f", (NO_RECORD, NO_RECORD, 0.0))
         """Of the ratio: the record, today's peak, and the days that were taken up."""
 
@@ -148,6 +168,7 @@ class Shape(Channel):
     def _learn_block(self) -> None:
         mean, variance = self.mean, self.variance
         values, noise = aspects_of(self.sums), noise_of(self.sums)
+        self._usual_wander = None
         blocks = self.blocks[0]
         self.blocks[0] = blocks + 1
         if blocks == 0:
@@ -170,11 +191,17 @@ class Shape(Channel):
     def deviations(self, q: int) -> list[float]:
         """The z of each aspect in window q, from what is usual for the key."""
         window = self.windows[q]
-        noise = noise_of(window)
+        return self._deviations(q, aspects_of(window), noise_of(window))
+
+    def _deviations(self, q: int, aspects: list[float], noise: tuple[float, ...]) -> list[float]:
+        wander = self._usual_wander
+        if wander is None:
+            wander = self._usual_wander = [self._wander(a) for a in range(len(ASPECTS))]
         weight = WANDER_WEIGHT[q]
+        sqrt = math.sqrt
         return [
-            (value - self.mean[a]) / math.sqrt(weight * self._wander(a) + noise[a])
-            for a, value in enumerate(aspects_of(window))
+            (value - usual) / sqrt(weight * width + error)
+            for value, usual, width, error in zip(aspects, self.mean, wander, noise, strict=True)
         ]
 
     def factors(self) -> dict[str, float]:
@@ -200,10 +227,21 @@ class Shape(Channel):
             values[q] = z[q] = 0.0
             if window[CALLS] <= LEAST_WINDOW_CALLS or window[INPUT] <= 0 or window[OUTPUT] <= 0:
                 continue
+            speaks = self.blocks[0] >= LEAST_BLOCKS and window[OUTPUT] >= least
+            if not speaks and (q == 0 or moment.age_days > NEWCOMER_DAYS):
+                continue
+            aspects = aspects_of(window)
             if q == 1:
-                moment.aspects = aspects_of(window)
-            if self.blocks[0] >= LEAST_BLOCKS and window[OUTPUT] >= least:
-                z[q] = sum(map(compressed, self.deviations(q))) / 2
+                moment.aspects = aspects
+            if speaks:
+                total = 0.0
+                for each in self._deviations(q, aspects, noise_of(window)):
+                    # `compressed`, written out: it is asked twelve times a step
+                    if each > 0:
+                        total += math.sqrt(FREEDOM * math.log1p(each * each / FREEDOM))
+                    else:
+                        total += each if each > LEAST_T else LEAST_T
+                z[q] = total / 2
                 values[q] = self.laws.value(q, z[q])
         values[2] = z[2] = 0.0
         record = self.record
@@ -253,5 +291,6 @@ class Shape(Channel):
 
     def unpack(self, data: memoryview) -> memoryview:
         """Take up what `pack` gave."""
+        self._usual_wander = None
         data = take_sparse(data, *self.windows, self.sums)
         return self.laws.unpack(take_arrays(data, *self._learned()))

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards picture bench bench-gate chaos demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards picture bench bench-gate floors chaos demo ci clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
@@ -45,6 +45,9 @@ bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 
 bench-gate: setup  ## fail if the worker falls far behind a raw consumer loop: a ratio, with a wide margin
 	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.4
+
+floors: setup  ## fail if the detector finds less, or alerts more, than it did on a small labelled suite
+	@$(BIN)/overdraw evaluate --suite ci --floors
 
 chaos: setup  ## what breaks, and what is left: failure experiments on Kafka 4.1 and 3.9
 	@$(BIN)/overdraw chaos --kafka all

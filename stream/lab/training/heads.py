@@ -41,6 +41,8 @@ LEAST_WEIGHTS = {"level_1d": 0.8, "level_5d": 0.5, "cusum": 0.8, "creep": 1.2}
 """Of the head for volume. Fitted alone they are near 0 for keys that nobody can predict; held at this they cost nothing
 on clients that were not fitted to, and a day at ten times its level counts whatever the key."""
 MOST_CONTEXT = 4.0
+LEAST_CONTEXT = {"size": 0.0, "relative_size": 0.0}
+"""More tokens above the baseline never make a key less suspicious."""
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
 FIRST_BIAS, FIRST_WEIGHT = -4.0, 0.4
@@ -198,7 +200,7 @@ def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floa
     bounds = (
         [(bound, None) for bound in least]
         + [(0.0, None)] * count
-        + [(-MOST_CONTEXT, MOST_CONTEXT)] * len(CONTEXT)
+        + [(LEAST_CONTEXT.get(name, -MOST_CONTEXT), MOST_CONTEXT) for name in CONTEXT]
         + [(None, None)]
     )
     found = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})

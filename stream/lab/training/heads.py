@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 ROUNDS = 5
 PENALTY = 0.02
 LEAST_WEIGHT = 0.0005
-LEAST_WEIGHTS = {"level_1d": 0.8, "level_5d": 0.5, "cusum": 0.8, "creep": 1.2}
+LEAST_WEIGHTS = {"level_1d": 1.2, "level_5d": 0.8, "cusum": 1.0, "creep": 1.8}
 """Of the head for volume. Fitted alone they are near 0 for keys that nobody can predict; held at this they cost nothing
 on clients that were not fitted to, and a day at ten times its level counts whatever the key."""
 MOST_CONTEXT = 4.0

@@ -83,7 +83,7 @@ class Settings(BaseModel):
         "UTC",
         description="IANA name of the time zone, such as `Europe/Berlin`, whose clock tells the hours and weekends of "
         "a key's season. Choose it before the first start: states outlive a change, but working hours are then learned "
-        "again, within two weeks",
+        "again, within a week",
     )
     holidays_file: str | None = Field(
         None,

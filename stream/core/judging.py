@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stream.core.bucket import THRESHOLD, Verdict
 from stream.core.channels.base import Channel, Moment
+from stream.core.channels.newcomer import YOUNG_DAYS
 from stream.core.residuals import QUICK
 from stream.core.rules import WARM_DAYS
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 PRESENT_Z = 0.5
 """An incident goes on only while the last 40 minutes are above their expectation too: a day's window remembers an
-attack that has ended. Only a shape says nothing of volume."""
+attack that has ended. Only a shape says nothing of volume, and a newcomer is compared with its peers."""
 
 
 def moment_of(key: KeyState, verdict: Verdict, tokens: float, calls: int) -> Moment:
@@ -67,7 +68,12 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
     incident = key.incident
     if incident is None:
         verdict.anomalous = verdict.anomalous or verdict.score >= rules.open_score
-    elif incident.kind == "shape" or not moment.warm or surge.z[1] >= PRESENT_Z:
+    elif (
+        incident.kind == "shape"
+        or not moment.warm
+        or (incident.kind == "newcomer" and moment.age_days <= YOUNG_DAYS)
+        or surge.z[1] >= PRESENT_Z
+    ):
         verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
     if rules.watch is not None:
         rules.watch(key, verdict)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.calibration import MOST_DAYS, MOST_PEAK, PRIOR_DAYS, DailyMaximum, TailLaw
+from stream.core.calibration import MOST_DAYS, MOST_PEAK, PRIOR_DAYS, SCALE_FLOOR, DailyMaximum, TailLaw
 
 POINTS = ((0.5, 0.2), (2.0, 0.01), (6.0, 1e-6))
 LAW = TailLaw(POINTS)
@@ -115,7 +115,7 @@ def test_days_that_are_all_alike_leave_a_scale():
     for _ in range(1000):
         law.peak = 1.0
         law.learn_day()
-    assert law.raw(1.0) - law.raw(0.0) == pytest.approx(0.6 * 0.5, rel=0.001)
+    assert law.raw(1.0) - law.raw(0.0) == pytest.approx(SCALE_FLOOR * 0.5, rel=0.001)
 
 
 @given(peaks=st.lists(st.floats(allow_nan=False), max_size=40))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stream.core import keyring
 from stream.core.shard import Shard
-from stream.core.state import MODEL, SHARD_KEY, SUMS, StateError
+from stream.core.state import MODEL, SHARD_KEY, SUMS, StateError, has_incident, has_open_bucket
 from stream.events import Call
 
 seeds = st.integers(0, 10_000)
@@ -212,7 +212,7 @@ def test_a_key_is_unpacked_only_once(many, monkeypatch):
     _, records, log = many
     unpacked = []
     real = keyring._unpacked
-    monkeypatch.setattr(keyring, "_unpacked", lambda key_id, *rest: unpacked.append(key_id) or real(key_id, *rest))
+    monkeypatch.setattr(keyring, "_unpacked", lambda key, packed: unpacked.append(key.key_id) or real(key, packed))
     loaded = new_shard()
     loaded.load(records.items())
     time = loaded.newest
@@ -236,10 +236,29 @@ def test_a_key_is_unpacked_only_once(many, monkeypatch):
     ],
 )
 def test_damage_shows_before_the_shard_is_live(many, kind, damage, why):
+    """That of a key that cannot wait: it has an open bucket, or an open incident."""
     _, records, _ = many
-    name = next(name for name in records if name[:1] == kind)
+    cannot_wait = has_open_bucket if kind == SUMS else has_incident
+    name = min(name for name, value in records.items() if name[:1] == kind and cannot_wait(value))
     bad = {**records, name: damage(records[name])}
     loaded = new_shard()
     loaded.take_up(list(bad.items()))
     with pytest.raises(StateError, match="damaged"):
         loaded.taken_up()
+
+
+@pytest.mark.parametrize("kind", [SUMS, MODEL])
+def test_damage_of_a_key_that_can_wait_shows_when_all_are_checked_and_when_it_is_woken(many, kind):
+    _, records, _ = many
+    may_wait = {
+        name[1:]
+        for name, value in records.items()
+        if name[:1] == SUMS and not has_open_bucket(value) and not has_incident(records[MODEL + name[1:]])
+    }
+    name = kind + min(may_wait)
+    bad = {**records, name: records[name][:-1]}
+    for look in (lambda shard: shard.check(), lambda shard: shard.key(name[1:].decode())):
+        loaded = new_shard()
+        loaded.load(bad.items())
+        with pytest.raises(StateError, match="damaged"):
+            look(loaded)

@@ -135,11 +135,14 @@ def test_an_alert_at_a_close_is_found_at_the_buckets_end_and_the_lateness():
     assert opened.started_at == opened.window.end - 300
 
 
-def test_a_drift_opens():
+def test_a_rise_that_lasts_is_one_incident_and_a_drift_by_its_longer_windows():
     here = trained()
-    step = feed(here, attack(3, NOW, 5 * 24, 5 * 24))
-    assert ("opened", "drift", "k") in list(incidents(step.alerts))
-    assert "quiet" not in {key for _, _, key in incidents(step.alerts)}
+    step = feed(here, attack(4, NOW, 5 * 24, 5 * 24))
+    opened = [alert for alert in step.alerts if alert.status == "opened"]
+    assert [alert.entity.id for alert in opened] == ["k"]
+    assert opened[0].detected_at - NOW < 12 * HOUR
+    assert "drift" in {channel.name for channel in opened[0].channels}
+    assert {key for _, _, key in incidents(step.alerts)} == {"k"}
 
 
 def test_an_alert_after_idle_steps_is_not_found_before_what_went_before_it():
@@ -233,7 +236,13 @@ EXTREMES = [
     ("no usage", hourly(20), 0, "the gateway never says"),
     ("once a month", [call(START + i * 30 * DAY, input_tokens=5000) for i in range(60)], 0, "no habits at all"),
     ("one record of a million calls", [*steady(days=6), call(START + 6 * DAY, calls=10**6)], 1, "estimated, so large"),
-    ("one giant prompt", [*steady(days=20), call(START + 20 * DAY, input_tokens=MAX_TOKENS)], 0, "one call is no rate"),
+    (
+        "one giant prompt",
+        [*steady(days=20, every=300.0), call(START + 20 * DAY, input_tokens=MAX_TOKENS)],
+        0,
+        "one call is no rate",
+    ),
+    ("a hot start", steady(days=12), 1, "a newcomer for its first week, and then a key like any other"),
     (
         "everything at its limit",
         [

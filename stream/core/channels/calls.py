@@ -9,6 +9,8 @@ import math
 from array import array
 from typing import TYPE_CHECKING, ClassVar
 
+from stream.core.baseline import CAP_CALLS_PER_CALL, cap_of
+from stream.core.bucket import USUAL
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, pack_sparse, take_arrays, take_sparse
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
@@ -57,12 +59,14 @@ class Calls(Channel):
         tokens = sums.input_tokens + sums.output_tokens
         if sums.vague_calls:
             vague = sums.vague_input + sums.vague_output
-            state[VAGUE] += vague
+            usual = sums.plan[USUAL]
+            # what half a record says of a giant prompt is no rate either
+            state[VAGUE] += min(vague, CAP_CALLS_PER_CALL * usual * sums.vague_calls) if usual > 0 else vague
             if vague:
                 calls += sums.vague_calls
         state[CALLS_4H] += calls
         state[CALLS_1D] += calls
-        state[TOKENS] += tokens
+        state[TOKENS] += min(tokens, cap_of(sums.plan[USUAL], sums.calls)) if sums.plan[USUAL] > 0 else tokens
 
     def step(self, step: Step, frozen: bool) -> None:
         """The windows fade; the usual share is learned."""

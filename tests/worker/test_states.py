@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.core.shard import Shard
-from stream.core.state import MODEL, SHARD_KEY, StateError
+from stream.core.state import MODEL, SHARD_KEY, VERSION, StateError
 from stream.gateways.overdraw import parse
 from stream.worker import rebuild, takeover
 from stream.worker.agents import SLICE_RECORDS
@@ -86,11 +86,11 @@ async def test_a_newer_state_is_refused_with_both_versions_and_left_as_it_is() -
     bench = await stored([call("a", T0)])
     log = bench.kafka.state[0]
     record = msgspec.msgpack.decode(dict(log)[SHARD_KEY])
-    log.append((SHARD_KEY, msgspec.msgpack.encode({**record, "version": 2})))
+    log.append((SHARD_KEY, msgspec.msgpack.encode({**record, "version": VERSION + 1})))
     before = list(log)
     code, text = await refused(Bench(bench.kafka))
     assert code == EXIT_BAD_STATE
-    assert "state version 2, this one reads up to 1" in text
+    assert f"state version {VERSION + 1}, this one reads up to {VERSION}" in text
     assert bench.kafka.state[0] == before
 
 
@@ -616,7 +616,7 @@ async def killed_after(kafka: FakeKafka, writes: int, changes: dict[str, Any]) -
 async def test_a_rebuild_of_a_newer_version_reads_nothing_of_it_but_what_the_alerts_say() -> None:
     bench = await stored(TRAFFIC, **HOURLY)
     record = msgspec.msgpack.decode(dict(bench.kafka.state[0])[SHARD_KEY])
-    bench.kafka.state[0].append((SHARD_KEY, msgspec.msgpack.encode({**record, "version": 2})))
+    bench.kafka.state[0].append((SHARD_KEY, msgspec.msgpack.encode({**record, "version": VERSION + 1})))
     said = len(bench.alerts())
     other = Watched(bench.kafka, rebuild=True, **HOURLY)
     await other.assign(0)

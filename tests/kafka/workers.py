@@ -135,7 +135,7 @@ def traffic(keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3) 
     hours = DAYS * 24
     for hour in range(hours):
         events += [
-            (START + hour * HOUR + i * 170.0, f"key-{i % keys}", rnd.randrange(4_000, 6_000), rnd.randrange(2_000, 3_000))
+            (START + hour * HOUR + i * 170.0, f"key-{i % keys}", rnd.randrange(4000, 6000), rnd.randrange(2000, 3000))
             for i in range(20)
         ]
         if hours - 12 <= hour < hours - 8:

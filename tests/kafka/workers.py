@@ -135,12 +135,12 @@ def traffic(keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3) 
     hours = DAYS * 24
     for hour in range(hours):
         events += [
-            (START + hour * HOUR + i * 170.0, f"key-{i % keys}", rnd.randrange(80, 120), rnd.randrange(40, 60))
+            (START + hour * HOUR + i * 170.0, f"key-{i % keys}", rnd.randrange(4000, 6000), rnd.randrange(2000, 3000))
             for i in range(20)
         ]
         if hours - 12 <= hour < hours - 8:
             events += [
-                (START + hour * HOUR + 3400.0 + i, f"key-{key}", 500, 500) for key in attacked for i in range(100)
+                (START + hour * HOUR + 3400.0 + i, f"key-{key}", 25_000, 25_000) for key in attacked for i in range(100)
             ]
     events.sort()
     return [

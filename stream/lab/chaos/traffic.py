@@ -14,11 +14,15 @@ from typing import Any
 HOUR = 3600.0
 START = 1_772_323_200.0
 """2026-03-01: days of it pass within seconds, so all is a backlog."""
-LEARNING_HOURS = 5 * 24
-"""Before the first attack: a key is judged from its fourth day on."""
+LEARNING_HOURS = 8 * 24
+"""Before the first attack: a key is judged from its fourth day on, but in its first week it takes more than this."""
 ATTACK_EVERY_HOURS = 7
 ATTACK_HOURS = 3
 ATTACK_CALLS = 60
+CALL_TOKENS = (4_000, 6_000), (2_000, 3_000)
+"""Of input and of output of a usual call, from and to."""
+ATTACK_CALL_TOKENS = 45_000, 25_000
+"""Many, as the usual ones are: a key's ratio has an offset (`core.residuals`) of 18,000 tokens an hour."""
 LATE_SECONDS = 3 * HOUR
 """More than a bucket and the lateness: late whatever else has come."""
 FUTURE_SECONDS = 2 * HOUR
@@ -63,11 +67,11 @@ class Truth:
 class Traffic:
     """An endless gateway, hour by hour of event time. `faults`: it repeats, mixes, delays and spoils what it sends.
 
-    Each hour has some `per_hour` calls of all keys; from the sixth day on one key after the other is drained for some
-    hours. With faults, the order within the allowed lateness is mixed (`lateness` in seconds), and there are repeated,
-    late, future and broken records; what must come of each is certain by its making. Where partitions are read side by
-    side it is not certain which record is late: so without `late` there are none. `clock`: the present, in epoch
-    seconds, as the records' timestamps will have it.
+    Each hour has `per_hour` calls, of one key after the other; from the ninth day on one key after the other is drained
+    for some hours. With faults, the order within the allowed lateness is mixed (`lateness` in seconds), and there are
+    repeated, late, future and broken records; what must come of each is certain by its making. Where partitions are
+    read side by side it is not certain which record is late: so without `late` there are none. `clock`: the present, in
+    epoch seconds, as the records' timestamps will have it.
     """
 
     def __init__(
@@ -113,15 +117,15 @@ class Traffic:
         return records
 
     def _calls(self, begin: float) -> list[tuple[float, int, int, int]]:
-        draw = self._random
+        draw, (given, taken) = self._random, CALL_TOKENS
         calls = [
-            (begin + draw.random() * HOUR, draw.randrange(self._keys), draw.randrange(80, 120), draw.randrange(40, 60))
-            for _ in range(self._per_hour)
+            (begin + draw.random() * HOUR, number % self._keys, draw.randrange(*given), draw.randrange(*taken))
+            for number in range(self._per_hour)
         ]
         turn, phase = divmod(self._hour - LEARNING_HOURS, ATTACK_EVERY_HOURS)
         if self._hour >= LEARNING_HOURS and phase < ATTACK_HOURS:
             victim = turn * 5 % self._keys
-            calls += [(begin + 3000.0 + draw.random() * 500, victim, 900, 500) for _ in range(ATTACK_CALLS)]
+            calls += [(begin + 3000.0 + draw.random() * 500, victim, *ATTACK_CALL_TOKENS) for _ in range(ATTACK_CALLS)]
         return sorted(calls)
 
     def _send(self, at: float, key_id: str, input_tokens: int, output_tokens: int) -> None:

@@ -50,7 +50,9 @@ class Plan:
 PLANS = {
     "surge": Plan("one key at thirty times its use", times=30.0, usual=15.0),
     "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
-    "drift": Plan("one key at five times its use for half a day, its requests as ever", "drift", 5.0, 60.0, True, 13.0),
+    "drift": Plan(
+        "one key at eight times its use for half a day, its requests as ever", "drift", 8.0, 60.0, True, 13.0
+    ),
     "calm": Plan("no attack"),
 }
 """Name of a demo scenario (`overdraw demo --scenario`) to its plan."""

@@ -101,6 +101,7 @@ async def read_said(settings: Settings, partition: int) -> Said:
         group_id=None,
         isolation_level="read_committed",
         enable_auto_commit=False,
+        auto_offset_reset="earliest",  # not by a seek: the default, `latest`, is under way from `assign` on and may win
     )
     said = Said()
     alerts = TopicPartition(settings.alert_topic, partition)
@@ -109,7 +110,6 @@ async def read_said(settings: Settings, partition: int) -> Said:
         consumer.assign([alerts])
         # nobody but the partition's owner writes here, and after the fence nothing of theirs is open
         end = (await consumer.end_offsets([alerts]))[alerts]
-        await consumer.seek_to_beginning(alerts)
         while (position := await consumer.position(alerts)) < end:
             async with asyncio.timeout(STALL_SECONDS):
                 while await consumer.position(alerts) == position:

@@ -218,7 +218,7 @@ class Baseline:
             return
         mean = lessons / weights
         rate = weights / count
-        self._learn_strength(mean, due / count, rate)
+        self._learn_strength(mean, due / count)
         seen = self.visits[slot]
         fast_rate, slow_rate = FAST_PER_DAY, SLOW_PER_DAY
         if seen < YOUNG_HOURS:
@@ -237,14 +237,11 @@ class Baseline:
             worth = 0.5 * (math.expm1(coded / WEEK_CODE) + worth)
         self.week[week_hour] = min(255, round(math.log1p(worth) * WEEK_CODE))
 
-    def _learn_strength(self, mean: float, due: float, rate: float) -> None:
-        """Compare the hour with what the season and what the level alone had said of it.
-
-        At `rate`, less than 1 under alarm: an attack must not make the key look like one that nobody can predict.
-        """
+    def _learn_strength(self, mean: float, due: float) -> None:
+        """Compare the hour with what the season and what the level alone had said of it."""
         level: float = self.level.value
         offset = ERROR_OFFSET_LEVEL * level + ERROR_OFFSET_TOKENS
         actual = math.log(mean + offset)
         season, flat = actual - math.log(due + offset), actual - math.log(level + offset)
         for i, error in enumerate((season, flat)):
-            self.errors[i] += STRENGTH_PER_HOUR * rate * (min(error * error, MOST_ERROR) - self.errors[i])
+            self.errors[i] += STRENGTH_PER_HOUR * (min(error * error, MOST_ERROR) - self.errors[i])

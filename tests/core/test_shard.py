@@ -137,7 +137,7 @@ def test_an_alert_at_a_close_is_found_at_the_buckets_end_and_the_lateness():
 
 def test_a_rise_that_lasts_is_one_incident_and_a_drift_by_its_longer_windows():
     here = trained()
-    step = feed(here, attack(4, NOW, 5 * 24, 5 * 24))
+    step = feed(here, attack(5, NOW, 5 * 24, 5 * 24))
     opened = [alert for alert in step.alerts if alert.status == "opened"]
     assert [alert.entity.id for alert in opened] == ["k"]
     assert opened[0].detected_at - NOW < 12 * HOUR

@@ -100,12 +100,12 @@ class Verdict:
     """What closing one bucket showed.
 
     expected, slow: tokens by the two seasons; quick, slow_score: scores by the windows of minutes and by all channels,
-    the latter 0 unless a step ended (`is_step`); findings: what the channels see, the strongest first, once the score
+    the latter 0 unless a step ended; findings: what the channels see, the strongest first, once the score
     is worth it
     """
 
     __slots__ = (
-        "anomalous", "bucket", "expected", "findings", "is_step", "quick", "score", "slow", "slow_score", "sums",
+        "anomalous", "bucket", "expected", "findings", "quick", "score", "slow", "slow_score", "sums",
         "upper",
     )  # fmt: skip
 
@@ -117,5 +117,4 @@ class Verdict:
         self.upper = math.inf
         self.findings: list[Finding] = []
         self.quick = self.slow_score = self.score = 0.0
-        self.is_step = False
         self.anomalous = False

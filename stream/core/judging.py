@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stream.core.bucket import THRESHOLD, Verdict
 from stream.core.channels.base import Channel, Moment
-from stream.core.channels.newcomer import YOUNG_DAYS
+from stream.core.channels.shape import NEWCOMER_DAYS
 from stream.core.residuals import QUICK
 from stream.core.rules import WARM_DAYS
 
@@ -18,12 +18,11 @@ PRESENT_Z = 0.5
 attack that has ended. Only a shape says nothing of volume, and a newcomer is compared with its peers."""
 
 
-def moment_of(key: KeyState, verdict: Verdict, tokens: float, calls: int) -> Moment:
+def moment_of(key: KeyState, bucket: int) -> Moment:
     """A bucket that has just been moved into the windows, as channels see it."""
     rules, baseline, residuals = key.rules, key.baseline, key.residuals
     moment = Moment()
-    moment.bucket, moment.sums, moment.tokens, moment.calls = verdict.bucket, verdict.sums, tokens, calls
-    moment.expected, moment.slow = verdict.expected, verdict.slow
+    moment.bucket = bucket
     moment.residuals, moment.baseline, moment.presence = residuals, baseline, key.presence
     moment.age_days = baseline.age / rules.calendar.per_day
     moment.active_days = key.active_days
@@ -52,7 +51,6 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
         key.judged_step = step
         _ask_slow(key, moment)
         asked = key.channels
-        verdict.is_step = True
         verdict.slow_score = rules.slow_score(key.channels, key.context(moment.excess), moment.excess)
     verdict.score = max(verdict.quick, verdict.slow_score)
     if verdict.score >= rules.hold_score:
@@ -71,7 +69,7 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
     elif (
         incident.kind == "shape"
         or not moment.warm
-        or (incident.kind == "newcomer" and moment.age_days <= YOUNG_DAYS)
+        or (incident.kind == "newcomer" and moment.age_days <= NEWCOMER_DAYS)
         or surge.z[1] >= PRESENT_Z
     ):
         verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
@@ -100,8 +98,7 @@ def ask_again(key: KeyState) -> Moment:
     """
     if key.next_bucket < 0 or not key.baseline.age:
         raise ValueError("no bucket of the key was closed so far")
-    bucket = key.next_bucket - 1
-    moment = moment_of(key, Verdict(bucket, None, key.last_expected, 0.0), key.last_tokens, 0)
+    moment = moment_of(key, key.next_bucket - 1)
     key.surge.score(moment)
     _ask_slow(key, moment)
     return moment

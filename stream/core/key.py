@@ -22,8 +22,6 @@ from stream.core.rule import context_of
 from stream.core.rules import SHAPE, Rules
 
 DORMANT_DAYS = 28
-DAY = 3
-"""The window of a day, by whose scale a key's volatility is told."""
 
 ADDING = [i for i, channel in enumerate(CHANNELS.values()) if channel.add is not Channel.add]
 STEPPING = [i for i, channel in enumerate(CHANNELS.values()) if channel.step is not Channel.step]
@@ -186,7 +184,7 @@ class KeyState:
         asked: list[Channel] = []
         moment: Moment | None = None
         if sums is not None or incident is not None:
-            moment = moment_of(self, verdict, tokens, calls)
+            moment = moment_of(self, bucket)
             asked = judge(self, verdict, moment)
         # what is not yet an incident may become one: it is learned slowly too
         alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score

@@ -47,12 +47,9 @@ class Scene:
         for h in range(len(HORIZONS)):
             self.residuals.observed[h] = self.residuals.expected[h] = level
 
-    def moment(self, sums=None, age_days=10.0):
+    def moment(self, age_days=10.0):
         residuals, moment = self.residuals, Moment()
-        moment.bucket, moment.sums = self.bucket, sums
-        moment.tokens = float(sums.input_tokens + sums.output_tokens) if sums else 0.0
-        moment.calls = sums.calls if sums else 0
-        moment.expected = moment.slow = self.due
+        moment.bucket = self.bucket
         moment.residuals, moment.baseline, moment.presence = residuals, self.baseline, self.presence
         moment.ratios = [residuals.log_ratio(h, CALL_TOKENS, self.level) for h in range(len(HORIZONS))]
         moment.day_z, moment.aspects, moment.alarm = moment.ratios[3] / 0.3, None, False
@@ -94,7 +91,7 @@ class Scene:
         assert ended is not None, "a bucket is a step"
         channel.step(Step(self.bucket, *ended, self.level), not learn)
         self.presence.step(1.0 if calls else 0.0)
-        moment = self.moment(sums, age_days)
+        moment = self.moment(age_days)
         channel.score(moment)
         if learn:
             channel.learn(moment)

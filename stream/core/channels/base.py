@@ -31,7 +31,6 @@ _FLOATS = [struct.Struct(f"<{count}f") for count in range(33)]
 class Moment:
     """A closed bucket as channels see it.
 
-    sums: the bucket's, None if it was empty; tokens: capped; expected, slow: by the two seasons, in tokens
     ratios: log of observed over expected per window, the slow ones as of the last step
     day_z: the day's level in standard deviations, once `drift` has judged it
     aspects: the shape of the day's calls, once `shape` has looked at them; None: too few calls
@@ -42,16 +41,11 @@ class Moment:
     """
 
     __slots__ = (
-        "active_days", "age_days", "alarm", "aspects", "baseline", "bucket", "calls", "day_z", "excess", "expected",
-        "learning", "min_calls", "min_excess", "presence", "ratios", "residuals", "slow", "sums", "tokens", "warm",
+        "active_days", "age_days", "alarm", "aspects", "baseline", "bucket", "day_z", "excess",
+        "learning", "min_calls", "min_excess", "presence", "ratios", "residuals", "warm",
     )  # fmt: skip
 
     bucket: int
-    sums: OpenBucket | None
-    tokens: float
-    calls: int
-    expected: float
-    slow: float
     residuals: Residuals
     baseline: Baseline
     presence: Presence

@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from stream.core.channels.base import Channel, Moment
-from stream.core.channels.shape import LIMIT, RATIO, UNIFORM
+from stream.core.channels.shape import LIMIT, NEWCOMER_DAYS, RATIO, UNIFORM
 
 if TYPE_CHECKING:
     from stream.core.priors import Priors
     from stream.core.residuals import Horizons
 
-YOUNG_DAYS = 7.0
 LEAST_HOURS = 1.0
 FOUR_HOURS = 2
 LEAST_CALLS = 6.0
@@ -38,7 +37,7 @@ class Newcomer(Channel):
         """In the first week, from the first hour on."""
         self.values[0] = self.z[0] = 0.0
         residuals, baseline = moment.residuals, moment.baseline
-        if not LEAST_HOURS / 24 <= moment.age_days <= YOUNG_DAYS or residuals.calls[FOUR_HOURS] < LEAST_CALLS:
+        if not LEAST_HOURS / 24 <= moment.age_days <= NEWCOMER_DAYS or residuals.calls[FOUR_HOURS] < LEAST_CALLS:
             return
         level: float = baseline.level.value
         if level * baseline.age < moment.min_excess:

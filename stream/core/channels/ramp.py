@@ -123,11 +123,6 @@ class Ramp(Channel):
         """The sums begin anew."""
         self.state[SUM_1] = self.state[SUM_2] = 0.0
 
-    def accept(self, moment_level: float) -> None:
-        """The present level is the new normal: the anchor moves there."""
-        self.state[ANCHOR] = moment_level
-        self.settle()
-
     def pack(self) -> bytes:
         """64 bytes."""
         return self.state.tobytes() + self.day_z.tobytes() + self.laws.pack()

@@ -46,7 +46,7 @@ RECORD_FADING = 0.02
 RECORD_AFTER_DAYS = 2
 MOST_RECORD = 4.0
 NEWCOMER_DAYS = 7.0
-"""So long the newcomer channel wants to know the shape of the day, however few the calls."""
+"""So long a key is compared with others: the newcomer channel wants the shape of its day, however few the calls."""
 NO_RECORD = -9.0
 MOST_LOG_FACTOR = 20.0
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.bucket import Verdict
-from stream.core.channels.newcomer import YOUNG_DAYS
+from stream.core.channels.shape import NEWCOMER_DAYS
 from stream.core.key import KeyState
 from stream.core.rules import NEWCOMER
 
@@ -60,9 +60,9 @@ class Peaks:
         per_day = key.rules.calendar.per_day
         bucket, age = verdict.bucket, key.baseline.age
         day = bucket // per_day
-        young = day - (bucket - age) // per_day < YOUNG_DAYS
+        young = day - (bucket - age) // per_day < NEWCOMER_DAYS
         value = key.channels[NEWCOMER].values[0] if young else verdict.score
-        if not young and age <= YOUNG_DAYS * per_day:
+        if not young and age <= NEWCOMER_DAYS * per_day:
             value = 0.0  # on the eighth day the newcomer may still speak: it has a tail of its own
         row = self._last.get(key.key_id)
         if row is None or self._day[row] != day:

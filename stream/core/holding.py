@@ -114,6 +114,7 @@ class Holding:
         Empty when nothing changed. After a failed write the shard must be thrown away and loaded again.
         """
         records = self._keys.changes()
+        self._keys.rest(self._windows.first_open)
         if not records and not self._changed:
             return []
         self._changed = False

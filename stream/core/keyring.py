@@ -12,6 +12,13 @@ from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
 
+SLEEP_SECONDS = 2 * 3600
+"""A key that was silent for so long in event time is packed again: it takes a tenth of the memory then."""
+SWEEP_SECONDS = 900
+"""How often the keys are looked through for such."""
+PACKED_AT_ONCE = 250
+"""Some 10 ms of work between two batches."""
+
 MakeKey = Callable[[str, Rules], KeyState]
 """What makes a key that was never seen before: a KeyState, or one that is watched."""
 
@@ -19,12 +26,12 @@ MakeKey = Callable[[str, Rules], KeyState]
 class Keyring:
     """All keys of one shard.
 
-    `held` has those that are awake: seen since the shard was loaded, or with something to close; `packed` the others.
+    `held` has those that are awake: seen within the last hours, or with something to close; `packed` the others.
     Of those awake, `touched` holds the keys with an open bucket, by bucket; `alarmed` the keys with an open incident;
     `dirty` those whose sums or model have changed since `changes`.
     """
 
-    __slots__ = ("_make", "alarmed", "dirty", "held", "packed", "rules", "touched")
+    __slots__ = ("_make", "_sleepy", "_swept", "alarmed", "dirty", "held", "packed", "rules", "touched")
 
     def __init__(self, rules: Rules, make: MakeKey = KeyState) -> None:
         self.rules = rules
@@ -34,6 +41,9 @@ class Keyring:
         self.touched: dict[int, set[KeyState]] = {}
         self.alarmed: set[KeyState] = set()
         self.dirty: set[KeyState] = set()
+        self._sleepy: list[KeyState] = []
+        self._swept = 0
+        """The first open bucket when the keys were looked through last."""
 
     def __len__(self) -> int:
         return len(self.held) + len(self.packed)
@@ -95,6 +105,34 @@ class Keyring:
                 records.append((MODEL + name, pack_model(key)))
         self.dirty.clear()
         return records
+
+    def rest(self, sealed: int) -> None:
+        """Pack some keys that have been silent for long; `sealed` is the first open bucket.
+
+        Never while calls are applied: a key that is about to open a bucket must stay. Packing loses nothing, so it
+        cannot matter when it is done. Keys that are watched stay awake, for what was seen of them is not packed.
+        """
+        if self._make is not KeyState:
+            return
+        seconds = self.rules.settings.bucket_seconds
+        if not self._sleepy and sealed - self._swept >= max(1, SWEEP_SECONDS // seconds):
+            self._swept = sealed
+            self._sleepy = [key for key in self.held.values() if self._may_sleep(key, sealed)]
+        for key in self._sleepy[-PACKED_AT_ONCE:]:
+            if self._may_sleep(key, sealed):
+                self.packed.put(key.key_id, (pack_sums(key), pack_model(key)))
+                del self.held[key.key_id]
+        del self._sleepy[-PACKED_AT_ONCE:]
+
+    def _may_sleep(self, key: KeyState, sealed: int) -> bool:
+        silent = sealed - key.next_bucket
+        return (
+            silent * self.rules.settings.bucket_seconds >= SLEEP_SECONDS
+            and not key.open
+            and key.incident is None
+            and not key.dirty
+            and self.held.get(key.key_id) is key
+        )
 
     def settle(self) -> None:
         """Look through the packed keys once all are there, and unpack those with an open incident.

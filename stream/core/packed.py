@@ -1,7 +1,7 @@
-"""Keys that have not been seen since they were loaded: as they lie in the state topic, and who must be woken when.
+"""Keys that are not in use: as they lie in the state topic, and who must be woken when.
 
-A shard may have a million keys of which a few thousand are in use, and an unpacked key takes four times the memory of
-a packed one: so a key is unpacked when it is seen, or when one of its buckets closes.
+A shard may have a million keys of which a few thousand are in use, and an unpacked key takes ten times the memory of a
+packed one: so a key is unpacked when it is seen, or when one of its buckets closes, and packed again after hours.
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ class PackedKeys:
     def items(self) -> Iterator[tuple[str, Packed]]:
         """All packed keys, which stay packed."""
         return ((key_id, (sums, self._models.get(key_id))) for key_id, sums in self._sums.items())
+
+    def put(self, key_id: str, packed: Packed) -> None:
+        """Take in a key without an open bucket, and without an incident."""
+        self._sums[key_id], model = packed
+        if model is not None:
+            self._models[key_id] = model
 
     def pop(self, key_id: str) -> Packed | None:
         """A packed key, which is to be unpacked now; None if there is none."""

@@ -262,3 +262,50 @@ def test_damage_of_a_key_that_can_wait_shows_when_all_are_checked_and_when_it_is
         loaded.load(bad.items())
         with pytest.raises(StateError, match="damaged"):
             look(loaded)
+
+
+@given(seed=seeds)
+def test_keys_that_fall_asleep_and_wake_are_as_if_they_had_not(seed):
+    """One shard writes every few calls, so that silent keys are packed again; the other never does."""
+    log = log_of(calls(seed, days=5, keys=4))
+    resting, restless = new_shard(), new_shard()
+    state, slept = {}, False
+    alerts, others = [], []
+    for begin in range(0, len(log), 7):
+        piece = log[begin : begin + 7]
+        alerts += resting.observe(piece, piece[-1][0]).alerts
+        others += restless.observe(piece, piece[-1][0]).alerts
+        state.update(resting.changes())
+        slept = slept or len(awake(resting)) < len(resting)
+        assert len(resting) == len(restless)
+    assert alerts == others
+    assert slept or not any(silent_for_hours(log))
+    for _, _, call in log:
+        assert resting.key(call.key_id) == restless.key(call.key_id)
+    assert dict(restless.changes()).items() <= state.items()
+
+
+def silent_for_hours(log):
+    """Whether each key is silent for long enough, in the midst of other calls, to fall asleep for sure."""
+    for key_id in {call.key_id for _, _, call in log}:
+        times = [time for _, time, call in log if call.key_id == key_id]
+        yield any(after - before > 12 * HOUR for before, after in pairwise(times))
+
+
+def test_many_keys_fall_asleep_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(keyring, "PACKED_AT_ONCE", 10)
+    shard = new_shard()
+    log = log_of([(START + k, Call(event_id=f"{k}", time=0.0, key_id=f"key-{k}", input_tokens=9)) for k in range(45)])
+    shard.observe(log, len(log) - 1)
+    shard.changes()
+    assert len(awake(shard)) == 45
+    shard.announce(START + 6 * HOUR)
+    shard.changes()
+    shard.advance()
+    left = []
+    for _ in range(6):
+        shard.announce(shard.watermark)
+        shard.changes()
+        left.append(len(awake(shard)))
+    assert left == [35, 25, 15, 5, 0, 0]
+    assert len(shard) == 45

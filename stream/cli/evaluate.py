@@ -15,8 +15,12 @@ import click
 from stream.cli.common import FOUND, BadInput, settings_from, settings_options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from stream.lab.evaluation.floors import Held
+    from stream.lab.evaluation.knobs import Effect, Variant
     from stream.lab.evaluation.run import Case, Result
+    from stream.settings import Settings
 
 NAB = "nab"
 DIAL_RANGE = click.FloatRange(0.01, 1000)
@@ -37,6 +41,13 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
 @click.option(
     "--against", multiple=True, metavar="NAME", help="Also try what others use; all, or see below. Repeatable."
 )
+@click.option(
+    "--vary",
+    "knobs",
+    multiple=True,
+    metavar="NAME=A,B,…",
+    help="Show what a setting does: the worlds again with each of its values. Repeatable.",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores. The result is the same.")
 @click.option("--tuning", is_flag=True, help="No report: the profiles that are tuned on, seeds below 1000; 1.")
 @click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
@@ -50,6 +61,7 @@ def command(
     days: int | None,
     dials: tuple[float, ...],
     against: tuple[str, ...],
+    knobs: tuple[str, ...],
     jobs: int | None,
     tuning: bool,
     floors: bool,
@@ -81,8 +93,10 @@ def command(
       overdraw evaluate --suite servegen --data ServeGen --json > report.json
       overdraw evaluate --suite nab --data NAB
       overdraw evaluate --suite ci --floors
+      overdraw evaluate --suite ci --vary min_excess_tokens=30000,300000 --vary accept_days=3,14
     """
     from stream.lab.evaluation.floors import held
+    from stream.lab.evaluation.knobs import effects
     from stream.lab.evaluation.rivals import RIVALS
     from stream.lab.evaluation.run import Manner, evaluate
     from stream.lab.evaluation.suites import CI_DIAL, SUITES, SuiteError, Wish
@@ -93,16 +107,19 @@ def command(
         raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, NAB))}")
     wish = Wish(seed, keys, days, data, tuning)
     if suite == NAB:
-        if replace(wish, data=None) != Wish() or dials or against or floors:
+        if replace(wish, data=None) != Wish() or dials or against or floors or knobs:
             raise BadInput("the suite nab is what it is: it takes --data and --json")
         return _nab(data, as_json)
     if floors and suite != "ci":
         raise BadInput("--floors are those of --suite ci")
+    if knobs and (dials or against or floors):
+        raise BadInput("--vary goes without --dial, --against and --floors: it runs the worlds once for each value")
     if suite == "ci" and dials:
         raise BadInput("the suite ci has its own dial, so that its floors mean something: leave --dial out")
     settings = settings_from(assignments, config)
     if settings.bucket_seconds != BUCKET_SECONDS:
         raise BadInput(f"the worlds have buckets of {BUCKET_SECONDS} s, the settings say {settings.bucket_seconds}")
+    variants = _variants(knobs, assignments, config, settings)
     rivals = tuple(RIVALS) if "all" in against else tuple(dict.fromkeys(against))
     if unknown := [name for name in rivals if name not in RIVALS]:
         raise BadInput(f"--against {unknown[0]}: choose all, or of {', '.join(RIVALS)}")
@@ -114,12 +131,19 @@ def command(
     )
     progress = _Progress()
     results: list[Result] = []
+    found: list[Effect] = []
     try:
         cases: list[Case] = SUITES[suite](wish)
         for case in cases:
-            results += evaluate(case, manner, progress)
+            if knobs:
+                found += effects(case, variants, progress, jobs=manner.jobs)
+            else:
+                results += evaluate(case, manner, progress)
     except (SuiteError, NoTracesError) as error:
         raise BadInput(str(error)) from error
+    if knobs:
+        _show_effects(suite, found, as_json)
+        return
     kept = held(results) if suite == "ci" else []
     if as_json:
         click.echo(json.dumps(_document(suite, tuning, settings.config_digest, results, kept)))
@@ -127,6 +151,32 @@ def command(
         _show(results, kept)
     if floors and not all(one.ok for one in kept):
         sys.exit(FOUND)
+
+
+def _variants(
+    knobs: tuple[str, ...], assignments: tuple[str, ...], config: str | None, settings: Settings
+) -> list[Variant]:
+    """The settings as they are, then with each value of each knob."""
+    from stream.lab.evaluation.knobs import Variant
+
+    variants = [Variant("", "", settings)]
+    for knob in knobs:
+        name, sign, values = knob.partition("=")
+        if not sign or name == "bucket_seconds":
+            raise BadInput(f"--vary {knob}: give a setting but bucket_seconds and its values, such as min_calls=3,12")
+        for value in values.split(","):
+            changed = settings_from((*assignments, f"{name}={value}"), config)
+            variants.append(Variant(name, value, changed))
+    return variants
+
+
+def _show_effects(suite: str, found: list[Effect], as_json: bool) -> None:
+    from stream.lab.evaluation.knobs import effects_table
+
+    if as_json:
+        click.echo(json.dumps({"suite": suite, "effects": [effect.as_json() for effect in found]}))
+    else:
+        _console().print(effects_table(found))
 
 
 def _nab(data: Path | None, as_json: bool) -> None:
@@ -169,13 +219,9 @@ def _document(suite: str, tuning: bool, digest: str, results: list[Result], kept
 
 
 def _show(results: list[Result], kept: list[Held]) -> None:
-    from rich.console import Console
-
     from stream.lab.evaluation.table import LEGEND, tables
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 160)
+    console = _console()
     for result in results:
         for part in tables(result):
             console.print(part)
@@ -183,3 +229,12 @@ def _show(results: list[Result], kept: list[Held]) -> None:
     for one in kept:
         console.print(str(one), style="" if one.ok else "bold red")
     console.print(LEGEND, style="dim")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    return console

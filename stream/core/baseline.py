@@ -23,6 +23,8 @@ SLOW_PER_DAY = 0.04
 YOUNG_HOURS = 12
 """A slot that was seen in fewer hours is the mean of what it has seen."""
 LEVEL_DAYS = 10.0
+FREE_DAYS = 3
+"""So long a key's baseline takes whatever comes."""
 WEEK_FLOOR = 0.8
 """The fast season is at least this share of the same hour last week: it keeps weekly batch jobs quiet."""
 CAP_LEVEL = 20.0
@@ -39,16 +41,20 @@ STRENGTH_PER_HOUR = 1 / 240
 """How quickly a key's season proves itself, or fails to: over ten days."""
 PRIOR_ERRORS = (0.3, 0.6)
 """Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
-MOST_ERROR = 9.0
+PRIOR_HOURS = 24.0
+"""They count for so many hours of a young key."""
+MOST_ERRORS, MOST_ERROR = 3.0, 0.02
+"""An hour's squared error counts for at most 3 usual ones and 0.02: an attack must not make a steady key look restless
+before it has been judged."""
 ERROR_OFFSET_LEVEL = 0.05
 ERROR_OFFSET_TOKENS = 500.0
-"""Added to both sides of an hour's log error: nobody cares how well silence was predicted."""
+"""Added to both sides of an hour's log error; an hour of so little counts for half."""
 
 _CODE = 2000.0
 """The season's slots are held as 16 bit of log(1 + tokens) × 2000: to 0.05 %, up to 10^14 tokens."""
 WEEK_CODE = 10.0
 """Last week's hours as 8 bit of log(1 + tokens) × 10: to 5 %, for they only make a floor; up to 10^11 tokens."""
-RATE, LESSON, DUE, COUNT, LEVEL = range(5)
+RATE, LESSON, JUDGED, COUNT, LEVEL = range(5)
 
 
 class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
@@ -107,8 +113,8 @@ class Baseline:
     """
 
     __slots__ = (
-        "_cached", "active", "age", "calendar", "call_input", "call_tokens", "errors", "fast", "hour", "level", "slow",
-        "visits", "week",
+        "_fading", "_free_until", "_known", "_place", "active", "age", "calendar", "call_input", "call_tokens",
+        "errors", "fast", "hour", "level", "slow", "visits", "week",
     )  # fmt: skip
 
     def __init__(self, calendar: Calendar) -> None:
@@ -124,13 +130,18 @@ class Baseline:
         self.errors = array("f", PRIOR_ERRORS)
         """Mean squared log error of the season alone, and of the level alone."""
         self.hour = array("f", bytes(20))
-        """Of the hour so far: sums of learning rate, of rate × lesson, of expectation by season; number of buckets. And
-        the level when it began: what is expected of an hour must not depend on when it was worked out."""
-        self._cached: tuple[int, float, float, float, float, float, float] | None = None
+        """Of the hour so far: sums of learning rate and of rate × lesson, number of buckets; the level when it began,
+        for what is expected of an hour must not depend on when it was worked out. Of all hours: the weight of those
+        that have judged the season (a state of earlier days has another sum there, which makes a key look old)."""
+        self._known: dict[int, tuple[float, float, float, float, float]] = {}
+        """What was worked out of this hour, and of the next ones that plans are made for."""
+        self._place = calendar.place
+        self._free_until = FREE_DAYS * calendar.per_day
+        self._fading = 1 / (LEVEL_DAYS * calendar.per_day)
 
     def forget_cache(self) -> None:
         """The arrays were replaced from outside: what was worked out from them is void."""
-        self._cached = None
+        self._known.clear()
 
     @property
     def strength(self) -> float:
@@ -140,17 +151,17 @@ class Baseline:
 
     def predict(self, bucket: int) -> tuple[float, float]:
         """Expected tokens in `bucket` by the fast and by the slow season."""
-        slot, neighbour, weight = self.calendar.slots(bucket)
-        # the hour of the week too: plans go up to a day ahead, and not every zone's hours are those of UTC
-        place = (slot * SLOTS + neighbour) * WEEK_HOURS + self.calendar.week_hour(bucket)
-        cached = self._cached
-        if cached is None or cached[0] != place:
-            cached = self._cached = self._of_hour(place, slot, neighbour)
-        _, fast, fast_next, slow, slow_next, floor, _ = cached
-        fast += weight * (fast_next - fast)
-        return (fast if fast > floor else floor), slow + weight * (slow_next - slow)
+        # the hour of the week counts too: plans go up to a day ahead, and not every zone's hours are those of UTC
+        place, slot, neighbour, weight, week_hour, _ = self._place(bucket)
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = self._of_hour(slot, neighbour, week_hour)
+        fast, fast_rise, slow, slow_rise, floor = known
+        fast += weight * fast_rise
+        return (fast if fast > floor else floor), slow + weight * slow_rise
 
-    def _of_hour(self, place: int, slot: int, neighbour: int) -> tuple[int, float, float, float, float, float, float]:
+    def _of_hour(self, slot: int, neighbour: int, week_hour: int) -> tuple[float, float, float, float, float]:
+        """Fast and slow expectation at the middle of an hour, each with its rise towards the neighbour; the floor."""
         level = self.hour[LEVEL]
         strength = self.strength
         log_level = math.log1p(level)
@@ -161,10 +172,15 @@ class Baseline:
                     values.append(math.expm1(log_level + strength * (season[hour] / _CODE - log_level)))
                 else:
                     values.append(level)
-        coded = self.week[place % WEEK_HOURS]
+        coded = self.week[week_hour]
         floor = WEEK_FLOOR * math.expm1(coded / WEEK_CODE) if coded else 0.0
-        pure = _decoded(self.fast[slot]) if self.visits[slot] else level
-        return (place, values[0], values[1], values[2], values[3], floor, pure)
+        fast, fast_next, slow, slow_next = values
+        return fast, fast_next - fast, slow, slow_next - slow, floor
+
+    def accept(self) -> None:
+        """What is seen now is the new normal: every hour is learned as if it had been seen once so far."""
+        for slot, seen in enumerate(self.visits):
+            self.visits[slot] = min(seen, 1)
 
     def capped(self, tokens: float, calls: int) -> float:
         """`tokens` with the effect of a single call capped; a key younger than a day has no usual call yet."""
@@ -175,29 +191,29 @@ class Baseline:
 
     def learn(self, bucket: int, tokens: float, calls: int, input_share: float, rate: float, expected: float) -> None:
         """Take up a bucket's (capped) tokens; `expected` is what `predict` said of it, `input_share` in [0, 1]."""
-        calendar = self.calendar
         self.age = age = self.age + 1
-        level: float = self.level.value
+        level = self.level
         lesson = tokens
-        if age <= 3 * calendar.per_day:
+        if age <= self._free_until:
             rate = 1.0
         elif tokens:
-            cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.value + CAP_LEVEL * level
-            lesson = tokens if tokens < cap else cap
-        fading = self.level.fading_factor
-        self.level.learn(lesson, (1.0 / age if age * fading < 1 else fading) * rate)
+            cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.value + CAP_LEVEL * level.value
+            if cap < tokens:
+                lesson = cap
+        fading = self._fading
+        level.learn(lesson, (1.0 / age if age * fading < 1 else fading) * rate)
         if calls:
             self.active += 1
-            usual: float = self.call_tokens.value
-            call_rate = 1.0 if usual == 0.0 else max(CALL_RATE, 1.0 / (age + 1)) * rate
-            self.call_tokens.learn(tokens / calls, call_rate)
-            self.call_input.learn(tokens * input_share / calls, call_rate)
+            usual = self.call_tokens
+            each = tokens / calls
+            call_rate = 1.0 if usual.value == 0.0 else max(CALL_RATE, 1.0 / (age + 1)) * rate
+            usual.learn(each, call_rate)
+            self.call_input.learn(each * input_share, call_rate)
         hour = self.hour
         hour[RATE] += rate
-        hour[LESSON] += rate * lesson
-        if self._cached is not None:
-            hour[DUE] += self._cached[6]
         hour[COUNT] += 1
+        if lesson:
+            hour[LESSON] += rate * lesson
         self.turn(bucket)
 
     def turn(self, bucket: int) -> None:
@@ -205,21 +221,21 @@ class Baseline:
 
         Of an hour that was cut short by an outage it learns what was seen; of one that never was, nothing.
         """
-        calendar = self.calendar
-        slot = calendar.slots(bucket)[0]
-        if calendar.slots(bucket + 1)[0] == slot:
+        _, slot, _, _, week_hour, following = self._place(bucket)
+        if slot == following:
             return
         hour = self.hour
-        weights, lessons, due, count, _ = hour
-        self._cached = None
-        hour[RATE] = hour[LESSON] = hour[DUE] = hour[COUNT] = 0.0
+        weights, lessons, _, count, _ = hour
+        self._known.clear()
+        hour[RATE] = hour[LESSON] = hour[COUNT] = 0.0
         hour[LEVEL] = self.level.value
         if count == 0:
             return
         mean = lessons / weights
         rate = weights / count
-        self._learn_strength(mean, due / count)
         seen = self.visits[slot]
+        if seen:
+            self._learn_strength(mean, _decoded(self.fast[slot]))
         fast_rate, slow_rate = FAST_PER_DAY, SLOW_PER_DAY
         if seen < YOUNG_HOURS:
             # a young slot is the mean of what it has seen; it must not learn an attack any quicker than an old one
@@ -230,18 +246,26 @@ class Baseline:
             known = _decoded(season[slot])
             season[slot] = coded_tokens(known + share * rate * (mean - known))
         # half an attack is learned here, so that the same hour next week is not a surprise if it was none
-        week_hour = calendar.week_hour(bucket)
         worth = mean * (0.5 if rate < 1 else 1.0)
         coded = self.week[week_hour]
-        if coded or self.age > 7 * calendar.per_day:
+        if coded or self.age > 7 * self.calendar.per_day:
             worth = 0.5 * (math.expm1(coded / WEEK_CODE) + worth)
         self.week[week_hour] = min(255, round(math.log1p(worth) * WEEK_CODE))
 
     def _learn_strength(self, mean: float, due: float) -> None:
-        """Compare the hour with what the season and what the level alone had said of it."""
+        """Compare the hour with what the season and what the level alone had said of it.
+
+        An hour counts by what was used in it or should have been: nobody cares how well silence was predicted, and a
+        key that sleeps for days is not steady for that.
+        """
         level: float = self.level.value
         offset = ERROR_OFFSET_LEVEL * level + ERROR_OFFSET_TOKENS
         actual = math.log(mean + offset)
         season, flat = actual - math.log(due + offset), actual - math.log(level + offset)
+        most = mean if mean > due else due
+        weight = most / (most + offset)
+        self.hour[JUDGED] += weight
+        rate = weight * max(STRENGTH_PER_HOUR, 1 / (PRIOR_HOURS + self.hour[JUDGED]))
         for i, error in enumerate((season, flat)):
-            self.errors[i] += STRENGTH_PER_HOUR * (min(error * error, MOST_ERROR) - self.errors[i])
+            known = self.errors[i]
+            self.errors[i] = known + rate * (min(error * error, MOST_ERRORS * known + MOST_ERROR) - known)

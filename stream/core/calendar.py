@@ -37,7 +37,7 @@ class Calendar:
     (12, 13)
     """
 
-    __slots__ = ("bucket_seconds", "per_day", "per_hour", "slots", "week_hour")
+    __slots__ = ("bucket_seconds", "per_day", "per_hour", "place", "slots", "week_hour")
 
     def __init__(
         self, bucket_seconds: int, zone: tzinfo | None = None, holidays: frozenset[date] = frozenset()
@@ -89,3 +89,16 @@ class Calendar:
             return weekday * HOURS + int(in_day // HOUR_SECONDS)
 
         self.week_hour = lru_cache(maxsize=_CACHED_BUCKETS)(week_hour)
+
+        def place(bucket: int) -> tuple[int, int, int, float, int, int]:
+            """`slots`, `week_hour`, and a number that is the same for buckets that agree in slots and hour of the week.
+
+            The number, the slot, its neighbour and the neighbour's weight, the hour of the week, and the slot of the
+            bucket behind it.
+            """
+            slot, neighbour, weight = slots(bucket)
+            hour = week_hour(bucket)
+            number = (slot * 2 * HOURS + neighbour) * WEEK_HOURS + hour
+            return number, slot, neighbour, weight, hour, slots(bucket + 1)[0]
+
+        self.place = lru_cache(maxsize=_CACHED_BUCKETS)(place)

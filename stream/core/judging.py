@@ -8,33 +8,15 @@ from stream.core.bucket import THRESHOLD, Verdict
 from stream.core.channels.base import Channel, Moment
 from stream.core.channels.shape import NEWCOMER_DAYS
 from stream.core.residuals import QUICK
-from stream.core.rules import WARM_DAYS
 
 if TYPE_CHECKING:
     from stream.core.key import KeyState
 
+HOT_Z = 1.5
+"""While the last 40 minutes are so far above what is usual, the slow channels are asked at every step, else hourly."""
 PRESENT_Z = 0.5
 """An incident goes on only while the last 40 minutes are above their expectation too: a day's window remembers an
 attack that has ended. Only a shape says nothing of volume, and a newcomer is compared with its peers."""
-
-
-def moment_of(key: KeyState, bucket: int) -> Moment:
-    """A bucket that has just been moved into the windows, as channels see it."""
-    rules, baseline, residuals = key.rules, key.baseline, key.residuals
-    moment = Moment()
-    moment.bucket = bucket
-    moment.residuals, moment.baseline, moment.presence = residuals, baseline, key.presence
-    moment.age_days = baseline.age / rules.calendar.per_day
-    moment.active_days = key.active_days
-    moment.warm = moment.age_days > WARM_DAYS
-    moment.learning = moment.age_days > 1
-    moment.alarm = False
-    moment.day_z = moment.excess = 0.0
-    moment.aspects = None
-    moment.min_excess, moment.min_calls = rules.settings.min_excess_tokens, rules.settings.min_calls
-    usual, level = baseline.call_tokens.value, baseline.level.value
-    moment.ratios = [residuals.log_ratio(0, usual, level), residuals.log_ratio(1, usual, level)]
-    return moment
 
 
 def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
@@ -47,7 +29,7 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
     if max(surge.values) > 0.0:
         context = key.context(max(residuals.excess(0), residuals.excess(1)))
         verdict.quick = rules.quick_score(key.channels, context)
-    if step > key.judged_step:
+    if step > key.judged_step and _is_due(key, step, moment):
         key.judged_step = step
         _ask_slow(key, moment)
         asked = key.channels
@@ -78,12 +60,18 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
     return asked
 
 
+def _is_due(key: KeyState, step: int, moment: Moment) -> bool:
+    """Whether to ask the slow channels now, a step after they were asked last; notes if an hour has ended since."""
+    per_hour = key.rules.horizons.steps_per_hour
+    moment.hourly = step // per_hour > key.judged_step // per_hour
+    return moment.hourly or key.incident is not None or moment.age_days <= NEWCOMER_DAYS or key.surge.z[1] >= HOT_Z
+
+
 def _ask_slow(key: KeyState, moment: Moment) -> None:
     """Ask all channels but surge; they need the ratios of the slow windows, and the most excess of all windows."""
     baseline, residuals = key.baseline, key.residuals
     usual, level = baseline.call_tokens.value, baseline.level.value
-    for h in range(QUICK, residuals.horizons.count):
-        moment.ratios.append(residuals.log_ratio(h, usual, level))
+    moment.ratios += [residuals.log_ratio(h, usual, level) for h in range(QUICK, residuals.horizons.count)]
     for h in range(residuals.horizons.count):
         if residuals.calls[h] >= moment.min_calls:
             moment.excess = max(moment.excess, residuals.excess(h))
@@ -98,7 +86,8 @@ def ask_again(key: KeyState) -> Moment:
     """
     if key.next_bucket < 0 or not key.baseline.age:
         raise ValueError("no bucket of the key was closed so far")
-    moment = moment_of(key, key.next_bucket - 1)
+    moment = key.moment
+    moment.begin(key.next_bucket - 1, key.active_days)
     key.surge.score(moment)
     _ask_slow(key, moment)
     return moment

@@ -14,7 +14,7 @@ from stream.core.channels.drift import Drift
 from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
-from stream.core.judging import judge, moment_of
+from stream.core.judging import judge
 from stream.core.outlook import forecast, raise_bar
 from stream.core.presence import Presence
 from stream.core.residuals import Residuals
@@ -37,9 +37,10 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "bar", "baseline", "calls", "channels", "dirty", "first_seen", "incident",
-        "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "next_bucket", "open",
-        "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "chain_last", "chain_start", "channels", "dirty",
+        "first_seen", "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late",
+        "moment", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale",
+        "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -63,6 +64,7 @@ class KeyState:
         surge = self.channels[0]
         assert isinstance(surge, Surge)
         self.surge = surge
+        self.moment = Moment(self.baseline, self.residuals, self.presence, rules.settings)
         self.plans: dict[int, Plan[float]] = {}
         self.incident: Incident | None = None
         self.next_bucket = next_bucket
@@ -70,6 +72,8 @@ class KeyState:
         self.bar = array("f", (math.inf, math.inf))
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
+        self.chain_start = self.chain_last = -1
+        """Where the last chain of incidents began, and the last bucket with an open one; -1: there never was any."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -175,24 +179,24 @@ class KeyState:
                 self.last_active_day = day
             for i in ADDING:
                 self.channels[i].add(sums)
-        lasting = incident is not None and (
-            # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
-            incident.kind == "newcomer" or bucket - incident.started > rules.accept_buckets
-        )
-        self._move(bucket, tokens, calls, fast, slow, incident is not None and not lasting)
+        guarded = incident is not None and self._guards(incident, bucket)
+        self._move(bucket, tokens, calls, fast, slow, guarded)
         verdict = Verdict(bucket, sums, fast, slow)
-        asked: list[Channel] = []
-        moment: Moment | None = None
+        asked: Sequence[Channel] = ()
+        moment = self.moment
         if sums is not None or incident is not None:
-            moment = moment_of(self, bucket)
+            moment.begin(bucket, self.active_days)
             asked = judge(self, verdict, moment)
-        # what is not yet an incident may become one: it is learned slowly too
-        alarm = incident is not None or verdict.anomalous or verdict.score >= rules.hold_score
-        baseline.learn(bucket, tokens, calls, share, INCIDENT_RATE if alarm and not lasting else 1.0, fast)
-        if incident is not None or verdict.anomalous:
+        anomalous = verdict.anomalous
+        if guarded or (anomalous and incident is None):
+            rate = INCIDENT_RATE
             for channel in self.channels:
                 channel.forget_day()
-        if moment is not None and (incident is None or lasting) and not verdict.anomalous:
+        else:
+            # what is not yet an incident may become one: it is learned slowly too
+            rate = INCIDENT_RATE if incident is None and verdict.score >= rules.hold_score else 1.0
+        baseline.learn(bucket, tokens, calls, share, rate, fast)
+        if not guarded and (incident is not None or not anomalous):
             for channel in asked:
                 channel.learn(moment)
         if (bucket + 1) % calendar.per_day == 0:
@@ -202,6 +206,29 @@ class KeyState:
         shown[SCORE], shown[TOKENS], shown[EXPECTED], shown[UPPER] = verdict.score, tokens, fast, verdict.upper
         self._pass(bucket, limit)
         return verdict
+
+    def _guards(self, incident: Incident, bucket: int) -> bool:
+        """Whether the open incident is to be kept out of what is learned.
+
+        Not once it, or the chain that it belongs to, has lasted for `accept_days`: then it is the new normal, and
+        learned as quickly as in a young key. Incidents that follow one another within CHAIN_DAYS are a chain: habits
+        that have changed are news day by day.
+        """
+        rules = self.rules
+        if self.chain_last < 0 or bucket - self.chain_last > rules.chain_buckets:
+            self.chain_start = self.chain_last = incident.started
+        accepted = self.chain_last - self.chain_start > rules.accept_buckets
+        self.chain_last = bucket
+        # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
+        if incident.kind == "newcomer":
+            return False
+        if bucket - self.chain_start <= rules.accept_buckets:
+            return True
+        if not accepted:
+            self.baseline.accept()
+            for channel in self.channels:
+                channel.accept()
+        return False
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""
@@ -268,5 +295,8 @@ class KeyState:
             estimated_output = self.rules.priors.call_output_tokens
         cap = usual if baseline.age > self.rules.calendar.per_day else 0.0
         self.plans[index] = array("f", (threshold, expected, estimated_input, estimated_output, cap))
-        for old in [planned for planned in self.plans if planned <= bucket]:
-            del self.plans[old]
+        plans = self.plans
+        plans.pop(bucket, None)
+        if len(plans) > self.rules.ahead + 1:
+            for old in [planned for planned in plans if planned <= bucket]:
+                del plans[old]

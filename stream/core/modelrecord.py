@@ -44,7 +44,8 @@ class _Head(msgspec.Struct, array_like=True):
     """The whole numbers. Most are small, and small as differences: a byte or two each.
 
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
-    asked; plans: buckets from the next one to each that is planned
+    asked; plans: buckets from the next one to each that is planned; chain: from the start and from the last bucket of
+    the last chain of incidents to the next bucket, nothing where there was none
     """
 
     incident: Incident | None
@@ -56,6 +57,7 @@ class _Head(msgspec.Struct, array_like=True):
     age: _Count
     active: _Count
     plans: list[_Count]
+    chain: tuple[_Count, _Count] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -71,6 +73,7 @@ def pack_model(key: KeyState) -> bytes:
             key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
+            (first - key.chain_start, first - key.chain_last) if key.chain_last >= 0 else None,
         )
     )  # fmt: skip
     kept = 0
@@ -113,6 +116,7 @@ def model_2(data: memoryview, key: KeyState) -> None:
     key.last_active_day = first // calendar.per_day - head.idle_days
     key.judged_step = first // key.rules.horizons.per_step - head.unjudged
     baseline.age, baseline.active = head.age, head.active
+    key.chain_start, key.chain_last = (first - buckets for buckets in head.chain) if head.chain else (-1, -1)
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []

@@ -9,7 +9,6 @@ from stream.core.channels.base import MOST_STANDARDISED
 from stream.core.channels.drift import Drift
 from stream.core.channels.surge import Surge
 from stream.core.residuals import QUICK
-from stream.core.rules import WARM_DAYS
 
 if TYPE_CHECKING:
     from stream.core.key import KeyState
@@ -71,30 +70,34 @@ def forecast(key: KeyState, index: int) -> tuple[float, float]:
 
     The buckets in between are taken as expected. Infinite while the key is too young to be judged.
     """
-    rules, baseline, residuals = key.rules, key.baseline, key.residuals
-    horizons, calendar = rules.horizons, rules.calendar
+    rules, baseline = key.rules, key.baseline
     expected, _ = baseline.predict(index)
-    if baseline.age + rules.ahead <= WARM_DAYS * calendar.per_day:
+    if baseline.age + rules.ahead <= rules.warm_buckets:
         return expected, math.inf
+    residuals, surge = key.residuals, key.surge
+    horizons = residuals.horizons
+    usual, level, least_excess = baseline.call_tokens.value, baseline.level.value, rules.settings.min_excess_tokens
+    between = [baseline.predict(bucket)[0] for bucket in range(index - rules.ahead, index)]
     least = math.inf
     for h in range(QUICK):
         z = key.bar[h]
-        if not math.isfinite(z):
+        if z == math.inf:
             continue
         decay = horizons.decay[h]
         gain = 1 - decay
         seen, due = residuals.observed[h], residuals.expected[h]
-        for between in range(index - rules.ahead, index):
-            usual, _ = baseline.predict(between)
-            seen = decay * seen + gain * usual
-            due = decay * due + gain * usual
+        for tokens in between:
+            seen = decay * seen + gain * tokens
+            due = decay * due + gain * tokens
         # what an attack has already put into the window must not lower the bar for the next bucket
-        seen = min(seen, due)
+        if seen > due:
+            seen = due
         due = decay * due + gain * expected
-        width = key.surge.width(h, index)
-        log_ratio = min(key.surge.scales.mean[h] + z * math.sqrt(width), MAX_LOG_RATIO)
-        offset = _offset(key, h)
-        wanted = (due + offset) * math.exp(log_ratio) - offset
-        wanted = max(wanted, due + rules.settings.min_excess_tokens / horizons.buckets[h])
-        least = min(least, (wanted - decay * seen) / gain)
-    return expected, max(least, 1.0)
+        log_ratio = surge.scales.mean[h] + z * math.sqrt(surge.width(h, index))
+        offset = residuals.offset(h, usual, level)
+        wanted = (due + offset) * math.exp(log_ratio if log_ratio < MAX_LOG_RATIO else MAX_LOG_RATIO) - offset
+        wanted = max(wanted, due + least_excess / horizons.buckets[h])
+        wanted = (wanted - decay * seen) / gain
+        if wanted < least:
+            least = wanted
+    return expected, least if least > 1.0 else 1.0

@@ -16,27 +16,29 @@ WAKE_FADING_PER_DAY = 0.056
 class Presence:
     """Of one key, moved step by step: shares of buckets with calls over a day and over ten, sleep and waking."""
 
-    __slots__ = ("state", "steps_per_day")
+    __slots__ = ("day_gain", "long_gain", "state", "step_days", "wake_fading")
 
     def __init__(self, steps_per_day: int) -> None:
-        self.steps_per_day = steps_per_day
+        self.step_days = 1 / steps_per_day
+        self.day_gain = 1 - math.exp(-self.step_days)
+        self.long_gain = self.step_days / LONG_DAYS
+        self.wake_fading = WAKE_FADING_PER_DAY**self.step_days
         self.state = array("f", bytes(20))
 
     def step(self, share: float) -> None:
         """A step in `share` of whose buckets there were calls."""
-        state, per_day = self.state, self.steps_per_day
-        step = 1 / per_day
+        state = self.state
         state[SEEN] += 1
-        state[DAY_SHARE] += (1 - math.exp(-step)) * (share - state[DAY_SHARE])
-        state[LONG_SHARE] += max(step / LONG_DAYS, 1 / state[SEEN]) * (share - state[LONG_SHARE])
+        state[DAY_SHARE] += self.day_gain * (share - state[DAY_SHARE])
+        state[LONG_SHARE] += max(self.long_gain, 1 / state[SEEN]) * (share - state[LONG_SHARE])
         if state[WAKE_DAYS]:
-            state[WAKE_DAYS] *= WAKE_FADING_PER_DAY**step
+            state[WAKE_DAYS] *= self.wake_fading
         if share:
             if state[IDLE_DAYS] >= WAKE_AFTER_DAYS:
                 state[WAKE_DAYS] = state[IDLE_DAYS]
             state[IDLE_DAYS] = 0.0
         else:
-            state[IDLE_DAYS] += step
+            state[IDLE_DAYS] += self.step_days
 
     @property
     def day_share(self) -> float:

@@ -32,10 +32,11 @@ class Horizons:
     """Constants of the windows for one bucket length; shared by all keys.
 
     `decay[h]` is the weight that window h keeps per bucket, or per step from QUICK on; `buckets[h]` its effective
-    length in buckets; `per_step` the buckets of a step, `steps_per_day` the steps of a day.
+    length in buckets; `per_step` the buckets of a step, `steps_per_hour` and `steps_per_day` the steps of an hour and
+    of a day.
     """
 
-    __slots__ = ("buckets", "calendar", "count", "decay", "offset", "per_step", "steps_per_day")
+    __slots__ = ("buckets", "calendar", "count", "decay", "offset", "per_step", "steps_per_day", "steps_per_hour")
 
     def __init__(self, calendar: Calendar) -> None:
         self.calendar = calendar
@@ -43,6 +44,7 @@ class Horizons:
         self.per_step = max(1, STEP_SECONDS // seconds)
         while calendar.per_hour % self.per_step:
             self.per_step -= 1  # a step must not reach over the end of an hour
+        self.steps_per_hour = calendar.per_hour // self.per_step
         self.steps_per_day = calendar.per_day // self.per_step
         step = self.per_step * seconds
         self.decay = tuple(math.exp(-(seconds if h < QUICK else step) / length) for h, length in enumerate(HORIZONS))
@@ -75,18 +77,24 @@ class Residuals:
         """
         horizons = self.horizons
         observed, expected, counts, pending = self.observed, self.expected, self.calls, self.pending
-        for h in (0, 1):
-            decay = horizons.decay[h]
-            gain = 1 - decay
-            expected[h] = decay * expected[h] + gain * fast
-            observed[h] = decay * observed[h] + gain * tokens
-            counts[h] = decay * counts[h] + calls
+        ten, forty = horizons.decay[:QUICK]
+        expected[0] = ten * expected[0] + (1 - ten) * fast
+        expected[1] = forty * expected[1] + (1 - forty) * fast
         pending[2] += fast
         pending[3] += slow
         pending[4] += 1
         if calls:
+            observed[0] = ten * observed[0] + (1 - ten) * tokens
+            observed[1] = forty * observed[1] + (1 - forty) * tokens
+            counts[0] = ten * counts[0] + calls
+            counts[1] = forty * counts[1] + calls
             pending[0] += tokens
             pending[1] += calls
+        else:
+            observed[0] *= ten
+            observed[1] *= forty
+            counts[0] *= ten
+            counts[1] *= forty
         return self._step() if (bucket + 1) % horizons.per_step == 0 else None
 
     def _step(self) -> tuple[float, float, float, float, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
-from stream.core.channels.base import Channel, Finding
+from stream.core.channels.base import WARM_DAYS, Channel, Finding
 from stream.core.incidents import CALM_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
 from stream.core.priors import Priors, priors_of
 from stream.core.residuals import Horizons, Residuals
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
     Watch = Callable[[KeyState, Verdict], None]
 
-WARM_DAYS = 3
-"""A key younger than this has no scale of its own: nothing is said about it."""
 MATURITY_DAYS = 3.0
 """A key with 3 more active days than WARM_DAYS is half known."""
 NEWCOMER_FACTOR = 8.0
 """False alerts per 1,000 days of keys in their first week, as a multiple of the first dial: so much more often is a new
 key that starts hot an attack than an old one that changes."""
 LEAST_NEWCOMER_Z = 2.0
+CHAIN_DAYS = 4.0
+"""An incident that begins so soon after another goes on with it, as far as `accept_days` is concerned: a weekend is no
+end."""
 LEAST_SHARE = 0.5
 """A number that adds less to the log odds is not worth naming."""
 
@@ -38,9 +39,9 @@ class Rules:
     """Settings and priors, worked out once and shared by all keys of a shard."""
 
     __slots__ = (
-        "accept_buckets", "ahead", "calendar", "calm_buckets", "digest", "hold_score", "horizons", "lateness", "law",
-        "newcomer_law", "open_score", "priors", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets",
-        "watch",
+        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "digest", "hold_score", "horizons",
+        "lateness", "law", "newcomer_law", "open_score", "priors", "rule", "settings", "slow_calm_buckets", "taken",
+        "update_buckets", "warm_buckets", "watch",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
@@ -57,10 +58,12 @@ class Rules:
         bucket_seconds = settings.bucket_seconds
         self.ahead = math.ceil(self.lateness / bucket_seconds)
         """Buckets that may still be open when a bucket's first record comes: its threshold must not depend on them."""
+        self.warm_buckets = WARM_DAYS * self.calendar.per_day
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
         self.slow_calm_buckets = max(1, SLOW_CALM_SECONDS // bucket_seconds)
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
         self.accept_buckets = int(settings.accept_days * 86_400) // bucket_seconds
+        self.chain_buckets = int(CHAIN_DAYS * 86_400) // bucket_seconds
         self.taken: tuple[int, int] | None = None
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a

@@ -50,16 +50,15 @@ class Scales:
     def learn(self, i: int, residual: float, z: float, rate: float) -> None:
         """Take residual `i` up, which was judged as `z`, with weight `rate` in (0, 1)."""
         variance = self.variance[i]
-        deviation = residual - self.mean[i]
-        limit = CLIP_SCALES * math.sqrt(variance)
-        if deviation > limit:
-            deviation = limit
-        elif deviation < -limit:
-            deviation = -limit
+        mean = self.mean[i]
+        deviation = residual - mean
+        if deviation * deviation > CLIP_SCALES * CLIP_SCALES * variance:
+            limit = CLIP_SCALES * math.sqrt(variance)
+            deviation = limit if deviation > 0 else -limit
         if z > FREEZE_Z:
             # young keys too: what is far above the scale must not widen it before it has been judged
             rate *= FREEZE_RATE
-        self.mean[i] += rate * deviation
+        self.mean[i] = mean + rate * deviation
         if deviation > 0:
             variance += 2 * rate * (UPPER_GAIN * deviation * deviation - variance)
             floor = self.floors[i]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
@@ -20,6 +21,8 @@ CLASS_MASK = 0xFFFF
 """A model is known by 16 bit of its name's CRC, for Python's own hash differs from process to process."""
 NO_CLASS = 0
 """What the CRC of no name is."""
+MAX_NAMES = 1024
+"""Names of models whose class is at hand: each may be long, and anybody can make them up."""
 
 
 def scaled_logs(output_tokens: float) -> tuple[int, int]:
@@ -124,7 +127,7 @@ def add_shape(
         _add_vague(bucket, calls, input_tokens, output_tokens)
         return
     total, count = call.output_tokens or 0, call.calls
-    log, square = _LOGS[total] if count == 1 and total < _SHORT else scaled_logs(total / count)
+    log, square = _LOGS[total] if total < _SHORT and count == 1 else scaled_logs(total / count)
     if calls != 1:
         log *= calls
         square *= calls
@@ -135,13 +138,18 @@ def add_shape(
         bucket.saturated += calls
     if reasoning_tokens:
         bucket.reasoning_tokens += reasoning_tokens
-    model = call.model
-    kind = crc32(model.encode()) & CLASS_MASK if model else NO_CLASS
+    kind = class_of(call.model)
     try:
         bucket.models[kind] += calls
     except KeyError:
         if calls:
             _add_model(bucket.models, kind, calls)
+
+
+@lru_cache(maxsize=MAX_NAMES)
+def class_of(model: str | None) -> int:
+    """The class under which calls to a model are counted."""
+    return crc32(model.encode()) & CLASS_MASK if model else NO_CLASS
 
 
 def _add_vague(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:

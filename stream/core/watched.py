@@ -10,7 +10,7 @@ from stream.core.bucket import OpenBucket, Verdict
 from stream.core.explanation import Explanation
 from stream.core.key import KeyState, Skips
 from stream.core.residuals import HORIZONS
-from stream.core.rules import WARM_DAYS, Rules
+from stream.core.rules import Rules
 from stream.core.why import explain, limits
 
 MOST_HOURS = 24 * 120
@@ -128,7 +128,7 @@ class WatchedKey(KeyState):
     def _rate(self, h: int) -> Rate:
         residuals, per_hour = self.residuals, self.rules.calendar.per_hour
         buckets = residuals.horizons.buckets[h]
-        band, upper = limits(self, h) if self.baseline.age > WARM_DAYS * self.rules.calendar.per_day else (None, None)
+        band, upper = limits(self, h) if self.baseline.age > self.rules.warm_buckets else (None, None)
         return Rate(
             residuals.observed[h] * per_hour,
             residuals.expected[h] * per_hour,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream.core.channels import STATISTICS
-from stream.core.channels.base import Laws, Moment
+from stream.core.channels.base import WARM_DAYS, Laws, Moment
 from stream.core.channels.shape import Shape
 from stream.core.explain import PAGE_EXCESS_TOKENS, SEVERITIES, short
 from stream.core.explanation import (
@@ -40,7 +40,7 @@ from stream.core.reasons import (
 )
 from stream.core.residuals import HORIZONS
 from stream.core.rule import CONTEXT, RELATIVE, SHARE, UNPREDICTABILITY, VOLATILITY, Head, steadiness
-from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, PLACES, SHAPE, WARM_DAYS
+from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, PLACES, SHAPE
 
 STANDARDISED_BAND = -math.log(-math.log1p(-1 / BAND_DAYS))
 """The value of Gumbel's law that a day's maximum exceeds on one day in BAND_DAYS."""

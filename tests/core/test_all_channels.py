@@ -18,6 +18,7 @@ from stream.core.channels.base import Laws, Moment, Step
 from stream.core.channels.level import Level
 from stream.core.presence import Presence
 from stream.core.residuals import HORIZONS, Horizons, Residuals
+from stream.settings import Settings
 
 BUCKET_SECONDS = 900
 HORIZON = Horizons(Calendar(BUCKET_SECONDS))
@@ -25,7 +26,7 @@ PER_DAY = HORIZON.steps_per_day
 FIRST = 20_515 * PER_DAY
 USUAL_CALLS, CALL_TOKENS = 10, 1000.0
 LEVEL = USUAL_CALLS * CALL_TOKENS
-MIN_EXCESS, MIN_CALLS = 50_000.0, 6.0
+SETTINGS = Settings(min_excess_tokens=50_000, min_calls=6)
 PRIORS = made_priors()
 KINDS = {"surge", "drift", "ramp", "quiet_hours", "shape", "newcomer"}
 LEVELS = [name for name, channel in CHANNELS.items() if issubclass(channel, Level)]
@@ -48,16 +49,15 @@ class Scene:
             self.residuals.observed[h] = self.residuals.expected[h] = level
 
     def moment(self, age_days=10.0):
-        residuals, moment = self.residuals, Moment()
-        moment.bucket = self.bucket
-        moment.residuals, moment.baseline, moment.presence = residuals, self.baseline, self.presence
+        residuals = self.residuals
+        moment = Moment(self.baseline, residuals, self.presence, SETTINGS)
+        moment.begin(self.bucket, math.ceil(age_days))
+        moment.hourly = True
         moment.ratios = [residuals.log_ratio(h, CALL_TOKENS, self.level) for h in range(len(HORIZONS))]
-        moment.day_z, moment.aspects, moment.alarm = moment.ratios[3] / 0.3, None, False
-        moment.warm, moment.learning = age_days > 3, age_days > 1
-        moment.age_days, moment.active_days = age_days, math.ceil(age_days)
+        moment.day_z = moment.ratios[3] / 0.3
+        moment.warm, moment.learning, moment.age_days = age_days > 3, age_days > 1, age_days
         self.baseline.age = round(age_days * PER_DAY)
         moment.excess = max(residuals.excess(h) for h in range(len(HORIZONS)))
-        moment.min_excess, moment.min_calls = MIN_EXCESS, MIN_CALLS
         return moment
 
     @property

@@ -9,8 +9,11 @@ import pytest
 from stream.core.baseline import (
     CAP_CALLS_FIXED,
     CAP_CALLS_PER_CALL,
+    COUNT,
     FAST_PER_DAY,
     INCIDENT_RATE,
+    LESSON,
+    RATE,
     WEEK_FLOOR,
     AdaptiveMean,
     Baseline,
@@ -190,7 +193,7 @@ def test_an_hour_cut_short_by_an_outage_is_not_a_quiet_hour():
         baseline.turn(bucket)
     assert baseline.week[hour] == before
     assert list(baseline.fast) == pytest.approx(fast, rel=0.001)
-    assert list(baseline.hour[:4]) == [0, 0, 0, 0], "the next hour begins afresh"
+    assert [baseline.hour[i] for i in (RATE, LESSON, COUNT)] == [0, 0, 0], "the next hour begins afresh"
 
 
 def test_an_hour_that_never_was_teaches_nothing():
@@ -234,3 +237,22 @@ def test_a_year_of_extremes_leaves_finite_expectations():
         assert 0 <= fast < math.inf
         assert 0 <= slow < math.inf
         baseline.learn(MONDAY + hour, tokens, 10**9 if tokens else 0, 1.0, 1.0, fast)
+
+
+def test_an_attack_does_not_make_a_steady_key_look_restless():
+    """A fivefold day: what is known of how well its hours can be told hardly changes, else it would hide itself."""
+    baseline, now = taught(of=lambda hour: 120_000.0, bucket_seconds=300)
+    before = baseline.errors[0]
+    for bucket in range(now, now + 288):
+        baseline.learn(bucket, 50_000.0, 10, 0.8, 1.0, baseline.predict(bucket)[0])
+    assert before < baseline.errors[0] < before + 0.01
+
+
+def test_silence_that_was_foretold_is_no_sign_of_a_steady_key():
+    """A key that is used for one hour in three days and never the same one."""
+    seldom = Baseline(Calendar(3600))
+    for hour in range(60 * 24):
+        tokens = 50_000.0 if hour % 71 == 0 else 0.0
+        seldom.learn(MONDAY + hour, tokens, int(tokens > 0), 0.8, 1.0, seldom.predict(MONDAY + hour)[0])
+    steady, _ = taught(of=lambda hour: 50_000.0)
+    assert seldom.errors[0] > 3 * steady.errors[0]

@@ -41,6 +41,9 @@ SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
         (["--against", "magic"], "choose all, or of static"),
         (["--set", "bucket_seconds=60"], "buckets of 300 s"),
         (["--days", "20"], "29"),
+        (["--vary", "min_calls"], "a setting but bucket_seconds and its values"),
+        (["--vary", "bucket_seconds=60"], "a setting but bucket_seconds and its values"),
+        (["--vary", "min_calls=3", "--dial", "3"], "--vary goes without --dial"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_advice(words: list[str], what: str) -> None:
@@ -193,3 +196,19 @@ def test_the_twin_of_a_world_differs_in_its_attacked_keys_alone() -> None:
     for name in (field for field in World.__slots__ if isinstance(getattr(world, field), np.ndarray)):
         assert np.array_equal(getattr(world, name)[:, others], getattr(twin, name)[:, others]), name
     assert np.any(world.calls != twin.calls)
+
+
+def test_what_a_setting_does_is_shown_against_the_settings_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic = SUITES["synthetic"]
+    monkeypatch.setitem(SUITES, "synthetic", lambda wish: synthetic(wish)[:1])
+    words = [*SMALL, "--seed", "2001", "--vary", "min_excess_tokens=1000000000000"]
+    done = CliRunner().invoke(command, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    as_they_are, changed = json.loads(done.stdout)["effects"]
+    assert (as_they_are["setting"], as_they_are["value"]) == (None, None)
+    assert (changed["setting"], changed["value"]) == ("min_excess_tokens", "1000000000000")
+    found = [effect["attacks"][0]["found"] for effect in (as_they_are, changed)]
+    assert found[0] > found[1]
+    shown = CliRunner().invoke(command, words)
+    assert "as they are" in shown.stdout
+    assert "1000000000000" in shown.stdout

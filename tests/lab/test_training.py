@@ -13,11 +13,13 @@ from stream.core.channels import STANDARDISED, STATISTICS
 from stream.core.priors import POPULATION, Priors
 from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Tail, tail_features
 from stream.lab.training.__main__ import document, head_document, priors_with
-from stream.lab.training.heads import Pair, Task, _features, fit, fit_tail, odds_of, scores_of
+from stream.lab.training.folds import daily_peaks, folds_of, held_out, rule_of
+from stream.lab.training.heads import Pair, Task, fit, odds_of, scores_of, usable
 from stream.lab.training.laws import laws_of, population_of
 from stream.lab.training.record import LEVEL_OFFSET, record
 from stream.lab.training.samples import Rows, Sample, sample_of
-from stream.lab.training.tasks import TASKS, daily_peaks, fit_rule, joint_tail, newcomer_tail
+from stream.lab.training.tails import Peaks, features_of, fit_tail
+from stream.lab.training.tasks import TASKS, fit_heads, joint_tail, newcomer_tail
 from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import Episode
 
@@ -66,7 +68,7 @@ def test_many_scores_at_once_are_those_of_the_head_itself():
 
 def test_the_features_of_many_contexts_are_those_of_each():
     context = np.random.default_rng(2).normal(0, 1, (20, len(CONTEXT))).astype(np.float32)
-    assert _features(context) == pytest.approx(np.array([tail_features(row) for row in context.tolist()]), rel=1e-5)
+    assert features_of(context) == pytest.approx(np.array([tail_features(row) for row in context.tolist()]), rel=1e-5)
 
 
 def test_the_tail_law_is_found_again_in_what_it_made():
@@ -78,7 +80,7 @@ def test_the_tail_law_is_found_again_in_what_it_made():
     restless = context[:, CONTEXT.index("unpredictability")] > 0
     over = rng.random(count) < np.where(restless, 0.08, 0.02)
     peaks = np.where(over, 5 + rng.exponential(np.where(restless, 2.0, 0.5)), rng.uniform(0, 5, count))
-    tail = fit_tail([(peaks.astype(np.float32), context, count)])
+    tail = fit_tail([Peaks(peaks.astype(np.float32), context, np.arange(count), count)])
     for sign, scale in ((1.0, 2.0), (-1.0, 0.5)):
         one = [0.0] * len(CONTEXT)
         one[CONTEXT.index("unpredictability")] = sign
@@ -91,8 +93,8 @@ def test_the_tail_law_is_found_again_in_what_it_made():
 
 
 def test_a_head_weighs_what_tells_attacks_from_clean_days(pair):
-    task = replace(TASKS[1], name="volume")
-    found = fit(task, [pair])
+    task = TASKS[1]
+    found = rule_of(fit_heads([pair]), held_out([pair], [1.0], folds=2)).volume
     assert found.weights
     assert {STATISTICS[i] for i, _, _ in found.weights}.isdisjoint({"shape_6h", "shape_1d", "newcomer"})
     rows = pair.attacked.steps
@@ -112,8 +114,10 @@ def test_weights_of_evidence_are_never_negative():
     clean_world = synthetic_world(6, keys=1, days=29, attacks=False)
     attacks = tuple(Episode(0, i * PER_DAY, i * PER_DAY + 12, "drift", "x", False, 1) for i in range(20))
     none = rows_of(np.zeros((0, 2)))
-    clean = Sample(clean_world, rows_of(calm), none, 400, 1, np.zeros(0, np.float32))
-    attacked = Sample(replace(clean_world, attacks=attacks), rows_of(loud), none, 400, 1, np.zeros(0, np.float32))
+    clean = Sample(clean_world, rows_of(calm), none, np.array([400]), 1, np.zeros(0, np.float32))
+    attacked = Sample(
+        replace(clean_world, attacks=attacks), rows_of(loud), none, np.array([400]), 1, np.zeros(0, np.float32)
+    )
     found = fit(Task("t", lambda episode: True, (0, 1), 1), [Pair(clean, attacked)])
     assert all(weight >= 0 and further >= 0 for _, weight, further in found.weights)
     assert {i for i, _, _ in found.weights} == {0}
@@ -125,16 +129,40 @@ def test_of_each_clean_day_the_highest_row_counts():
     assert rows.peaks(rows.values[:, 0], rows.clean).tolist() == [1, 2]
 
 
-def test_the_joint_tail_is_what_the_worst_kind_of_traffic_needs(pair):
-    rule = fit_rule([pair])
-    alone = joint_tail(rule, [[pair.clean]])
-    both = joint_tail(rule, [[pair.clean], [pair.clean]])
-    assert alone == both
+def test_the_joint_tail_is_what_the_worst_kind_of_traffic_needs():
+    calm, loud = np.linspace(0, 3, 1000, dtype=np.float32), np.linspace(0, 5, 1000, dtype=np.float32)
+    alone = joint_tail([(loud, 1000)])
+    assert joint_tail([(calm, 1000), (loud, 1000)]) == alone != joint_tail([(calm, 1000)])
     shares = [share for _, share in alone]
     assert shares == sorted(shares, reverse=True)
-    peaks = daily_peaks(rule, pair.clean)
     score, share = alone[0]
-    assert np.count_nonzero(peaks > score) <= share * pair.clean.key_days + 1
+    assert np.count_nonzero(loud > score) == pytest.approx(share * 1000, abs=1)
+
+
+def test_what_is_held_out_is_judged_by_heads_that_never_saw_the_key(pair):
+    """Each key-day once, and not by the heads that were fitted to all of them."""
+    clean = pair.clean
+    (world,) = held_out([pair], [2.0], folds=2)
+    for task, own, peaks in zip(TASKS, fit_heads([pair]), world, strict=True):
+        assert (peaks.key_days, peaks.weight) == (clean.key_days, 2.0)
+        assert len(set(peaks.days.tolist())) == len(peaks.days)
+        rows = clean.quick if task.flags == 0 else clean.steps
+        by_own = odds_of(own, rows)
+        assert sorted(peaks.odds) != pytest.approx(sorted(by_own[rows.peaks(by_own, usable(task, clean))]), abs=1e-3)
+    rule = rule_of(fit_heads([pair]), [world])
+    assert len(daily_peaks(rule, world)) == len(set().union(*(peaks.days.tolist() for peaks in world)))
+    mine = folds_of(clean.world, 2) == 0
+    assert 0 < mine.sum() < len(mine)
+    rest = pair.attacked.part(~mine)
+    assert not set(np.unique(rest.steps.keys)) & set(np.flatnonzero(mine))
+    assert rest.world.attacks == tuple(a for a in pair.attacked.world.attacks if not mine[a.key])
+    assert clean.part(mine).key_days + clean.part(~mine).key_days == clean.key_days
+
+
+def test_all_keys_of_one_client_share_a_fold(pair):
+    world = replace(pair.clean.world, key_ids=tuple(f"client-{i // 4}#{i}" for i in range(16)))
+    folds = folds_of(world, 4).reshape(4, 4)
+    assert (folds == folds[:, :1]).all()
 
 
 def test_laws_come_from_the_days_that_count(pair):
@@ -148,9 +176,11 @@ def test_laws_come_from_the_days_that_count(pair):
 
 
 def test_what_is_made_is_a_priors_file(pair):
-    rule = fit_rule([pair])
+    world = held_out([pair], [1.0], folds=2)
+    rule = rule_of(fit_heads([pair]), world)
     laws = dict.fromkeys(STANDARDISED, (0.5, 0.7))
-    made = document(laws, dict.fromkeys(POPULATION, (0.0, 1.0, 0.003)), rule, {"a": [pair.clean]})
+    kinds = [(daily_peaks(rule, world[0]), pair.clean.key_days)]
+    made = document(laws, dict.fromkeys(POPULATION, (0.0, 1.0, 0.003)), rule, [pair.clean], kinds)
     made["tail"], made["newcomer_tail"] = [(1.0, 0.1), (3.0, 0.001)], [(1.0, 0.1), (3.0, 0.001)]
     priors = Priors.from_json(json.dumps(made))
     assert priors.rule.volume.weights == rule.volume.weights

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from stream.core.presence import Presence
     from stream.core.priors import Priors
     from stream.core.residuals import Horizons, Residuals
+    from stream.settings import Settings
 
 MOST_STANDARDISED = 100.0
+WARM_DAYS = 3
+"""A key younger than this has no scale of its own: nothing is said about it."""
 _LAW = struct.Struct("<eeeB")
 _LAWS = [struct.Struct("<" + count * "eeeB") for count in range(8)]
 LITTLE_Z = 1.0
@@ -29,12 +32,13 @@ _FLOATS = [struct.Struct(f"<{count}f") for count in range(33)]
 
 
 class Moment:
-    """A closed bucket as channels see it.
+    """The bucket of a key that has just closed, as channels see it; one object a key, made ready by `begin`.
 
     ratios: log of observed over expected per window, the slow ones as of the last step
     day_z: the day's level in standard deviations, once `drift` has judged it
     aspects: the shape of the day's calls, once `shape` has looked at them; None: too few calls
     warm: the key is old enough to be judged by its own history; learning: scales may learn (old enough, no incident)
+    hourly: an hour has ended since the slow channels were asked last: their scales learn now
     age_days: since the first call; active_days: days with calls
     excess: the most tokens above the baseline in any window with enough calls; min_excess, min_calls: the gate
     alarm: the quick windows are far beyond anything usual: learn slowly
@@ -42,24 +46,34 @@ class Moment:
 
     __slots__ = (
         "active_days", "age_days", "alarm", "aspects", "baseline", "bucket", "day_z", "excess",
-        "learning", "min_calls", "min_excess", "presence", "ratios", "residuals", "warm",
+        "hourly", "learning", "min_calls", "min_excess", "presence", "ratios", "residuals", "warm",
     )  # fmt: skip
 
     bucket: int
-    residuals: Residuals
-    baseline: Baseline
-    presence: Presence
     ratios: list[float]
-    day_z: float
-    aspects: list[float] | None
     warm: bool
     learning: bool
-    alarm: bool
     age_days: float
     active_days: int
-    excess: float
-    min_excess: float
-    min_calls: float
+
+    def __init__(self, baseline: Baseline, residuals: Residuals, presence: Presence, settings: Settings) -> None:
+        self.baseline, self.residuals, self.presence = baseline, residuals, presence
+        self.min_excess, self.min_calls = settings.min_excess_tokens, settings.min_calls
+        self.hourly = self.alarm = False
+        self.day_z = self.excess = 0.0
+        self.aspects: list[float] | None = None
+
+    def begin(self, bucket: int, active_days: int) -> None:
+        """Look at a bucket that has just been moved into the windows."""
+        baseline, residuals = self.baseline, self.residuals
+        self.bucket, self.active_days = bucket, active_days
+        self.age_days = age = baseline.age / residuals.horizons.calendar.per_day
+        self.warm, self.learning = age > WARM_DAYS, age > 1
+        self.hourly = self.alarm = False
+        self.day_z = self.excess = 0.0
+        self.aspects = None
+        usual, level = baseline.call_tokens.value, baseline.level.value
+        self.ratios = [residuals.log_ratio(0, usual, level), residuals.log_ratio(1, usual, level)]
 
     def passes(self, h: int) -> bool:
         """Whether window `h` holds enough calls, and enough tokens above its expectation, to matter."""
@@ -141,6 +155,9 @@ class Channel:
 
     def forget_day(self) -> None:
         """An incident was open on this day: it must not teach what is usual."""
+
+    def accept(self) -> None:
+        """What was anomalous for long is the new normal: learn it as quickly as in a young key."""
 
     def settle(self) -> None:
         """An incident is over: what it left behind must not open another one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stream.core.baseline import CAP_CALLS_PER_CALL, cap_of
 from stream.core.bucket import USUAL
+from stream.core.calendar import HOURS
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, pack_sparse, take_arrays, take_sparse
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
@@ -98,11 +99,11 @@ class Calls(Channel):
 
     def learn(self, moment: Moment) -> None:
         """Scales learn while no incident is open."""
-        rate = rate_of(moment.age_days, self.per_day) * (ALARM_RATE if moment.alarm else 1.0)
+        rate = rate_of(moment.age_days, HOURS) * (ALARM_RATE if moment.alarm else 1.0)
         for i in range(3):
             if moment.warm:
                 self.laws.see(i, self.z[i] if self.values[i] > 0 else min(self.z[i], LITTLE_Z))
-            if moment.learning:
+            if moment.learning and moment.hourly:
                 self.scales.learn(i, self.residuals[i], self.z[i], rate)
 
     def learn_day(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from stream.core.calendar import HOURS
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_arrays
 from stream.core.priors import Priors
 from stream.core.residuals import Horizons
@@ -21,17 +22,14 @@ class Level(Channel):
         super().__init__(priors, horizons)
         self.scales = Scales(self.prior_scales)
         self.laws = Laws(priors, self.standardised)
-        self.per_day = horizons.calendar.per_day if self.quick else horizons.steps_per_day
+        self.per_day = horizons.calendar.per_day if self.quick else HOURS
 
     def score(self, moment: Moment) -> None:
         """Judge each window; one with too little in it says little, whatever its ratio."""
         values, z = self.values, self.z
         for i, h in enumerate(self.windows):
-            raw = self.standardise(i, moment) if moment.warm else 0.0
-            z[i] = raw
-            values[i] = 0.0
-            if raw > 0.0 and moment.passes(h):
-                values[i] = self.laws.value(i, raw)
+            raw = z[i] = self.standardise(i, moment) if moment.warm else 0.0
+            values[i] = self.laws.value(i, raw) if raw > 0.0 and moment.passes(h) else 0.0
 
     def residual(self, i: int, moment: Moment) -> float:
         """What is standardised: the log ratio of the i-th of these windows."""
@@ -43,17 +41,18 @@ class Level(Channel):
 
     def learn(self, moment: Moment) -> None:
         """Scales learn while no incident is open; the day's maxima once the key can be judged."""
-        scales, z = self.scales, self.z
-        rate = rate_of(moment.age_days, self.per_day) * (ALARM_RATE if moment.alarm else 1.0)
-        for i, h in enumerate(self.windows):
-            raw = z[i]
-            if moment.warm:
-                if raw > LITTLE_Z and not moment.passes(h):
-                    raw = LITTLE_Z
-                self.laws.see(i, raw)
-            if moment.learning:
-                slow = h > 2 and moment.age_days >= YOUNG_DAYS
-                scales.learn(i, self.residual(i, moment), z[i], rate * SLOW_HORIZON_SHARE if slow else rate)
+        z, windows = self.z, self.windows
+        if moment.warm:
+            for law, h, raw in zip(self.laws.laws, windows, z, strict=False):
+                if raw > law.peak:
+                    law.see(raw if raw <= LITTLE_Z or moment.passes(h) else LITTLE_Z)
+        if moment.learning and (moment.hourly or self.quick):
+            rate = rate_of(moment.age_days, self.per_day)
+            if moment.alarm:
+                rate *= ALARM_RATE
+            young, learn = moment.age_days < YOUNG_DAYS, self.scales.learn
+            for i, h in enumerate(windows):
+                learn(i, self.residual(i, moment), z[i], rate if young or h <= 2 else rate * SLOW_HORIZON_SHARE)
 
     def learn_day(self) -> None:
         """Take the day's maxima up."""

@@ -6,6 +6,7 @@ import math
 from array import array
 from typing import ClassVar
 
+from stream.core.calendar import HOURS
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_arrays
 from stream.core.priors import Priors
 from stream.core.residuals import OFFSET_CALLS, OFFSET_LEVEL, Horizons
@@ -32,15 +33,14 @@ class Quiet(Channel):
     standardised: ClassVar[tuple[str, ...]] = statistics[:1]
     kinds: ClassVar[tuple[str, ...]] = ("quiet_hours", "quiet_hours")
     horizons: ClassVar[tuple[int, ...]] = (3, 3)
-    __slots__ = ("decay", "gain", "laws", "offset", "per_day", "per_step", "scales", "state")
+    __slots__ = ("decay", "gain", "laws", "offset", "per_step", "scales", "state")
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
         self.scales = Scales((PRIOR_SCALE,))
         self.laws = Laws(priors, self.standardised)
-        self.per_day = horizons.steps_per_day
         self.per_step = horizons.per_step
-        steps = MEMORY_DAYS * self.per_day
+        steps = MEMORY_DAYS * horizons.steps_per_day
         self.decay = math.exp(-1 / steps)
         self.gain = 1 - self.decay
         self.offset = 1500.0 * horizons.calendar.bucket_seconds / 300 / math.sqrt(steps * self.per_step)
@@ -87,8 +87,8 @@ class Quiet(Channel):
             return
         raw = self.z[0]
         self.laws.see(0, raw if self.values[0] > 0 else min(raw, LITTLE_Z))
-        if moment.learning:
-            rate = 2 * rate_of(moment.age_days, self.per_day) * (ALARM_RATE if moment.alarm else 1.0)
+        if moment.learning and moment.hourly:
+            rate = 2 * rate_of(moment.age_days, HOURS) * (ALARM_RATE if moment.alarm else 1.0)
             self.scales.learn(0, self._ratio(moment), raw, rate)
 
     def learn_day(self) -> None:

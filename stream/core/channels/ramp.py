@@ -119,6 +119,10 @@ class Ramp(Channel):
         self.laws.forget_day()
         self.day_z[0] = self.day_z[1] = 0.0
 
+    def accept(self) -> None:
+        """The sums begin anew, and so does the anchor."""
+        self.state[SUM_1] = self.state[SUM_2] = self.state[DAYS] = 0.0
+
     def settle(self) -> None:
         """The sums begin anew."""
         self.state[SUM_1] = self.state[SUM_2] = 0.0

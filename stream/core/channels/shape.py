@@ -100,6 +100,7 @@ class Shape(Channel):
     horizons: ClassVar[tuple[int, ...]] = (2, 3, 2)
     __slots__ = (
         "_usual_wander",
+        "all_sums",
         "blocks",
         "decay",
         "laws",
@@ -120,6 +121,7 @@ class Shape(Channel):
         self.windows = (array("f", bytes(4 * COUNT)), array("f", bytes(4 * COUNT)))
         self.sums = array("f", bytes(4 * COUNT))
         """Of the block so far."""
+        self.all_sums = (*self.windows, self.sums)
         self.mean = array("f", bytes(4 * len(ASPECTS)))
         self.variance = array("f", PRIOR_VARIANCE)
         self.blocks = array("f", bytes(4))
@@ -133,31 +135,29 @@ class Shape(Channel):
         calls = sums.known_calls
         if not calls:
             return
-        six, day, block = *self.windows, self.sums
         logs, squares = sums.log_output / LOG_SCALE, sums.log_output_squares / LOG_SCALE
-        inputs, outputs = sums.known_input, sums.known_output
-        for window in (six, day, block):
+        inputs, outputs = sums.input_tokens - sums.vague_input, sums.output_tokens - sums.vague_output
+        saturated, reasoning = sums.saturated, sums.reasoning_tokens
+        pairs = calls * (calls - 1)
+        same = pairs if len(sums.models) == 1 else sums.same_model()
+        for window in self.all_sums:
             window[CALLS] += calls
             window[LOGS] += logs
             window[SQUARES] += squares
             window[INPUT] += inputs
             window[OUTPUT] += outputs
-        if calls > 1:
-            same, pairs = sums.same_model(), calls * (calls - 1)
-            for window in (six, day, block):
-                window[SAME] += same
-                window[PAIRS] += pairs
-        if sums.saturated or sums.reasoning_tokens:
-            for window in (six, day, block):
-                window[SATURATED] += sums.saturated
-                window[REASONING] += sums.reasoning_tokens
+            window[SAME] += same
+            window[PAIRS] += pairs
+            if saturated:
+                window[SATURATED] += saturated
+            if reasoning:
+                window[REASONING] += reasoning
 
     def step(self, step: Step, frozen: bool) -> None:
         """The windows fade; at the end of six hours, learn from the block."""
         for window, decay in zip(self.windows, self.decay, strict=True):
             if window[CALLS]:
-                for i in range(COUNT):
-                    window[i] *= decay
+                window[:] = array("f", [value * decay for value in window])
         if (step.last + 1) % self.per_block == 0:
             block = self.sums
             if block[CALLS] >= LEAST_BLOCK_CALLS and block[INPUT] > 0 and block[OUTPUT] > 0 and not frozen:
@@ -273,6 +273,11 @@ class Shape(Channel):
         """Leave the day out."""
         self.laws.forget_day()
         self.record[1] = NO_RECORD
+
+    def accept(self) -> None:
+        """What few blocks have shown is soon learned anew."""
+        self.blocks[0] = min(self.blocks[0], LEAST_BLOCKS)
+        self._usual_wander = None
 
     def settle(self) -> None:
         """The windows begin anew."""

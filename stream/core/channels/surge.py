@@ -45,19 +45,23 @@ class Surge(Level):
     kinds: ClassVar[tuple[str, ...]] = ("surge", "surge")
     horizons: ClassVar[tuple[int, ...]] = (0, 1)
     prior_scales: ClassVar[tuple[float, ...]] = (1.3, 0.8)
-    __slots__ = ("calendar", "hour", "slots")
+    __slots__ = ("hour", "place", "rate", "slots")
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
-        self.calendar = horizons.calendar
+        self.place = horizons.calendar.place
+        self.rate = SLOT_RATE * horizons.calendar.bucket_seconds / 300
         self.slots = array("B", bytes(SLOTS))
         self.hour = array("f", bytes(12))
         """Of the hour so far: sums of rate and of rate × squared upper residual, and its slot + 1."""
 
     def width(self, i: int, bucket: int) -> float:
         """Variance that window i is judged by in `bucket`."""
-        variance = self.scales.variance[i]
-        own = SLOT_WEIGHTS[i] * _VARIANCES[self.slots[self.calendar.slots(bucket)[0]]]
+        variance: float = self.scales.variance[i]
+        code = self.slots[self.place(bucket)[1]]
+        if not code:
+            return variance
+        own = SLOT_WEIGHTS[i] * _VARIANCES[code]
         return own if own > variance else variance
 
     def standardise(self, i: int, moment: Moment) -> float:
@@ -66,24 +70,25 @@ class Surge(Level):
 
     def learn(self, moment: Moment) -> None:
         """Besides the scales: how much this hour varies."""
-        moment.alarm = max(self.z) > ALARM_Z
+        z = self.z
+        moment.alarm = alarm = z[0] > ALARM_Z or z[1] > ALARM_Z
         super().learn(moment)
         if not moment.learning:
             return
-        slot = self.calendar.slots(moment.bucket)[0]
+        place = self.place(moment.bucket)[1] + 1
         hour = self.hour
-        if hour[2] != slot + 1:
+        if hour[2] != place:
             self._close_hour()
-            hour[2] = slot + 1
-        residual = moment.ratios[1]
-        upper = 2 * min(residual * residual, SLOT_MAX) if residual > 0 else 0.0
-        rate = SLOT_RATE * self.calendar.bucket_seconds / 300
-        if moment.alarm:
+            hour[2] = place
+        rate = self.rate
+        if alarm:
             rate *= ALARM_RATE
-        if self.z[1] > FREEZE_Z:
+        if z[1] > FREEZE_Z:
             rate *= FREEZE_RATE
         hour[0] += rate
-        hour[1] += rate * upper
+        residual = moment.ratios[1]
+        if residual > 0:
+            hour[1] += rate * 2 * min(residual * residual, SLOT_MAX)
 
     def _close_hour(self) -> None:
         """Take up the last hour in which the key was used."""

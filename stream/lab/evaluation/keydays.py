@@ -37,7 +37,12 @@ class KeyDays:
 
     def count(self, kind: Kind) -> int:
         """Key-days of a kind."""
-        return int(np.count_nonzero((self.kinds == kind) & self.active))
+        return int(self.of_keys(kind).sum())
+
+    def of_keys(self, kind: Kind) -> NDArray[np.int64]:
+        """Days of a kind of each key."""
+        days: NDArray[np.int64] = ((self.kinds == kind) & self.active).sum(axis=0)
+        return days
 
     def kind(self, row: int, key: int) -> Kind:
         """What the day of a row counts as for a key."""

@@ -1,4 +1,4 @@
-"""Fitting the decision rule: logistic heads over bags of moments, and the tails of their log odds by context.
+"""Fitting the decision rule: logistic heads over bags of moments.
 
 A head is fitted to bags: of an attack the moment that speaks loudest for it, of a clean key-day the loudest too, so
 both are chosen again with each round's weights (multiple-instance learning, after T. G. Dietterich et al., Artificial
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,14 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from stream.core.channels import STATISTICS
 from stream.core.rule import (
-    AGE,
-    BELOW,
     CONTEXT,
-    SELDOM,
-    SHARE,
     TAIL_FEATURES,
     UNPREDICTABILITY,
-    VOLATILITY,
-    WOKEN,
     Head,
     Tail,
 )
 from stream.lab.training.samples import AFTER_ROWS, Numbers, Rows, Sample
+from stream.lab.training.tails import scores, sigmoid
 from stream.lab.worlds.world import Episode
 
 Floats = NDArray[np.float64]
@@ -46,9 +41,6 @@ LEAST_CONTEXT = {"size": 0.0, "relative_size": 0.0}
 CLEAN_WEIGHT = 500.0
 """Of all clean key-days against all attacks: the odds are even about where one key-day in 1,000 is exceeded."""
 FIRST_BIAS, FIRST_WEIGHT = -4.0, 0.4
-TAIL_SHARE = 0.04
-"""The tail law begins where one clean key-day in 25 gets to."""
-TAIL_PENALTY_FREQUENCY, TAIL_PENALTY_EXCESS = 1.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +65,7 @@ class Task:
 
 
 def fit(task: Task, pairs: Sequence[Pair]) -> Head:
-    """Fit one head and the tail of its log odds; every world counts the same."""
+    """Fit one head, every world counting the same. Its tail is yet to be fitted: for now every score is 0."""
     count = len(task.statistics)
     least = [LEAST_WEIGHTS.get(STATISTICS[i], 0.0) if task.name == "volume" else 0.0 for i in task.statistics]
     theta = np.concatenate([np.full(count, FIRST_WEIGHT), np.zeros(count + len(CONTEXT)), [FIRST_BIAS]])
@@ -81,7 +73,7 @@ def fit(task: Task, pairs: Sequence[Pair]) -> Head:
         found = [_bags(task, pair, theta) for pair in pairs]
         loud, calm, loud_weight, calm_weight = (np.concatenate(part) for part in zip(*found, strict=True))
         theta = _minimise(loud, calm, loud_weight, calm_weight, least)
-    head = Head(
+    return Head(
         name=task.name,
         bias=round(float(theta[-1]), 3),
         weights=tuple(
@@ -90,15 +82,8 @@ def fit(task: Task, pairs: Sequence[Pair]) -> Head:
             if max(theta[i], theta[count + i]) >= LEAST_WEIGHT
         ),
         context=tuple(round(float(weight), 3) for weight in theta[2 * count : -1]),
-        tail=Tail(0.0, (0.0,) * len(TAIL_FEATURES), (0.0,) * len(TAIL_FEATURES)),
+        tail=Tail(math.inf, (0.0,) * len(TAIL_FEATURES), (0.0,) * len(TAIL_FEATURES)),
     )
-    parts = []
-    for pair in pairs:
-        rows = rows_of(task, pair.clean)
-        odds = odds_of(head, rows)
-        places = rows.peaks(odds, usable(task, pair.clean))
-        parts.append((odds[places], rows.context[places], pair.clean.key_days))
-    return replace(head, tail=fit_tail(parts))
 
 
 def rows_of(task: Task, sample: Sample) -> Rows:
@@ -123,24 +108,7 @@ def odds_of(head: Head, rows: Rows) -> Numbers:
 
 def scores_of(head: Head, rows: Rows) -> Numbers:
     """`Head.score` of each row."""
-    above = odds_of(head, rows) - head.tail.threshold
-    features = _features(rows.context)
-    least = np.log10(1 + np.exp(-(features @ np.array(head.tail.exceedance))))
-    slope = 1 / (np.exp(features @ np.array(head.tail.excess)) * math.log(10))
-    scores: Numbers = np.where(above < 0, np.maximum(least * (1 + above / BELOW), 0.0), least + slope * above).astype(
-        np.float32
-    )
-    return scores
-
-
-def _features(context: Numbers) -> Floats:
-    """`stream.core.rule.tail_features` of each row."""
-    volatility, unpredictability = context[:, VOLATILITY], context[:, UNPREDICTABILITY]
-    columns: list[Any] = [
-        np.ones(len(context)), context[:, AGE], volatility, context[:, SHARE], context[:, SELDOM], context[:, WOKEN],
-        np.maximum(volatility, 0.0), unpredictability, np.maximum(unpredictability, 0.0),
-    ]  # fmt: skip
-    return np.column_stack(columns).astype(np.float64)
+    return scores(head.tail, odds_of(head, rows), rows.context)
 
 
 def _steadiness(context: Numbers) -> Numbers:
@@ -192,7 +160,7 @@ def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floa
     def loss(theta: Floats) -> tuple[float, Floats]:
         a, b = loud @ theta, calm @ theta
         value = (loud_weight * np.logaddexp(0, -a)).sum() + (calm_weight * np.logaddexp(0, b)).sum()
-        slope = -loud.T @ (loud_weight * _sigmoid(-a)) + calm.T @ (calm_weight * _sigmoid(b))
+        slope = -loud.T @ (loud_weight * sigmoid(-a)) + calm.T @ (calm_weight * sigmoid(b))
         slope[:-1] += PENALTY * theta[:-1]
         return float(value + PENALTY / 2 * (theta[:-1] ** 2).sum()), slope
 
@@ -206,49 +174,3 @@ def _minimise(loud: Floats, calm: Floats, loud_weight: Floats, calm_weight: Floa
     found = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     theta: Floats = found.x
     return theta
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-
-
-def fit_tail(parts: Sequence[tuple[Numbers, Numbers, int]]) -> Tail:
-    """The tail of daily peaks: of each world the peaks (one a key-day), their contexts, and its key-days."""
-    threshold = _exceeded([(peaks, days) for peaks, _, days in parts], TAIL_SHARE)
-    features = _features(np.concatenate([context for _, context, _ in parts]))
-    peaks = np.concatenate([peak for peak, _, _ in parts]).astype(np.float64)
-    weight = np.concatenate([np.full(len(peak), 1 / days) for peak, _, days in parts])
-    weight /= weight.mean()
-    over = peaks > threshold
-    size = len(TAIL_FEATURES)
-
-    def frequency(theta: Floats) -> tuple[float, Floats]:
-        odds = features @ theta
-        slope = features.T @ (weight * (_sigmoid(odds) - over))
-        slope[1:] += TAIL_PENALTY_FREQUENCY * theta[1:]
-        loss = (weight * (np.logaddexp(0, odds) - over * odds)).sum()
-        return float(loss + TAIL_PENALTY_FREQUENCY / 2 * (theta[1:] ** 2).sum()), slope
-
-    above, excess, above_weight = features[over], peaks[over] - threshold, weight[over]
-
-    def spread(theta: Floats) -> tuple[float, Floats]:
-        mean = above @ theta
-        ratio = excess * np.exp(-mean)
-        slope = above.T @ (above_weight * (1 - ratio))
-        slope[1:] += TAIL_PENALTY_EXCESS * theta[1:]
-        loss = (above_weight * (mean + ratio)).sum()
-        return float(loss + TAIL_PENALTY_EXCESS / 2 * (theta[1:] ** 2).sum()), slope
-
-    coefficients = [
-        minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B").x.round(4).tolist() for loss in (frequency, spread)
-    ]
-    return Tail(threshold, tuple(coefficients[0]), tuple(coefficients[1]))
-
-
-def _exceeded(parts: Sequence[tuple[Numbers, int]], share: float) -> float:
-    """The value that so large a share of key-days exceeds, every world counting the same."""
-    peaks = np.concatenate([peak for peak, _ in parts])
-    weight = np.concatenate([np.full(len(peak), 1 / (days * len(parts))) for peak, days in parts])
-    order = np.argsort(-peaks)
-    place = min(int(np.searchsorted(np.cumsum(weight[order]), share)), len(peaks) - 1)
-    return round(float(peaks[order][place]), 3)

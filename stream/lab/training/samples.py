@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,14 @@ class Rows:
         last: Places = places[np.append(days[1:] != days[:-1], True)]
         return last
 
+    def part(self, keys: NDArray[np.bool_]) -> Rows:
+        """The rows of some keys."""
+        kept = keys[self.keys]
+        return replace(
+            self, keys=self.keys[kept], rows=self.rows[kept], values=self.values[kept], context=self.context[kept],
+            flags=self.flags[kept], clean=self.clean[kept],
+        )  # fmt: skip
+
     def within(self, key: int, first: int, last: int) -> slice:
         """The places of one key's rows in [first, last)."""
         begin, end = np.searchsorted(self.keys, [key, key + 1])
@@ -58,15 +66,29 @@ class Rows:
 class Sample:
     """A world, and what the channels said of it: at steps and, by minutes alone, in between.
 
-    newcomers: the highest number of each young key-day; key_days, young_days: how many there are
+    newcomers: the highest number of each young key-day; young_days: how many there are
+    days: clean key-days of each key
     """
 
     world: World
     steps: Rows
     quick: Rows
-    key_days: int
+    days: NDArray[np.int64]
     young_days: int
     newcomers: Numbers
+
+    @property
+    def key_days(self) -> int:
+        """Clean key-days of all keys."""
+        return int(self.days.sum())
+
+    def part(self, keys: NDArray[np.bool_]) -> Sample:
+        """What belongs to some keys, with the attacks on them; newcomers stay as they are."""
+        attacks = tuple(episode for episode in self.world.attacks if keys[episode.key])
+        return replace(
+            self, world=replace(self.world, attacks=attacks), steps=self.steps.part(keys), quick=self.quick.part(keys),
+            days=np.where(keys, self.days, 0),
+        )  # fmt: skip
 
 
 def sample_of(world: World, records: Sequence[KeyRecord]) -> Sample:
@@ -84,7 +106,9 @@ def sample_of(world: World, records: Sequence[KeyRecord]) -> Sample:
             if days.kind(row, record.key) == Kind.YOUNG:
                 best[row // world.per_day] = max(best.get(row // world.per_day, 0.0), value)
         newcomers += best.values()
-    return Sample(world, steps, quick, days.count(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32))
+    return Sample(
+        world, steps, quick, days.of_keys(Kind.CLEAN), days.count(Kind.YOUNG), np.array(newcomers, np.float32)
+    )
 
 
 def _rows(

@@ -10,8 +10,8 @@ from stream.core.channels import STATISTICS
 from stream.core.channels.newcomer import Newcomer
 from stream.core.channels.shape import Shape
 from stream.core.residuals import QUICK
-from stream.core.rule import Rule
-from stream.lab.training.heads import Pair, Task, fit, scores_of
+from stream.core.rule import Head
+from stream.lab.training.heads import Pair, Task, fit
 from stream.lab.training.record import LARGE, SHAPED
 from stream.lab.training.samples import Numbers, Sample
 
@@ -39,45 +39,28 @@ JOINT_SHARES = (0.03, 0.01, 0.003, 0.001)
 """The rarest of them is exceeded by some ten key-days of a kind."""
 BEYOND = 3.0
 """From there on a score is worth as many decades as it says."""
-MOST_DAYS = 100_000
 LEAST_PEAKS = 5
 LEAST_STEP = 0.01
 
 
-def fit_rule(pairs: Sequence[Pair]) -> Rule:
-    """Fit the heads one by one; every world counts the same."""
-    quick, volume, joint = (fit(task, pairs) for task in TASKS)
-    return Rule(quick, volume, joint)
+def fit_heads(pairs: Sequence[Pair]) -> tuple[Head, ...]:
+    """Fit the heads one by one, in the order of TASKS; every world counts the same."""
+    return tuple(fit(task, pairs) for task in TASKS)
 
 
-def joint_tail(rule: Rule, kinds: Sequence[Sequence[Sample]]) -> list[tuple[float, float]]:
+def joint_tail(kinds: Sequence[tuple[Numbers, int]]) -> list[tuple[float, float]]:
     """(score, share of clean key-days whose highest score exceeds it): the highest head's score is a maximum of three.
 
-    `kinds` are clean samples of different traffic. Of each share the score is the highest that any kind needs: the
-    dial is kept everywhere, not on average.
+    `kinds` are of each kind of traffic the highest scores of clean key-days, and how many days there were. Of each
+    share the score is the highest that any kind needs: the dial is kept everywhere, not on average.
     """
     scores = []
-    for samples in kinds:
-        peaks = np.sort(np.concatenate([daily_peaks(rule, sample) for sample in samples]))[::-1]
-        days = sum(sample.key_days for sample in samples)
+    for found, days in kinds:
+        peaks = np.sort(found)[::-1]
         scores.append([float(peaks[min(int(share * days), len(peaks) - 1)]) for share in JOINT_SHARES])
     needed = [round(max(column), 3) for column in zip(*scores, strict=True)]
     tail = list(zip(needed, JOINT_SHARES, strict=True))
     return [*tail, (round(needed[-1] + BEYOND, 3), JOINT_SHARES[-1] * 10**-BEYOND)]
-
-
-def daily_peaks(rule: Rule, sample: Sample) -> Numbers:
-    """The highest score of each clean key-day on which anything was said."""
-    flags = sample.steps.flags
-    slow = np.where(flags > 0, scores_of(rule.joint, sample.steps), 0.0)
-    slow = np.maximum(slow, np.where(flags & LARGE, scores_of(rule.volume, sample.steps), 0.0))
-    both = (sample.steps, slow.astype(np.float32)), (sample.quick, scores_of(rule.quick, sample.quick))
-    best: dict[int, float] = {}
-    for rows, values in both:
-        for place in rows.peaks(values, rows.clean).tolist():
-            day = int(rows.keys[place]) * MOST_DAYS + int(rows.rows[place]) // rows.per_day
-            best[day] = max(best.get(day, 0.0), float(values[place]))
-    return np.array(list(best.values()), np.float32)
 
 
 def newcomer_tail(samples: Sequence[Sample]) -> list[tuple[float, float]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 Json = dict[str, Any]
 
-UID = "overdraw-overview"
-"""The dashboard's address: `/d/overdraw-overview`, for ever."""
+OVERVIEW, KEY, CAMPAIGNS, ENGINE = (f"overdraw-{name}" for name in ("overview", "key", "campaigns", "engine"))
+"""The dashboards' addresses: `/d/overdraw-overview` and so on, for ever."""
 
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
@@ -51,6 +51,22 @@ def colored(pattern: str, color: str) -> Json:
     return override("byRegexp", pattern, color={"mode": "fixed", "fixedColor": color})
 
 
+def states(**texts: tuple[str, str]) -> list[Json]:
+    """Words and a colour for each value of a figure that is a code: `states(_0=("Fine", "green"))`."""
+    options = {
+        value.removeprefix("_"): {"text": text, "color": color, "index": place}
+        for place, (value, (text, color)) in enumerate(texts.items())
+    }
+    return [{"type": "value", "options": options}]
+
+
+def link(title: str, dashboard: str, *variables: str) -> Json:
+    """A link to another dashboard at the same time, with the same data source; `variables` as `var-key=…`."""
+    # Ids are untrusted text: percent-encoded, they cannot break out of the address.
+    address = "&".join((f"/d/{dashboard}?${{datasource:queryparam}}", "${__url_time_range}", *variables))
+    return {"title": title, "url": address}
+
+
 def panel(
     kind: str,
     number: int,
@@ -69,7 +85,7 @@ def panel(
 ) -> Json:
     """Any panel. `number` is its id for ever (links use it), `empty` what it says when there is nothing to show."""
     defaults: Json = {"unit": unit, "noValue": empty, "thresholds": steps(*limits), "color": {"mode": "thresholds"}}
-    for name in ("min", "max", "decimals", "color", "links", "mappings"):
+    for name in ("min", "max", "decimals", "color", "links", "mappings", "displayName"):
         if name in extra:
             defaults[name] = extra.pop(name)
     if custom is not None:
@@ -88,10 +104,10 @@ def panel(
     }
 
 
-def stat(*args: Any, graph: str = "area", text: str = "auto", **kwargs: Any) -> Json:
+def stat(*args: Any, graph: str = "area", text: str = "auto", color_mode: str = "", **kwargs: Any) -> Json:
     """One big number, coloured by its thresholds, with its course behind it."""
     options = {
-        "colorMode": "background_solid" if graph == "none" else "value",
+        "colorMode": color_mode or ("background_solid" if graph == "none" else "value"),
         "graphMode": graph,
         "justifyMode": "auto",
         "orientation": "auto",
@@ -170,6 +186,17 @@ def table(*args: Any, sort_by: str, rename: Json, drop: Sequence[str] = ("Time",
     ]
     custom = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
     return panel("table", *args, options=options, custom=custom, transformations=transformations, **kwargs)
+
+
+def note(number: int, title: str, text: str, *, size: tuple[int, int]) -> Json:
+    """A panel of words, in Markdown."""
+    return {
+        "id": number,
+        "type": "text",
+        "title": title,
+        "gridPos": {"h": size[1], "w": size[0], "x": 0, "y": 0},
+        "options": {"mode": "markdown", "content": text},
+    }
 
 
 def lay_out(rows: Sequence[tuple[int, str, Sequence[Json]]]) -> list[Json]:

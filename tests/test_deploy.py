@@ -28,7 +28,7 @@ DEPLOY, GRAFANA = ROOT / "deploy", ROOT / "grafana"
 COMPOSE = DEPLOY / "compose.yaml"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 TOKEN = "the-token-of-this-test"
-LONG_RUNNING = {"kafka", "worker", "prometheus", "grafana"}
+LONG_RUNNING = {"kafka", "worker", "prometheus", "alertmanager", "grafana"}
 
 
 def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -137,12 +137,12 @@ def test_the_token_reaches_the_worker_and_prometheus_and_nobody_else(compose: An
     readers = {name for name, service in compose["services"].items() if service.get("secrets")}
     assert readers == {"prometheus"}
     assert compose["secrets"]["overdraw_web_token"]["environment"] == "OVERDRAW_WEB_TOKEN"
-    scrape = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][0]
+    scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]
     assert scrape["authorization"]["credentials_file"] == "/run/secrets/overdraw_web_token"
 
 
 def test_prometheus_scrapes_the_workers_port_at_the_pace_that_grafana_assumes(compose: Any) -> None:
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     job = next(job for job in config["scrape_configs"] if job["job_name"] == "overdraw")
     assert job["dns_sd_configs"][0]["names"] == ["worker"]
     assert job["dns_sd_configs"][0]["port"] == Settings().web_port
@@ -160,7 +160,7 @@ def test_grafana_finds_its_provisioning_and_the_dashboard_that_alerts_link_to(co
     }
     provider = yaml.safe_load((GRAFANA / "provisioning/dashboards/overdraw.yml").read_text())["providers"][0]
     assert provider["options"]["path"] == "/etc/overdraw/dashboards"
-    uid = json.loads((GRAFANA / "dashboards/overdraw-overview.json").read_text())["uid"]
+    uid = json.loads((GRAFANA / "dashboards/overdraw-key.json").read_text())["uid"]
     assert compose["services"]["worker"]["environment"]["OVERDRAW_DASHBOARD_URL"].endswith(f"/d/{uid}")
 
 

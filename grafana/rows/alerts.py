@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import bars, colored, query, series, stat
+from panels import bars, colored, override, query, series, stat
 from queries import HERE, quantile, rate
 
 SEVERITY_COLORS = [
@@ -33,20 +33,37 @@ PANELS = [
     series(
         21,
         "Incidents opened",
-        "Newly opened, per hour, by kind and severity. How many false ones are accepted is the setting "
-        "OVERDRAW_FALSE_ALERTS_PER_1000_KEY_DAYS. Of kind feed: the input is broken, not a key.",
+        "Newly opened, per hour, by kind and severity; of kind feed: the input is broken, not a key. The line is what "
+        "the dial OVERDRAW_FALSE_ALERTS_PER_1000_KEY_DAYS accepts of false ones, if every known key is active.",
         [
             query(
                 "3600 * " + rate("overdraw_alerts_total", "kind, severity", 'status="opened"') + " > 0",
                 "{{kind}} · {{severity}}",
-            )
+                ref="A",
+            ),
+            query(
+                f"max(overdraw_false_alert_budget_per_key_day{HERE}) * sum(overdraw_keys_tracked{HERE}) / 24",
+                "accepted false ones",
+                ref="B",
+            ),
         ],
         size=(8, 8),
         unit="count:opened/h",
         empty="No incident was opened in this time",
         bars=True,
         stacked=True,
-        overrides=SEVERITY_COLORS,
+        overrides=[
+            *SEVERITY_COLORS,
+            override(
+                "byName",
+                "accepted false ones",
+                color={"mode": "fixed", "fixedColor": "text"},
+                custom_drawStyle="line",
+                custom_fillOpacity=0,
+                custom_lineWidth=1,
+                custom_stacking={"group": "A", "mode": "none"},
+            ),
+        ],
     ),
     bars(
         22,

@@ -1,9 +1,9 @@
-"""Inside the workers: size, work done, moves of partitions, versions."""
+"""How large is it? Keys, state, memory, and what runs where."""
 
 from __future__ import annotations
 
-from panels import colored, query, series, stat, table
-from queries import HERE, rate
+from panels import query, series, table
+from queries import HERE, ours
 from rows import NO_WORKER
 
 PANELS = [
@@ -30,52 +30,25 @@ PANELS = [
         stacked=True,
     ),
     series(
-        52,
-        "Buckets closed",
-        "Per second: a key's bucket is judged and learned when it closes. Comes in bursts, at every bucket's end.",
-        [query(rate("overdraw_buckets_closed_total", "instance"), "{{instance}}")],
+        58,
+        "Memory of the processes",
+        "Resident memory of each worker. Beyond what the interpreter takes it grows with the keys.",
+        [query(f"max by (instance) ({ours(f'process_resident_memory_bytes{HERE}')})", "{{instance}}")],
         size=(6, 7),
-        unit="count:buckets/s",
+        unit="bytes",
         empty=NO_WORKER,
         min=0,
-    ),
-    series(
-        53,
-        "Moves and failures",
-        "Per hour. Assignments: a few at each restart are normal; steady ones mean a worker that dies or is too slow. "
-        "Shards dropped: a write failed, and the shard is read again from the log; the worker's log has the reason.",
-        [
-            query("3600 * " + rate("overdraw_rebalances_total"), "assignments", ref="A"),
-            query("3600 * " + rate("overdraw_shards_dropped_total"), "shards dropped", ref="B"),
-        ],
-        size=(6, 7),
-        unit="count:times/h",
-        empty=NO_WORKER,
-        min=0,
-        overrides=[colored("shards dropped", "red")],
     ),
     table(
         54,
         "Builds",
         "What runs where. Two versions at once are right only during a roll-out.",
         [query(f"max by (instance, version, python) (overdraw_build_info{HERE})", ref="A", instant=True, table=True)],
-        size=(18, 5),
+        size=(6, 7),
         unit="none",
         empty="–",
         sort_by="Worker",
         rename={"instance": "Worker", "version": "Version", "python": "Python"},
         drop=("Time", "Value"),
-    ),
-    stat(
-        55,
-        "Recovery, 95 %",
-        "From a partition's assignment to its first record, since the workers' start: so long nobody watches its keys.",
-        # Not the rate: a recovery comes before Prometheus has seen its worker once, and would never be shown.
-        [query(f"histogram_quantile(0.95, sum by (le) (overdraw_recovery_seconds_bucket{HERE})) >= 0", "recovery")],
-        size=(6, 5),
-        unit="s",
-        empty="No partition was assigned",
-        graph="none",
-        color={"mode": "fixed", "fixedColor": "text"},
     ),
 ]

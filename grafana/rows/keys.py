@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from panels import UID, override, query, series, steps, table
+from panels import override, query, series, steps, table
 from queries import STRANGEST, per_key
+from rows.incidents import KEY_LINK
 
 RATE_PANEL, BAND_PANEL = 10, 12
 """Where open incidents are marked."""
@@ -53,7 +54,7 @@ PANELS = [
         11,
         "Top keys now",
         "The keys that Prometheus knows: those with the highest rates and every one with an open incident. Of limit: "
-        "rate by upper limit, above 100 % is out of the band. A click on a key shows it alone; `overdraw explain` "
+        "rate by upper limit, above 100 % is out of the band. A click on a key opens its dashboard; `overdraw explain` "
         "or the worker's /api/keys/ID tells more.",
         [
             query(per_key("overdraw_top_key_tokens_per_second"), ref="A", instant=True, table=True),
@@ -82,18 +83,7 @@ PANELS = [
             "Value #E": "Score",
         },
         overrides=[
-            override(
-                "byName",
-                "Key",
-                links=[
-                    {
-                        "title": "Show this key alone",
-                        # Ids are untrusted text: encoded, they cannot break out of the address.
-                        "url": f"/d/{UID}?${{datasource:queryparam}}&${{instance:queryparam}}&${{__url_time_range}}"
-                        "&var-key=${__value.raw:percentencode}",
-                    }
-                ],
-            ),
+            override("byName", "Key", links=[KEY_LINK]),
             override(
                 "byName",
                 "Of limit",

@@ -92,7 +92,7 @@ class Detector:
         intake = settings.intake_topic
         self.intakes = Intakes(tools, intake, FaustGroup(app, intake)) if intake is not None else None
         self.monitor = Monitor(tools, self.shards, intakes=self.intakes)
-        self.registry.register(LiveCollector(self.shards, self.monitor))
+        self.registry.register(LiveCollector(self.shards, self.monitor, settings))
         self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop: asyncio.Task[None] | None = None

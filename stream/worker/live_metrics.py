@@ -10,8 +10,9 @@ from heapq import nlargest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stream.alerts import printable
+from stream.alerts import Alert, printable
 from stream.core.view import KeyView
+from stream.settings import Settings
 from stream.worker.monitor import Monitor
 from stream.worker.shards import Shards
 from stream.worker.table import metric
@@ -30,9 +31,12 @@ MAX_LABEL = 256
 class LiveCollector(Collector):
     """Lag, watermarks, keys, open incidents and the top keys of this worker's shards."""
 
-    def __init__(self, shards: Shards, monitor: Monitor, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, shards: Shards, monitor: Monitor, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._shards = shards
         self._monitor = monitor
+        self._settings = settings
         self._clock = clock
         self._top: list[KeyView] = []
         self._top_at = -math.inf
@@ -63,6 +67,10 @@ class LiveCollector(Collector):
         for name in TOP_KEYS:
             values = ((key_id, getattr(view, name)) for key_id, view in views.items())
             yield _gauge(f"overdraw_top_key_{name}", [((key,), value) for key, value in values if value is not None])
+        yield from _incidents(largest_incidents(self._shards, MAX_INCIDENT_KEYS))
+        per_key_day = self._settings.false_alerts_per_1000_key_days / 1000
+        yield _gauge("overdraw_false_alert_budget_per_key_day", [((), per_key_day)])
+        yield _gauge("overdraw_false_page_budget_per_week", [((), self._settings.false_pages_per_week)])
 
     def top(self) -> list[KeyView]:
         """The busiest keys of all shards and those with an open incident; some seconds old at most."""
@@ -88,6 +96,23 @@ def top_keys(shards: Shards, count: int) -> list[KeyView]:
 
     chosen = nlargest(count, calm, key=rate) + nlargest(MAX_INCIDENT_KEYS, alarmed, key=rate)
     return sorted(chosen, key=rate, reverse=True)
+
+
+def largest_incidents(shards: Shards, count: int) -> list[Alert]:
+    """The newest alert of each open incident of a key, of the `count` that drew most above their baseline."""
+    alerts = (alert for shard in shards.live.values() for alert in shard.open.values() if alert.entity.type == "key")
+    return nlargest(count, alerts, key=lambda alert: alert.excess_tokens)
+
+
+def _incidents(alerts: list[Alert]) -> Iterator[GaugeMetricFamily]:
+    # by its shown id, as with the rates: two ids that look alike must not make a series twice, or no scrape succeeds
+    of_key = {printable(alert.entity.id, MAX_LABEL): alert for alert in reversed(alerts)}
+    yield _gauge(
+        "overdraw_top_key_incident_start_timestamp_seconds",
+        [((key, alert.kind, alert.severity), alert.started_at) for key, alert in of_key.items()],
+    )
+    channels = {(key, channel.name): channel.z for key, alert in of_key.items() for channel in alert.channels}
+    yield _gauge("overdraw_top_key_channel_z", list(channels.items()))
 
 
 def _gauge(name: str, values: list[tuple[tuple[str, ...], float]]) -> GaugeMetricFamily:

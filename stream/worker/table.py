@@ -87,6 +87,16 @@ TABLE = (
     Metric("overdraw_top_key_upper_tokens_per_second", "gauge", "tokens/s",
            "Upper end of what is usual for these keys.", ("key_id",)),
     Metric("overdraw_top_key_score", "gauge", "", "Score of these keys, 0 to 1.", ("key_id",)),
+    Metric("overdraw_top_key_incident_start_timestamp_seconds", "gauge", "seconds",
+           "Start, in event time, of the open incident of a key; of the 200 with the most tokens above the baseline.",
+           ("key_id", "kind", "severity")),
+    Metric("overdraw_top_key_channel_z", "gauge", "",
+           "What each channel of evidence says of these incidents, as in their newest alert, standardised.",
+           ("key_id", "channel")),
+    Metric("overdraw_false_alert_budget_per_key_day", "gauge", "alerts",
+           "False alerts that the first dial accepts, per active key and day."),
+    Metric("overdraw_false_page_budget_per_week", "gauge", "alerts",
+           "False alerts that the second dial lets be high or critical, per week and installation."),
     Metric("overdraw_build_info", "gauge", "", "Always 1; what runs is in the labels.", ("version", "python")),
 )  # fmt: skip
 """All series but those of the process and the platform, which prometheus_client brings along."""

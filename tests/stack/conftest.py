@@ -1,4 +1,4 @@
-"""The whole stack: Kafka with the settings of deploy/compose.yaml, a worker, Prometheus, traffic with an attack.
+"""The whole stack: Kafka with the settings of deploy/compose.yaml, two workers, Prometheus, Alertmanager, an attack.
 
 What a test of this folder needs from the machine and does not find is a failure that names the remedy, never a skip.
 """
@@ -23,8 +23,11 @@ from parts import (
     PARTITIONS,
     READY_SECONDS,
     TOKEN,
+    WORKERS,
     Processes,
     Stack,
+    Webhook,
+    alertmanager_config,
     broker_settings,
     get,
     prometheus_config,
@@ -68,13 +71,12 @@ def trouble(now: float) -> list[Timed]:
     return [(now, "untidy", json.dumps(record).encode()) for record in records] + [(now, "untidy", b"{broken")]
 
 
-async def send_traffic(settings: Settings) -> None:
+async def send_traffic(settings: Settings, traffic: DemoTraffic) -> None:
     """Three weeks of history, an attack that began 50 minutes ago and goes on, and trouble."""
-    now = time.time()
     async with Producer(settings) as producer:
-        for window in DemoTraffic(now):
+        for window in traffic:
             await producer.send(window.records)
-        await producer.send(trouble(now))
+        await producer.send(trouble(traffic.now))
 
 
 def one_a_second(now: float) -> str:
@@ -86,12 +88,14 @@ def one_a_second(now: float) -> str:
 @pytest.fixture(scope="session")
 def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything up, and traffic with an attack and with all that can be wrong with records on its way."""
-    prometheus = program("prometheus")
+    prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
     folder = tmp_path_factory.mktemp("stack")
     since = time.time()
     with ExitStack() as held:
-        kafka_port, web_port, prometheus_port = free_port(), free_port(), free_port()
+        kafka_port, prometheus_port, alertmanager_port, *web_ports = (free_port() for _ in range(3 + WORKERS))
         kafka = held.enter_context(EmbeddedKafka(port=kafka_port, extra_properties=broker_settings(kafka_port)))
+        webhook = Webhook()
+        held.callback(webhook.end)
         processes = Processes(folder)
         held.callback(processes.end)
         settings = {
@@ -103,16 +107,32 @@ def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
         by_hand = {**settings, "OVERDRAW_SOURCE_TOPIC": INTAKE}
         settings["OVERDRAW_INTAKE_TOPIC"] = INTAKE
         processes.finish("topics", *OVERDRAW, "topics", "create", seconds=READY_SECONDS, **settings)
+        for number, port in enumerate(web_ports):
+            processes.start(
+                f"worker-{number}",
+                *(*OVERDRAW, "worker"),
+                **settings,
+                # loopback, but written so that the worker does not take it for that: as with 0.0.0.0 it wants the token
+                OVERDRAW_WEB_HOST="127.1",
+                OVERDRAW_WEB_PORT=str(port),
+                OVERDRAW_WEB_TOKEN=TOKEN,
+            )
         processes.start(
-            "worker",
-            *(*OVERDRAW, "worker"),
-            **settings,
-            # loopback, but written so that the worker does not take it for that: as with 0.0.0.0 it demands the token
-            OVERDRAW_WEB_HOST="127.1",
-            OVERDRAW_WEB_PORT=str(web_port),
-            OVERDRAW_WEB_TOKEN=TOKEN,
+            "alertmanager",
+            alertmanager,
+            f"--config.file={alertmanager_config(folder, webhook.url)}",
+            f"--storage.path={folder / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{alertmanager_port}",
+            "--cluster.listen-address=",
         )
-        scrape = prometheus_config(folder, [f"127.0.0.1:{web_port}"], scrape_interval="1s", scrape_timeout="1s")
+        scrape = prometheus_config(
+            folder,
+            [f"127.0.0.1:{port}" for port in web_ports],
+            f"127.0.0.1:{alertmanager_port}",
+            scrape_interval="1s",
+            scrape_timeout="1s",
+            evaluation_interval="1s",
+        )
         processes.start(
             "prometheus",
             prometheus,
@@ -120,18 +140,31 @@ def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
             f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address=127.0.0.1:{prometheus_port}",
         )
+        traffic = DemoTraffic(time.time())
+        assert traffic.attacked is not None
         running = Stack(
-            kafka.bootstrap, f"http://127.0.0.1:{web_port}", f"http://127.0.0.1:{prometheus_port}", since, processes
+            kafka.bootstrap,
+            [f"http://127.0.0.1:{port}" for port in web_ports],
+            f"http://127.0.0.1:{prometheus_port}",
+            f"http://127.0.0.1:{alertmanager_port}",
+            webhook,
+            traffic.attacked,
+            since,
+            processes,
         )
 
         def ready() -> bool:
             processes.check()
-            worker, _ = get(f"{running.worker}/readyz", TOKEN)
-            return worker == 200 and get(f"{running.prometheus}/-/ready")[0] == 200
+            workers = all(get(f"{worker}/readyz", TOKEN)[0] == 200 for worker in running.workers)
+            return workers and all(
+                get(f"{url}/-/ready")[0] == 200 for url in (running.prometheus, running.alertmanager)
+            )
 
-        until("worker and Prometheus are ready", ready)
-        until("the first scrape", lambda: bool(running.ask("query", query='up{job="overdraw"} == 1')["result"]))
-        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS)))
+        until("workers, Prometheus and Alertmanager are ready", ready)
+        until(
+            "the first scrapes", lambda: len(running.ask("query", query='up{job="overdraw"} == 1')["result"]) == WORKERS
+        )
+        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS), traffic))
         calls = folder / "calls.jsonl"
         calls.write_text(one_a_second(time.time()))
         processes.start("feed", *OVERDRAW, "feed", str(calls), "--speed", "1", **by_hand)

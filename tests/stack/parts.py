@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 OVERDRAW = (sys.executable, "-m", "stream")
 TOKEN = "token-of-the-stack-test"
 PARTITIONS = 4
+WORKERS = 2
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
@@ -122,21 +125,64 @@ def broker_settings(port: int) -> dict[str, str]:
     return dict(json.loads(text))
 
 
-def prometheus_config(folder: Path, targets: list[str], **changes: str) -> Path:
-    """deploy/prometheus.yml with the token in a file of ours, and targets for the containers' names."""
-    config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text("utf-8"))
+def prometheus_config(folder: Path, targets: list[str], alertmanager: str = "", **changes: str) -> Path:
+    """deploy/prometheus/prometheus.yml with the token in a file of ours, and addresses for the containers' names."""
+    here = ROOT / "deploy/prometheus"
+    config = yaml.safe_load((here / "prometheus.yml").read_text("utf-8"))
     token = folder / "token"
     token.write_text(TOKEN, "utf-8")
     config["global"].update(changes)
+    config["rule_files"] = [str(here / pattern) for pattern in config["rule_files"]]
     job = next(job for job in config["scrape_configs"] if job["job_name"] == "overdraw")
     job["authorization"]["credentials_file"] = str(token)
     if targets:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": targets}]
         config["scrape_configs"] = [job]
+        config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     return path
+
+
+def alertmanager_config(folder: Path, webhook: str) -> Path:
+    """deploy/prometheus/alertmanager.yml with a webhook for each receiver, and without its patience."""
+    config = yaml.safe_load((ROOT / "deploy/prometheus/alertmanager.yml").read_text("utf-8"))
+    for receiver in config["receivers"]:
+        receiver["webhook_configs"] = [{"url": f"{webhook}/{receiver['name']}"}]
+    for route in (config["route"], *config["route"]["routes"]):
+        route["group_wait"] = "1s"
+    path = folder / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(config), "utf-8")
+    return path
+
+
+class Webhook:
+    """An HTTP server on loopback that keeps what Alertmanager posts: the alerts by the name of their receiver."""
+
+    def __init__(self) -> None:
+        self.alerts: list[tuple[str, Any]] = []
+        kept = self.alerts
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                kept.extend((self.path.strip("/"), alert) for alert in message["alerts"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def end(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 @dataclass(frozen=True)
@@ -144,8 +190,11 @@ class Stack:
     """Where the parts of the running stack are."""
 
     broker: str
-    worker: str
+    workers: list[str]
     prometheus: str
+    alertmanager: str
+    webhook: Webhook
+    attacked: str
     since: float
     processes: Processes
 

@@ -1,4 +1,4 @@
-"""Grafana's own types, from npm, accept the dashboard: names, values and shapes, panel by panel."""
+"""Grafana's own types, from npm, accept the dashboards: names, values and shapes, panel by panel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import yaml
 pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).parent.parent.parent
-DASHBOARD = ROOT / "grafana/dashboards/overdraw-overview.json"
+DASHBOARDS = sorted((ROOT / "grafana/dashboards").glob("*.json"))
 TYPESCRIPT = "5.9.3"
 NPM_SECONDS, COMPILE_SECONDS = 240, 120
-PANEL_TYPES = {"stat": "Stat", "timeseries": "TimeSeries", "bargauge": "BarGauge", "table": "Table"}
+PANEL_TYPES = {"stat": "Stat", "timeseries": "TimeSeries", "bargauge": "BarGauge", "table": "Table", "text": "Text"}
 """Panel to the name of its types in @grafana/schema."""
 PROMETHEUS_ANNOTATION = {"expr", "step", "titleFormat", "textFormat", "tagKeys"}
 """Fields of the Prometheus data source's annotations; Grafana's dashboard types know only its own data source's."""
@@ -71,8 +71,8 @@ def compile_errors(packages: Path, folder: Path, source: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.strip()]
 
 
-def source_of(dashboard: Any) -> str:
-    """TypeScript that assigns the dashboard, and each panel's options and overrides, to Grafana's types."""
+def source_of(*dashboards: Any) -> str:
+    """TypeScript that assigns dashboards, and each panel's options and overrides, to Grafana's types."""
     lines = [PREAMBLE]
     for kind, name in PANEL_TYPES.items():
         path = f"@grafana/schema/dist/esm/raw/composable/{kind}/panelcfg/x/{name}PanelCfg_types.gen"
@@ -81,12 +81,15 @@ def source_of(dashboard: Any) -> str:
     def typed(kind: str, value: Any) -> None:
         lines.append(f"export const value{len(lines)}: Plain<{kind}> = {json.dumps(value)};")
 
-    typed("Dashboard", dashboard)
-    for panel in dashboard["panels"]:
+    for dashboard in dashboards:
+        typed("Dashboard", dashboard)
+    for panel in (panel for dashboard in dashboards for panel in dashboard["panels"]):
         if panel["type"] == "row":
             continue
         kind = panel["type"]
         typed(f"Partial<{kind}.Options>", panel["options"])
+        if kind == "text":
+            continue
         if "custom" in panel["fieldConfig"]["defaults"]:
             typed(f"Partial<{kind}.FieldConfig>", panel["fieldConfig"]["defaults"]["custom"])
         for change in panel["fieldConfig"]["overrides"]:
@@ -98,9 +101,9 @@ def source_of(dashboard: Any) -> str:
     return "\n".join(lines)
 
 
-def dashboard() -> Any:
-    """The dashboard without what Grafana's types leave to the Prometheus data source."""
-    content = json.loads(DASHBOARD.read_text("utf-8"))
+def dashboard(path: Path) -> Any:
+    """A dashboard without what Grafana's types leave to the Prometheus data source."""
+    content = json.loads(path.read_text("utf-8"))
     for note in content["annotations"]["list"]:
         if not note.get("builtIn"):
             assert set(note) >= PROMETHEUS_ANNOTATION
@@ -109,8 +112,9 @@ def dashboard() -> Any:
     return content
 
 
-def test_grafanas_types_accept_the_dashboard(packages: Path, tmp_path: Path) -> None:
-    assert compile_errors(packages, tmp_path, source_of(dashboard())) == []
+def test_grafanas_types_accept_the_dashboards(packages: Path, tmp_path: Path) -> None:
+    assert len(DASHBOARDS) == 4
+    assert compile_errors(packages, tmp_path, source_of(*map(dashboard, DASHBOARDS))) == []
 
 
 def wrong_unit_of_time(content: Any) -> None:
@@ -133,7 +137,7 @@ def misspelt_override(content: Any) -> None:
 
 @pytest.mark.parametrize("spoil", [wrong_unit_of_time, misspelt_panel_field, unknown_legend_mode, misspelt_override])
 def test_grafanas_types_refuse_a_spoilt_dashboard(packages: Path, tmp_path: Path, spoil: Callable[[Any], None]) -> None:
-    content = dashboard()
+    content = dashboard(ROOT / "grafana/dashboards/overdraw-key.json")
     content["panels"] = [panel for panel in content["panels"] if panel["type"] != "row"]
     spoil(content)
     assert len(compile_errors(packages, tmp_path, source_of(content))) == 1

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.alerts import Kind, Severity, Status
-from stream.worker.live_metrics import LiveCollector, top_keys
+from stream.alerts import (
+    Alert,
+    ChannelScore,
+    DataQuality,
+    Entity,
+    Kind,
+    Severity,
+    Status,
+    Window,
+    alert_id_of,
+    fingerprint_of,
+)
+from stream.worker.live_metrics import MAX_INCIDENT_KEYS, LiveCollector, top_keys
 from stream.worker.metrics import Ages, Metrics
 from stream.worker.monitor import Monitor
 from stream.worker.table import TABLE, metric, metric_table
@@ -46,13 +57,13 @@ CONTRACT = [
 class Measured(Bench):
     """A bench whose observer is the real one."""
 
-    def __init__(self, partitions: int = 1) -> None:
-        super().__init__(partitions=partitions)
+    def __init__(self, partitions: int = 1, **changes: Any) -> None:
+        super().__init__(partitions=partitions, **changes)
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         object.__setattr__(self.tools, "observer", self.metrics)
         self.monitor = Monitor(self.tools, self.shards)
-        self.registry.register(LiveCollector(self.shards, self.monitor, clock=lambda: 0.0))
+        self.registry.register(LiveCollector(self.shards, self.monitor, self.settings, clock=lambda: 0.0))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -173,3 +184,56 @@ def test_ages_in_bulk_are_the_histogram_of_one_at_a_time(values: list[float]) ->
     bulk = {s.labels.get("le"): s.value for family in ages.collect() for s in family.samples if "bucket" in s.name}
     single = {s.labels.get("le"): s.value for family in plain.collect() for s in family.samples if "bucket" in s.name}
     assert bulk == single
+
+
+def incident(key_id: str, excess: float, severity: str = "high") -> Alert:
+    entity = Entity(type="key", id=key_id)
+    moments = dict.fromkeys(("started_at", "detected_at", "updated_at"), T0)
+    amounts = dict.fromkeys(("expected", "upper", "z", "score", "false_alarm_probability"), 0.5)
+    return Alert(
+        alert_id=alert_id_of(entity, T0),
+        fingerprint=fingerprint_of(entity),
+        sequence=0,
+        status="opened",
+        severity=severity,
+        severity_reason="as the test wants it",
+        kind="surge",
+        entity=entity,
+        window=Window(start=T0, end=T0 + 60, horizon_seconds=60),
+        observed=excess,
+        ratio=None,
+        excess_tokens=excess,
+        excess_output_tokens=0,
+        excess_per_hour=0,
+        channels=[ChannelScore(name="surge", z=7.5), ChannelScore(name="jump", z=2.0)],
+        data_quality=DataQuality(missing_usage=0, late=0, duplicates=0, lag_seconds=0),
+        summary="s",
+        suggested_action="a",
+        config_digest="d",
+        **moments,
+        **amounts,
+    )
+
+
+async def test_open_incidents_of_keys_are_told_by_key_the_largest_ones_only_and_escaped() -> None:
+    bench = Measured()
+    await bench.assign(0)
+    alerts = [incident(f"key-{number}", float(number)) for number in range(MAX_INCIDENT_KEYS + 50)]
+    alerts += [incident("evil\x1b", 1e6, "critical"), incident("evil\\x1b", 1e5)]
+    bench.shards.live[0].open.update({alert.fingerprint: alert for alert in alerts})
+    text = generate_latest(bench.registry).decode()
+    starts = [line for line in text.splitlines() if line.startswith("overdraw_top_key_incident_start_timestamp")]
+    channels = [line for line in text.splitlines() if line.startswith("overdraw_top_key_channel_z{")]
+    assert len(starts) == MAX_INCIDENT_KEYS - 1, "two ids that look alike are one series: the larger incident's"
+    assert len(channels) == 2 * len(starts)
+    name = "overdraw_top_key_incident_start_timestamp_seconds"
+    assert bench.value(name, key_id=r"evil\x1b", kind="surge", severity="critical") == T0
+    assert bench.value(name, key_id=r"evil\x1b", kind="surge", severity="high") is None
+    assert bench.value(name, key_id="key-40", kind="surge", severity="high") is None, "not among the largest"
+    assert bench.value("overdraw_top_key_channel_z", key_id="key-249", channel="surge") == 7.5
+
+
+def test_the_budgets_are_those_of_the_dials() -> None:
+    bench = Measured(false_alerts_per_1000_key_days=3, false_pages_per_week=0.5)
+    assert bench.value("overdraw_false_alert_budget_per_key_day") == 0.003
+    assert bench.value("overdraw_false_page_budget_per_week") == 0.5

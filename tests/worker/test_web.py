@@ -29,7 +29,7 @@ class Served(Bench):
         object.__setattr__(self.tools, "observer", Metrics(registry))
         object.__setattr__(self.tools, "core", self._core)
         self.monitor = Monitor(self.tools, self.shards)
-        registry.register(LiveCollector(self.shards, self.monitor))
+        registry.register(LiveCollector(self.shards, self.monitor, self.settings))
         self.web = Web(self.settings, self.shards, self.monitor, registry, die=self.tools.die)
 
     def _core(self, partition: int) -> Any:

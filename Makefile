@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards picture bench bench-gate floors chaos demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
 
 setup: .venv/.ready  ## make .venv with everything the demo and the tests need
 
@@ -27,12 +27,15 @@ test-fast: setup lint  ## all tests that need no broker
 test: setup lint  ## all tests, with the embedded Kafka
 	@$(BIN)/python -m pytest -q --ignore=tests/stack
 
-test-stack: setup  ## the dashboard on a real worker and Prometheus (installs Debian's package, as root)
+test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertmanager (installs Debian's, as root)
 	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
 
-dashboards: setup  ## write the JSON of the Grafana dashboard from grafana/build.py
+dashboards: setup  ## write the JSON of the Grafana dashboards, and Grafana's rules, from grafana/build.py
 	@$(BIN)/python grafana/build.py
+
+dashboard-pictures: setup  ## draw the dashboards under an attack: needs npm, Chromium, Prometheus; five minutes
+	@$(BIN)/python tests/stack/draw_dashboards.py
 
 picture: setup  ## the README's picture of a drift, from simulated traffic: two minutes
 	@mkdir -p .drift

@@ -104,10 +104,10 @@ def panel(
     }
 
 
-def stat(*args: Any, graph: str = "area", text: str = "auto", color_mode: str = "", **kwargs: Any) -> Json:
-    """One big number, coloured by its thresholds, with its course behind it."""
+def stat(*args: Any, graph: str = "area", text: str = "auto", **kwargs: Any) -> Json:
+    """One big number, coloured by its thresholds, with its course behind it, or on its colour where there is none."""
     options = {
-        "colorMode": color_mode or ("background_solid" if graph == "none" else "value"),
+        "colorMode": "background_solid" if graph == "none" and "color" not in kwargs else "value",
         "graphMode": graph,
         "justifyMode": "auto",
         "orientation": "auto",

@@ -9,11 +9,13 @@ from rows import NO_INCIDENT
 KEY_LINK = link("Show this key", KEY, "var-key=${__value.raw:percentencode}")
 
 
-def open_incidents(number: int, size: tuple[int, int], where: str = HERE) -> Json:
+def open_incidents(
+    number: int, size: tuple[int, int], where: str = HERE, *, title: str = "Keys with an open incident"
+) -> Json:
     """A table of the open incidents of keys, newest first."""
     return table(
         number,
-        "Keys with an open incident",
+        title,
         "When each began, in event time. Of each worker the 200 with the most tokens above their baseline; the alert "
         "topic has all. A click on a key opens its dashboard.",
         [query(f"1000 * max by (key_id, kind, severity) ({INCIDENT_START}{where})", instant=True, table=True)],

@@ -52,7 +52,7 @@ STATE = verdict(
     {
         **NO_WORKER_STATES,
         "_6": ("A worker is not ready: it restarts or is gone, and others take its partitions", "orange"),
-        "_5": ("No call was read yet: does the gateway write to the source topic? `overdraw check` tells", "orange"),
+        "_5": ("No call was read yet: does the gateway write to the source topic? overdraw check tells", "orange"),
         "_4": ("The detector is blind in part: an alert of kind feed is open, which says why", "red"),
         "_3": ("A partition is half an hour behind: a backlog, a silent gateway, or a wrong clock", "orange"),
         "_2": ("No calls in this time: choose a longer one, or look whether the gateway writes", "orange"),
@@ -76,8 +76,8 @@ KEY_STATE = verdict(
     ),
     {
         **NO_WORKER_STATES,
-        "_6": ("No key at all in this time: no call was read. `overdraw check` tells why", "orange"),
-        "_5": ("Not among the keys that Prometheus knows in this time; `overdraw explain` knows it", "orange"),
+        "_6": ("No key at all in this time: no call was read. overdraw check tells why", "orange"),
+        "_5": ("Not among the keys that Prometheus knows in this time; overdraw explain knows it", "orange"),
         "_4": ("No longer among the busiest keys, and no incident is open: what is below is its past", "blue"),
         "_3": ("An incident of high severity is open: ask the key's owner, else block or rotate it", "red"),
         "_2": ("An incident is open: look at it in working hours", "orange"),

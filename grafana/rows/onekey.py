@@ -69,7 +69,7 @@ FIGURES = [
         size=(4, 4),
         unit="s",
         empty="No incident",
-        limits=[("orange", None)],
+        limits=[("green", None), ("orange", 0)],
         graph="none",
     ),
     stat(
@@ -158,5 +158,5 @@ REASONS = [
         unit="short",
         empty="No incident of this key was open in this time, so no channel speaks",
     ),
-    open_incidents(25, (10, 8), KEY_IS),
+    open_incidents(25, (10, 8), KEY_IS, title="Its open incident"),
 ]

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,11 +71,13 @@ def trouble(now: float) -> list[Timed]:
     return [(now, "untidy", json.dumps(record).encode()) for record in records] + [(now, "untidy", b"{broken")]
 
 
-async def send_traffic(settings: Settings, traffic: DemoTraffic) -> None:
+async def send_traffic(settings: Settings, traffic: DemoTraffic, pause_seconds: float) -> None:
     """Three weeks of history, an attack that began 50 minutes ago and goes on, and trouble."""
     async with Producer(settings) as producer:
         for window in traffic:
             await producer.send(window.records)
+            if window.live and pause_seconds:
+                await asyncio.sleep(pause_seconds)
         await producer.send(trouble(traffic.now))
 
 
@@ -85,11 +87,13 @@ def one_a_second(now: float) -> str:
     return "".join(json.dumps(call) + "\n" for call in calls)
 
 
-@pytest.fixture(scope="session")
-def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Everything up, and traffic with an attack and with all that can be wrong with records on its way."""
+@contextmanager
+def running_stack(program: Callable[[str], str], folder: Path, *, pause_seconds: float = 0.0) -> Iterator[Stack]:
+    """Everything up, and traffic with an attack and with all that can be wrong with records on its way.
+
+    pause_seconds: between windows of the traffic's live part, so that it can be watched; 0: as fast as it goes
+    """
     prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
-    folder = tmp_path_factory.mktemp("stack")
     since = time.time()
     with ExitStack() as held:
         kafka_port, prometheus_port, alertmanager_port, *web_ports = (free_port() for _ in range(3 + WORKERS))
@@ -164,9 +168,16 @@ def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
         until(
             "the first scrapes", lambda: len(running.ask("query", query='up{job="overdraw"} == 1')["result"]) == WORKERS
         )
-        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS), traffic))
+        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS), traffic, pause_seconds))
         calls = folder / "calls.jsonl"
         calls.write_text(one_a_second(time.time()))
         processes.start("feed", *OVERDRAW, "feed", str(calls), "--speed", "1", **by_hand)
         yield running
         processes.check()
+
+
+@pytest.fixture(scope="session")
+def stack(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack for all tests of a run."""
+    with running_stack(program, tmp_path_factory.mktemp("stack")) as running:
+        yield running

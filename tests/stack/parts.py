@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,13 @@ OVERDRAW = (sys.executable, "-m", "stream")
 TOKEN = "token-of-the-stack-test"
 PARTITIONS = 4
 WORKERS = 2
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
+STEP_SECONDS = 1
+VALUES = {"__rate_interval": "15s", "__range": "10m", "instance": ".*", "keys": ".*", "top": "5"}
+"""Grafana's variables as they are when a dashboard opens."""
+BOARDS = {
+    path.stem: json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
+}
 POLL_SECONDS = 0.2
 
 
@@ -203,3 +210,16 @@ class Stack:
         status, body = get(f"{self.prometheus}/api/v1/{path}?{urlencode(parameters)}")
         assert status == 200, f"Prometheus refuses {parameters}: {body}"
         return json.loads(body)["data"]
+
+    def instant(self, expr: str) -> list[Any]:
+        """The series of an instant query, now."""
+        return list(self.ask("query", query=expr, time=time.time())["result"])
+
+    def course(self, expr: str, start: float) -> list[Any]:
+        """The series of a range query from `start` (epoch seconds) up to now."""
+        return list(self.ask("query_range", query=expr, start=start, end=time.time(), step=STEP_SECONDS)["result"])
+
+    def substituted(self, expr: str) -> str:
+        """An expression as Grafana sends it, with all workers and keys chosen, and the attacked key as the one key."""
+        values = {**VALUES, "key": self.attacked}
+        return re.sub(r"\$(\w+)", lambda found: values[found.group(1)], expr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import time
@@ -11,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import PARTITIONS, ROOT, WORKERS, Stack, get, prometheus_config, until
+from parts import BOARDS, PARTITIONS, WORKERS, Stack, get, prometheus_config, until
 
 pytestmark = pytest.mark.stack
 
-BOARDS = {
-    path.stem: json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
-}
 QUERIES = [
     (f"{uid} {panel['title']} {target['refId']}", target)
     for uid, board in BOARDS.items()
@@ -36,23 +32,12 @@ VARIABLES = {
     for item in board["templating"]["list"]
     if item["type"] == "query"
 }
-STEP_SECONDS = 1
 SHOWN_SECONDS = 120.0
 """The attack and the wrong records have to reach Prometheus within this time."""
-VALUES = {"__rate_interval": "15s", "__range": "10m", "instance": ".*", "keys": ".*", "top": "5"}
-
-
-def substituted(stack: Stack, expr: str) -> str:
-    """The expression as Grafana sends it, with all workers and keys chosen, and the attacked key as the one key."""
-    values = {**VALUES, "key": stack.attacked}
-    return re.sub(r"\$(\w+)", lambda found: values[found.group(1)], expr)
 
 
 def samples(stack: Stack, expr: str, *, instant: bool) -> list[Any]:
-    if instant:
-        return list(stack.ask("query", query=expr, time=time.time())["result"])
-    window = {"start": stack.since, "end": time.time(), "step": STEP_SECONDS}
-    return list(stack.ask("query_range", query=expr, **window)["result"])
+    return stack.instant(expr) if instant else stack.course(expr, stack.since)
 
 
 def test_promtool_accepts_the_prometheus_configuration(program: Callable[[str], str], tmp_path: Path) -> None:
@@ -73,7 +58,7 @@ def test_prometheus_reaches_the_workers_and_only_with_the_token(stack: Stack) ->
 
 @pytest.mark.parametrize(("title", "target"), QUERIES, ids=[title for title, _ in QUERIES])
 def test_every_query_of_every_panel_shows_something(stack: Stack, title: str, target: Any) -> None:
-    expr = substituted(stack, target["expr"])
+    expr = stack.substituted(target["expr"])
     until(
         f"{title} is empty: {expr}",
         lambda: samples(stack, expr, instant=target["instant"]) != [],
@@ -84,7 +69,7 @@ def test_every_query_of_every_panel_shows_something(stack: Stack, title: str, ta
 @pytest.mark.parametrize("expr", NOTES, ids=NOTES.values())
 def test_what_is_wrong_is_marked(stack: Stack, expr: str) -> None:
     marks = {
-        mark for result in samples(stack, substituted(stack, expr), instant=False) for mark in result["metric"].values()
+        mark for result in samples(stack, stack.substituted(expr), instant=False) for mark in result["metric"].values()
     }
     assert marks & {"surge", "OverdrawIncidentTicket"}
 
@@ -92,7 +77,7 @@ def test_what_is_wrong_is_marked(stack: Stack, expr: str) -> None:
 @pytest.mark.parametrize("query", VARIABLES, ids=VARIABLES.values())
 def test_every_variable_has_values_to_choose_from(stack: Stack, query: str) -> None:
     series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", query).groups()
-    assert stack.ask(f"label/{label}/values", **{"match[]": substituted(stack, series)})
+    assert stack.ask(f"label/{label}/values", **{"match[]": stack.substituted(series)})
 
 
 def test_every_partition_has_lag_and_watermark(stack: Stack) -> None:

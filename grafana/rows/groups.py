@@ -8,8 +8,6 @@ from rows import NO_INCIDENT, NO_WORKER
 from rows.incidents import KEY_LINK, open_incidents
 
 KNOWN = f"max by (key_id, kind) ({INCIDENT_START})"
-STARTS_PANEL = 11
-"""Where open incidents are marked."""
 
 ALONE = note(
     80,
@@ -63,9 +61,9 @@ TOGETHER = [
         stacked=True,
     ),
     series(
-        STARTS_PANEL,
+        11,
         "Incidents opened together",
-        "Incidents of keys opened within ten minutes, by kind: a bar of many says that their reasons have one cause.",
+        "Incidents of keys opened within the last ten minutes, by kind: a hill of many says that they have one cause.",
         [
             query(
                 'sum by (kind) (increase(overdraw_alerts_total{status="opened", kind!="feed"}[10m])) > 0',
@@ -76,7 +74,6 @@ TOGETHER = [
         unit="none",
         empty="No incident was opened in this time",
         min=0,
-        bars=True,
         stacked=True,
     ),
     bars(

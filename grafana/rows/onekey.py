@@ -7,8 +7,6 @@ from queries import INCIDENT_START, KEY_IS
 from rows.incidents import open_incidents
 
 NOT_HERE = "Not among the keys that Prometheus knows in this time: see the line at the top"
-RATE_PANEL, SCORE_PANEL, LIMIT_PANEL, CHANNEL_PANEL = 10, 11, 12, 13
-"""Where the key's incidents are marked."""
 
 
 def of_key(name: str) -> str:
@@ -94,7 +92,7 @@ FIGURES = [
 
 COURSE = [
     series(
-        RATE_PANEL,
+        10,
         "Tokens per second, in the key's band",
         "Solid: what it drew in each bucket. Grey: what its baseline expects. Dashed, red: the upper end of what is "
         "usual for it. Shaded stretches: its incident was open.",
@@ -121,7 +119,7 @@ COURSE = [
         ],
     ),
     series(
-        SCORE_PANEL,
+        11,
         "Score over time",
         "The red line is 0.999: one clean key-day in 1,000 comes as far. What the dials make of it, they alone say.",
         [query(of_key("score"), "score")],
@@ -134,7 +132,7 @@ COURSE = [
         limit_line=True,
     ),
     series(
-        LIMIT_PANEL,
+        12,
         "Rate, as part of its upper limit",
         "Above the line it draws more than its own history allows at that hour.",
         [query(f"{TOKENS} / ({UPPER} > 0)", "of limit")],
@@ -149,7 +147,7 @@ COURSE = [
 
 REASONS = [
     series(
-        CHANNEL_PANEL,
+        13,
         "What speaks against it, by channel",
         "Each channel of evidence of its open incident, in standard deviations of the key's own daily maxima, as in "
         "the newest alert. `overdraw explain KEY` gives each number with its reason.",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,14 +73,18 @@ def trouble(now: float) -> list[Timed]:
     return [(now, "untidy", json.dumps(record).encode()) for record in records] + [(now, "untidy", b"{broken")]
 
 
-async def send_traffic(settings: Settings, traffic: DemoTraffic, pause_seconds: float) -> None:
-    """Three weeks of history, an attack that began 50 minutes ago and goes on, and trouble."""
+async def send_traffic(settings: Settings, traffic: DemoTraffic, pause_seconds: float) -> float:
+    """Three weeks of history, an attack of 50 minutes that goes on, and trouble; returns when the live part began."""
+    began = math.inf
     async with Producer(settings) as producer:
         for window in traffic:
+            if window.live:
+                began = min(began, time.time())
             await producer.send(window.records)
             if window.live and pause_seconds:
                 await asyncio.sleep(pause_seconds)
         await producer.send(trouble(traffic.now))
+    return began
 
 
 def one_a_second(now: float) -> str:
@@ -168,11 +174,13 @@ def running_stack(program: Callable[[str], str], folder: Path, *, pause_seconds:
         until(
             "the first scrapes", lambda: len(running.ask("query", query='up{job="overdraw"} == 1')["result"]) == WORKERS
         )
-        asyncio.run(send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS), traffic, pause_seconds))
+        live_since = asyncio.run(
+            send_traffic(Settings(broker=kafka.bootstrap, partitions=PARTITIONS), traffic, pause_seconds)
+        )
         calls = folder / "calls.jsonl"
         calls.write_text(one_a_second(time.time()))
         processes.start("feed", *OVERDRAW, "feed", str(calls), "--speed", "1", **by_hand)
-        yield running
+        yield replace(running, live_since=live_since)
         processes.check()
 
 

@@ -170,11 +170,10 @@ def main() -> None:
     with TemporaryDirectory() as folder, running_stack(program, Path(folder), pause_seconds=PAUSE_SECONDS) as stack:
         until("the incident is at the webhook", lambda: stack.webhook.alerts != [], FOUND_SECONDS)
         time.sleep(SETTLE_SECONDS)
-        start = time.time() - 180
         for uid, board in BOARDS.items():
             path = PICTURES / f"{uid.replace('overdraw', 'dashboard')}.png"
-            draw(picture_of(stack, board, start), script, path)
-            print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
+            draw(picture_of(stack, board, stack.live_since), script, path)
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -204,6 +205,8 @@ class Stack:
     attacked: str
     since: float
     processes: Processes
+    live_since: float = math.inf
+    """When the traffic had come to its live part; infinite while it had not."""
 
     def ask(self, path: str, **parameters: str | float) -> Any:
         """The `data` of an answer of Prometheus's API; AssertionError with its words if it refuses."""

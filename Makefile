@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean
+.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean chart helm-check image-check
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -22,14 +22,26 @@ lint: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 test-fast: setup lint  ## all tests that need no broker
-	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack
+	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin
 
 test: setup lint  ## all tests, with the embedded Kafka
-	@$(BIN)/python -m pytest -q --ignore=tests/stack
+	@$(BIN)/python -m pytest -q --ignore=tests/stack --ignore=tests/optin
 
 test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertmanager (installs Debian's, as root)
 	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
+
+helm-check: setup  ## the Helm chart through helm and kubeconform (builds both with Go, once)
+	@bash .ci/install-helm
+	@$(BIN)/python -m pytest -q tests/optin/test_helm.py
+
+image-check: setup  ## build the image without a daemon, measure it, run it (installs Debian's buildah, as root)
+	@bash .ci/install-buildah
+	@$(BIN)/python -m pytest -q tests/optin/test_image.py
+
+chart: setup  ## write what of the Helm chart is made: its settings' schema, and what the tests look at
+	@bash .ci/install-helm
+	@$(BIN)/python deploy/helm/chart.py --helm .tools/bin/helm
 
 dashboards: setup  ## write the JSON of the Grafana dashboards, and Grafana's rules, from grafana/build.py
 	@$(BIN)/python grafana/build.py
@@ -62,4 +74,4 @@ ci: setup  ## what continuous integration runs
 	@bash .ci/run
 
 clean:  ## remove the environment and all caches of tools
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

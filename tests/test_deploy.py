@@ -86,6 +86,21 @@ def test_whatever_keeps_running_has_a_health_check(compose: Any) -> None:
     assert "healthcheck" not in compose["services"]["worker"], "the image's own check holds"
 
 
+def test_two_workers_share_the_partitions_and_have_a_port_each_on_this_machine(compose: Any) -> None:
+    worker = compose["services"]["worker"]
+    assert worker["deploy"]["replicas"] == 2
+    first, _, last = worker["ports"][0]["published"].partition("-")
+    assert int(last) - int(first) + 1 >= 2
+    assert "OVERDRAW_INSTANCE_ID" not in worker["environment"], "two of one name would end one another"
+
+
+def test_no_container_fills_the_disk_with_its_log_and_ours_have_a_limit_of_memory(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        if service["image"] == "overdraw:local":
+            assert int(service["mem_limit"]) <= 1 << 30
+
+
 def test_the_worker_starts_only_once_the_topics_are_made(compose: Any) -> None:
     assert compose["services"]["topics"]["command"] == ["topics", "create"]
     assert compose["services"]["topics"]["depends_on"]["kafka"]["condition"] == "service_healthy"

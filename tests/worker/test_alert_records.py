@@ -87,6 +87,16 @@ def test_silence_is_found_when_it_has_lasted_and_not_when_it_began() -> None:
     assert (alert.started_at, alert.detected_at) == (T0, T0 + 7200)
 
 
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [(None, None), ("https://runbooks.test/overdraw", "https://runbooks.test/overdraw/feed"), ("a/", "a/feed")],
+)
+def test_a_feed_alert_links_to_its_own_runbook(url: str | None, link: str | None) -> None:
+    alert = Feed(0, make_settings(runbook_url=url)).judge({"silence": silence(7200, 80)}, T0)
+    assert alert is not None
+    assert alert.links.runbook == link
+
+
 @given(st.lists(st.sets(st.sampled_from(["late", "gap", "silence"])), max_size=30))
 def test_alert_id_and_sequence_are_unique_and_at_most_one_incident_is_open(found: list[set[str]]) -> None:
     make = {"late": too_late(5, 100), "gap": lost(3), "silence": silence(60, 80)}

@@ -32,8 +32,8 @@ TEMPLATES = {
 }
 KUBERNETES = ("1.27", "1.31", "1.37")
 """The oldest that Chart.yaml admits, and newer ones."""
-FOREIGN = {"ScaledObject": "keda", "ServiceMonitor": "prometheus-operator"}
-"""Kinds that Kubernetes does not know, and the npm package of their types."""
+FOREIGN = ("ScaledObject", "ServiceMonitor")
+"""Kinds that Kubernetes does not know."""
 PACKAGES = ("@kubernetes-models/keda@0.4.2", "@kubernetes-models/prometheus-operator@4.4.4")
 NPM_SECONDS, NODE_SECONDS = 240, 60
 
@@ -112,9 +112,11 @@ def types() -> Path:
 def complaints(types: Path, manifests: list[Any]) -> list[str]:
     """What the types say against the manifests, by kind; an empty text is no complaint."""
     script = """
+        const monitoring = require('@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1');
         const models = {
           ScaledObject: require('@kubernetes-models/keda/keda.sh/v1alpha1').ScaledObject,
-          ServiceMonitor: require('@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1').ServiceMonitor,
+          ServiceMonitor: monitoring.ServiceMonitor,
+          PrometheusRule: monitoring.PrometheusRule,
         };
         for (const manifest of JSON.parse(require('fs').readFileSync(0, 'utf8'))) {
           const typed = new models[manifest.kind](manifest);
@@ -135,16 +137,32 @@ def complaints(types: Path, manifests: list[Any]) -> list[str]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def rules() -> Any:
+    """deploy/prometheus as the chart makes a PrometheusRule of it."""
+    files = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(chart.CHART.glob("prometheus/rules-*.yml"))]
+    groups = [group for each in files for group in each["groups"]]
+    assert groups
+    about = {"name": "overdraw"}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": about,
+        "spec": {"groups": groups},
+    }
+
+
 def test_the_types_of_keda_and_the_prometheus_operator_accept_theirs(types: Path) -> None:
-    theirs = [one("full", kind) for kind in FOREIGN]
-    assert complaints(types, theirs) == [""] * len(FOREIGN)
+    theirs = [*(one("full", kind) for kind in FOREIGN), rules()]
+    assert complaints(types, theirs) == [""] * len(theirs)
 
 
 def test_the_types_of_keda_and_the_prometheus_operator_refuse_what_is_wrong(types: Path) -> None:
     scaled, monitor = (one("full", kind) for kind in FOREIGN)
+    spoilt = rules()
+    spoilt["spec"]["groups"][0]["rules"][0]["for"] = "15 minutes"
     scaled["spec"]["triggers"][0]["metadata"]["lagThreshold"] = 500000
     monitor["spec"]["endpoints"][0]["authorization"]["credentials"] = "the-token-itself"
-    assert "" not in complaints(types, [scaled, monitor])
+    assert "" not in complaints(types, [scaled, monitor, spoilt])
 
 
 # ---------------------------------------------------------------------- values

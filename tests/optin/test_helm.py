@@ -49,6 +49,27 @@ def test_the_manifests_that_the_fast_tests_look_at_are_what_helm_makes(case: str
     assert chart.rendered(TOOLS / "helm", case) == shown, "run `make chart`, and look at the diff"
 
 
+def test_the_rules_are_those_of_deploy_prometheus_and_link_to_where_the_values_say() -> None:
+    places = {"overdraw_grafana": "https://grafana.example", "overdraw_runbooks": "https://runbooks.example/overdraw"}
+    options = [
+        f"--set=prometheusRule.{name}={value}"
+        for name, value in zip(("grafanaUrl", "runbooksUrl"), places.values(), strict=True)
+    ]
+    done = run(
+        *("helm", "template", "overdraw", chart.CHART, "--kube-version", chart.KUBERNETES),
+        *("--show-only", "templates/prometheusrule.yaml", "--set=prometheusRule.enabled=true", *options),
+    )
+    assert done.returncode == 0, done.stderr
+    expected = []
+    for path in sorted((ROOT / "deploy/prometheus").glob("rules-*.yml")):
+        text = path.read_text("utf-8")
+        for name, value in places.items():
+            text = text.replace(f"{{{{ $externalLabels.{name} }}}}", value)
+        assert "externalLabels" not in text, "an address that the chart does not know of"
+        expected += yaml.safe_load(text)["groups"]
+    assert yaml.safe_load(done.stdout)["spec"]["groups"] == expected
+
+
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kubernetes' schemas of kubernetes-validate, one file a kind with all that it needs, as kubeconform reads them."""

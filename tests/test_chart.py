@@ -188,6 +188,13 @@ def test_every_value_is_in_the_schema_and_every_part_of_the_schema_is_a_value() 
             assert set(part["properties"]) == set(VALUES[name]), name
 
 
+def test_a_fraction_may_be_text_as_helms_own_flag_makes_it() -> None:
+    given = {"flush_seconds": "0.25", "false_pages_per_week": 0.5, "backlog_seconds": 60}
+    assert problems({**VALUES, "settings": {**VALUES["settings"], **given}}) == []
+    (problem,) = problems({**VALUES, "settings": {**VALUES["settings"], "flush_seconds": "soon"}})
+    assert "flush_seconds" in problem
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a setting that does not exist", {"settings": {**VALUES["settings"], "partitons": 3}}, "partitons"),
     ("a setting out of its bounds", {"settings": {**VALUES["settings"], "partitions": 0}}, "partitions"),

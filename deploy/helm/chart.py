@@ -34,7 +34,7 @@ def settings_schema() -> dict[str, Any]:
     """Every setting that may be given in plain text, by its name."""
     fields = Settings.model_json_schema()["properties"]
     return {
-        name: {key: value for key, value in field.items() if key not in DROPPED}
+        name: _loosened({key: value for key, value in field.items() if key not in DROPPED})
         for name, field in fields.items()
         if name not in SET_BY_THE_CHART and not _is_secret(field)
     }
@@ -84,6 +84,14 @@ def main() -> None:
     SCHEMA.write_text(schema_text(), "utf-8")
     for case in CASES if helm else ():
         (RENDERED / f"{case}.yaml").write_text(rendered(helm, case), "utf-8")
+
+
+def _loosened(field: dict[str, Any]) -> dict[str, Any]:
+    """A fraction may be text as well: helm's own `--set name=0.5` hands over text. The worker minds its bounds."""
+    if field.get("type") != "number":
+        return field
+    number = {key: value for key, value in field.items() if key != "description"}
+    return {"anyOf": [number, {"type": "string", "pattern": r"^[0-9]+\.[0-9]+$"}], "description": field["description"]}
 
 
 def _is_secret(field: dict[str, Any]) -> bool:

@@ -125,6 +125,7 @@ def test_kubeconform_finds_a_field_that_there_is_not(schemas: Path, tmp_path: Pa
 
 
 REFUSED = [
+    (("settings.broker=kafka",), 'settings.broker has "kafka": it must be host:port'),
     (("replicas=9",), "replicas is 9, and settings.partitions 8"),
     (("autoscaling.enabled=true", "autoscaling.maxReplicas=9"), "lower maxReplicas"),
     (("autoscaling.enabled=true", "autoscaling.minReplicas=9"), "autoscaling.minReplicas is 9, above maxReplicas 8"),

@@ -90,6 +90,11 @@ volumeMounts:
 {{/* Fails with what to do; it is included by the StatefulSet alone. */}}
 {{- define "overdraw.check" -}}
 {{- $partitions := int .Values.settings.partitions -}}
+{{- range $server := splitList "," .Values.settings.broker -}}
+{{- if not (regexMatch "^.+:[0-9]+$" (trim $server)) -}}
+{{- fail (printf "settings.broker has %q: it must be host:port, or several separated by commas" $server) -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.autoscaling.enabled -}}
 {{- if gt (int .Values.autoscaling.maxReplicas) $partitions -}}
 {{- fail (printf "autoscaling.maxReplicas is %d, and settings.partitions %d: a worker without a partition has nothing to do; lower maxReplicas" (int .Values.autoscaling.maxReplicas) $partitions) -}}

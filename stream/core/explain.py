@@ -33,6 +33,8 @@ CRITICAL_RATE = 10_000_000.0
 """Excess per hour at which waiting for the morning costs more than the night."""
 
 
+AGREEING = 2
+"""Channels that have to speak for a page; one alone is enough where its score is ten times rarer than a page's."""
 LEAST_FACTOR = 1.2
 SHAPES = {
     "output_ratio": "output per input",
@@ -46,13 +48,17 @@ SHAPES = {
 
 
 def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tuple[int, str]:
-    """Severity and its reason. A page (`high` or more) needs size, and a score that the second dial allows."""
+    """Severity and its reason. A page (`high` or more) needs size, a score that the second dial allows, and that
+    several channels agree: a change of form alone is mostly somebody's new release.
+    """  # noqa: D205
     page = rules.page_score(keys)
     pages = rules.settings.false_pages_per_week
     if incident.score < page:
         return WARNING, f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week"
     if incident.excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
+    if len(incident.channels) < AGREEING and incident.score < page + 1:
+        return WARNING, f"one channel alone, and score {incident.score:.1f} is below {page + 1:.1f}: no page for that"
     rate = incident.excess / max(hours, 1.0)
     if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
         return CRITICAL, f"{short(incident.excess)} tokens above the baseline, {short(rate)} an hour"

@@ -61,18 +61,19 @@ class Floor:
 FLOORS = (
     Floor("synthetic B", "false alerts", 2.0, most=True),
     Floor("synthetic B", "look-alikes that page", 0.1, most=True),
-    Floor("synthetic B", "found", 0.63),
-    Floor("synthetic B", "found, not mimic", 0.7),
-    Floor("synthetic B", "surges found", 0.75),
-    Floor("synthetic B", "gone", 0.15, most=True),
+    Floor("synthetic B", "found", 0.72),
+    Floor("synthetic B", "found, not mimic", 0.8),
+    Floor("synthetic B", "surges found", 0.9),
+    Floor("synthetic B", "gone", 0.1, most=True),
     Floor("synthetic D", "false alerts", 2.2, most=True),
-    Floor("synthetic D", "look-alikes that page", 0.12, most=True),
-    Floor("synthetic D", "found", 0.72),
-    Floor("synthetic D", "found, not mimic", 0.8),
-    Floor("synthetic D", "surges found", 0.75),
-    Floor("synthetic D", "gone", 0.25, most=True),
+    Floor("synthetic D", "look-alikes that page", 0.2, most=True),
+    Floor("synthetic D", "found", 0.77),
+    Floor("synthetic D", "found, not mimic", 0.85),
+    Floor("synthetic D", "surges found", 0.9),
+    Floor("synthetic D", "gone", 0.15, most=True),
 )
-"""The suite is always the same, so these are little below what the detector does: raise them when it does better."""
+"""The suite is always the same, so these are little below what the detector does: raise them when it does better. In
+worlds as small as these the second dial lets nearly every large alert page, so look-alikes page more often here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,18 @@ class ApiCall(BaseModel):
     cost_usd: Annotated[float, Field(ge=0, le=1e9)] | None = Field(default=None, description="price of the call")
 
 
+def _spellings() -> dict[str, str]:
+    names = {}
+    for name, field in ApiCall.model_fields.items():
+        names[name] = name
+        if isinstance(field.validation_alias, AliasChoices):
+            names.update({choice: name for choice in field.validation_alias.choices if isinstance(choice, str)})
+    return names
+
+
+SPELLINGS = _spellings()
+"""Every accepted spelling of a field of `ApiCall`, to the field."""
+
 _Name = Annotated[str, Meta(max_length=256)]
 _Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
@@ -217,6 +229,7 @@ REASONS = {
     "broken_json": "the value is not JSON",
     "invalid_utf8": "the value is not UTF-8",
     "empty": "the value is empty",
+    "not_a_call": "the record tells of no call to a model",
     "not_an_object": "the value is neither an object nor an array of objects",
     "too_large": "the value is longer than is read",
     "missing_field": "a required field is missing",

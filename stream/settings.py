@@ -29,6 +29,7 @@ PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
 MAX_PRIORS_BYTES = 4 << 20
 """A priors file has some 10 kB: a larger file is another one."""
+LEAST_SECRET_BYTES = 16
 
 
 class SettingsError(ValueError):
@@ -39,6 +40,7 @@ def _cache_dir() -> str:
     return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overdraw")
 
 
+IntakeFormat = Literal["overdraw", "litellm", "otel", "apisix", "kong", "envoy", "openai-usage", "mapping"]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 
@@ -56,6 +58,31 @@ class Settings(BaseModel):
         None,
         description="topic of records that are not keyed by key id: the workers read it, check and key them, and write "
         "them into source_topic",
+    )
+    intake_format: IntakeFormat = Field(
+        "overdraw",
+        description="format of its records: overdraw (one JSON object per call), litellm, otel, apisix, kong, envoy, "
+        "openai-usage, or mapping",
+    )
+    intake_key_from: Annotated[str, Field(max_length=2000)] | None = Field(
+        None,
+        description="where such a record says the key's id, instead of the format's usual places: JSON paths, or "
+        "attributes (otel), separated by commas; the first that says something counts",
+    )
+    intake_org_from: Annotated[str, Field(max_length=2000)] | None = Field(
+        None, description="the same for the organisation"
+    )
+    intake_mapping_file: str | None = Field(
+        None, description="mapping: TOML file of the paths that the fields come from; read at the start"
+    )
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        exclude=True,
+        description="secret by which the intake, `feed` and `replay` put pseudonyms (HMAC-SHA-256) in the place of "
+        "key, organisation and user ids: from the environment, never from the command line",
+    )
+    pseudonym_key_file: str | None = Field(
+        None, description="file that holds this secret, 16 bytes or more; read at the start"
     )
     alert_topic: Topic = Field("overdraw-alerts", description="topic of alerts, written in transactions")
     dead_letter_topic: Topic = Field("overdraw-dead-letters", description="topic of records that were refused")
@@ -129,6 +156,8 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     _holidays: frozenset[date] = PrivateAttr(frozenset())
     _priors_text: str | None = PrivateAttr(None)
+    _mapping_text: str | None = PrivateAttr(None)
+    _pseudonym_secret: bytes | None = PrivateAttr(None)
 
     @field_validator("bucket_seconds")
     @classmethod
@@ -155,13 +184,16 @@ class Settings(BaseModel):
             raise ValueError(_unknown_zone(value)) from None
         return value
 
-    @field_validator("holidays_file", "priors_file")
+    @field_validator("holidays_file", "priors_file", "intake_mapping_file", "pseudonym_key_file")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         # a process that is handed these settings may work in another folder
         return None if value is None else str(Path(value).absolute())
 
-    @field_validator("web_token", "instance_id", "intake_topic", "holidays_file", "priors_file", mode="before")
+    @field_validator(
+        "web_token", "instance_id", "intake_topic", "holidays_file", "priors_file", "intake_key_from",
+        "intake_org_from", "intake_mapping_file", "pseudonym_key", "pseudonym_key_file", mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -193,9 +225,38 @@ class Settings(BaseModel):
     def _read_priors(self) -> Settings:
         if self.priors_file is not None:
             try:
-                self._priors_text = _text_of(self.priors_file)
+                self._priors_text = text_of(self.priors_file, "priors")
             except ValueError as error:
                 raise ValueError(f"priors_file: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _read_mapping(self) -> Settings:
+        if self.intake_mapping_file is not None:
+            try:
+                self._mapping_text = text_of(self.intake_mapping_file, "mapping")
+            except ValueError as error:
+                raise ValueError(f"intake_mapping_file: {error}") from None
+        elif self.intake_format == "mapping":
+            raise ValueError("intake_format is mapping: name the file that says the paths, with intake_mapping_file")
+        return self
+
+    @model_validator(mode="after")
+    def _read_pseudonym_key(self) -> Settings:
+        if self.pseudonym_key is not None and self.pseudonym_key_file is not None:
+            raise ValueError("pseudonym_key and pseudonym_key_file are both set: leave one out")
+        if self.pseudonym_key is not None:
+            self._pseudonym_secret = self.pseudonym_key.get_secret_value().strip().encode()
+        elif self.pseudonym_key_file is not None:
+            try:
+                self._pseudonym_secret = text_of(self.pseudonym_key_file, "key").strip().encode()
+            except ValueError as error:
+                raise ValueError(f"pseudonym_key_file: {error}") from None
+        if self._pseudonym_secret is not None and len(self._pseudonym_secret) < LEAST_SECRET_BYTES:
+            raise ValueError(
+                f"the key of the pseudonyms has less than {LEAST_SECRET_BYTES} bytes: make one with "
+                "`openssl rand -hex 32`"
+            )
         return self
 
     @property
@@ -212,6 +273,16 @@ class Settings(BaseModel):
     def priors_text(self) -> str | None:
         """What `priors_file` held when these settings were made, None without one; `stream.core.priors` reads it."""
         return self._priors_text
+
+    @property
+    def mapping_text(self) -> str | None:
+        """What `intake_mapping_file` held when these settings were made; `stream.gateways.mapping` reads it."""
+        return self._mapping_text
+
+    @property
+    def pseudonym_secret(self) -> bytes | None:
+        """The secret of the pseudonyms; None: ids stay as they are."""
+        return self._pseudonym_secret
 
     @property
     def config_digest(self) -> str:
@@ -240,7 +311,7 @@ class Settings(BaseModel):
         return sha256(" ".join(map(str, self.state_settings.values())).encode()).hexdigest()[:16]
 
 
-def _text_of(path: str) -> str:
+def text_of(path: str, noun: str) -> str:
     """The text of a small file. Raises ValueError with what is wrong."""
     try:
         with open(path, "rb") as file:
@@ -248,11 +319,11 @@ def _text_of(path: str) -> str:
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     if len(raw) > MAX_PRIORS_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_PRIORS_BYTES >> 20} MiB: it is no priors file")
+        raise ValueError(f"{path} is larger than {MAX_PRIORS_BYTES >> 20} MiB: it is no {noun} file")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: it is no priors file") from error
+        raise ValueError(f"{path} is not UTF-8: it is no {noun} file") from error
 
 
 def _zone(name: str) -> tzinfo:
@@ -316,6 +387,11 @@ def load_settings(
         {k[len(PREFIX) :]: v for k, v in environ.items() if k.startswith(PREFIX) and k != PREFIX + "CONFIG"},
         "the environment",
     )
+    if any(name.lower() == "pseudonym_key" for name in flags or ()):
+        raise SettingsError(
+            "pseudonym_key from the command line: others can read it there; set OVERDRAW_PSEUDONYM_KEY, or name a file "
+            "with pseudonym_key_file"
+        )
     take(dict(flags or {}), "the command line")
     try:
         return Settings.model_validate(values)

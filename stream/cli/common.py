@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from stream.settings import Settings, load_settings
+from stream.settings import Settings, SettingsError, load_settings
 
 FOUND = 1
 BAD_INPUT = 2
@@ -63,7 +63,7 @@ def pairs(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
 def settings_from(assignments: Iterable[str], config: str | None = None, **flags: object) -> Settings:
     """Settings with `--set` and further flags (None: not given) on top of environment and file.
 
-    Raises SettingsError, also on a priors file that cannot be used.
+    Raises SettingsError, also on a priors file or a mapping file that cannot be used.
     """
     chosen: dict[str, object] = dict(pairs(assignments))
     chosen.update({name: value for name, value in flags.items() if value is not None})
@@ -72,6 +72,14 @@ def settings_from(assignments: Iterable[str], config: str | None = None, **flags
         from stream.core.priors import priors_of
 
         priors_of(settings)
+    if settings.mapping_text is not None or settings.intake_key_from or settings.intake_org_from:
+        from stream.gateways import parser_of
+        from stream.gateways.errors import InputError
+
+        try:
+            parser_of(settings)
+        except InputError as error:
+            raise SettingsError(f"intake_format={settings.intake_format}: {error}") from None
     return settings
 
 

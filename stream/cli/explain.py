@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, printable_json, rfc3339
-from stream.cli.common import BadInput, pairs, settings_from, settings_options
+from stream.cli.common import BadInput, settings_from, settings_options
+from stream.cli.formats import Reading, format_options
 
 if TYPE_CHECKING:
     from stream.alerts import Alert
@@ -42,10 +44,7 @@ class Answer:
 @click.command()
 @click.argument("wanted", metavar="ALERT_ID|KEY_ID")
 @click.option("--file", "files", multiple=True, metavar="INPUT", help="Explain from recorded calls instead of Kafka.")
-@click.option("--format", "format_", help="--file: overdraw (JSON lines) or csv; else by the file's name.")
-@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="csv: take FIELD from this column.")
-@click.option("--const", "constants", multiple=True, metavar="FIELD=VALUE", help="csv: the same value in every row.")
-@click.option("--zone", default="UTC", show_default=True, help="csv: time zone of times that have none.")
+@functools.partial(format_options, prefix="--file: ")
 @click.option("--at", metavar="TIME", help="--file: a key as of this time, such as 2026-03-01T12:00:00Z; else the end.")
 @click.option("--since", metavar="TIME", help="Kafka: alerts that were written from this time on; else all.")
 @click.option("--days", type=click.FloatRange(0, 120, min_open=True), help="Days in the plot; 7, or 21 as a picture.")
@@ -56,10 +55,7 @@ class Answer:
 def command(
     wanted: str,
     files: tuple[str, ...],
-    format_: str | None,
-    mapping: tuple[str, ...],
-    constants: tuple[str, ...],
-    zone: str,
+    reading: Reading,
     at: str | None,
     since: str | None,
     days: float | None,
@@ -84,11 +80,11 @@ def command(
     if files:
         if since is not None:
             raise click.UsageError("--since is about the alert topic: with --file say --at")
-        read = Files(files, format_, pairs(mapping, "--map"), pairs(constants, "--const"), zone)
+        read = Files(files, reading, settings)
         answer = from_files(wanted, read, settings, None if at is None else _time(at, "--at"))
     else:
-        only = {"--format": format_, "--map": mapping, "--const": constants, "--at": at, "--window": window}
-        for name, value in (only | {"--plot": plot}).items():
+        only = reading.given | {"--at": at, "--window": window, "--plot": plot}
+        for name, value in only.items():
             if value:
                 raise click.UsageError(f"{name} goes with --file: the state topic holds no calls")
         answer = asyncio.run(from_kafka(wanted, settings, None if since is None else _time(since, "--since")))
@@ -118,19 +114,14 @@ class Files:
     """Recorded calls, and how they are read."""
 
     paths: tuple[str, ...]
-    format: str | None
-    columns: dict[str, str]
-    constants: dict[str, str]
-    zone: str
+    reading: Reading
+    settings: Settings
 
     def __call__(self) -> Iterator[list[bytes]]:
         """Their records, piece by piece; raises InputError."""
-        from stream.lab.files import format_of, read_chunks
-
         for number, path in enumerate(self.paths):
             prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
-            form = format_of(path, self.format)
-            for chunk in read_chunks(path, form, self.columns, self.constants, zone=self.zone, row_prefix=prefix):
+            for chunk in self.reading.chunks(path, self.settings, row_prefix=prefix):
                 yield [value for _, value in chunk]
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import rfc3339
-from stream.cli.common import FOUND, BadInput, Unreachable, pairs, settings_from, settings_options
+from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
+from stream.cli.formats import Reading, format_options
 
 if TYPE_CHECKING:
     from stream.lab.feed import Tally
@@ -27,10 +28,7 @@ SHOWN_LARGE = 20
 
 @click.command("feed")
 @click.argument("path", metavar="FILE")
-@click.option("--format", "format_", help="overdraw (JSON lines) or csv; else by the file's name.")
-@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="csv: take FIELD from this column.")
-@click.option("--const", "constants", multiple=True, metavar="FIELD=VALUE", help="csv: the same value in every row.")
-@click.option("--zone", default="UTC", show_default=True, help="csv: time zone of times that have none.")
+@format_options
 @click.option(
     "--speed",
     type=click.FloatRange(0, 1e9),
@@ -43,10 +41,7 @@ SHOWN_LARGE = 20
 @settings_options
 def command(
     path: str,
-    format_: str | None,
-    mapping: tuple[str, ...],
-    constants: tuple[str, ...],
-    zone: str,
+    reading: Reading,
     speed: float,
     broker: str | None,
     as_json: bool,
@@ -55,30 +50,31 @@ def command(
 ) -> None:
     """Play recorded calls (.jsonl or .csv, gzip or not, - for standard input) into the source topic, keyed by key_id.
 
-    Records go as they are, the elements of an array one by one. What has no readable key goes too, without one: the
+    Records go as they are, the elements of an array one by one, but without unknown fields, full addresses and user
+    agents; those of another format as the calls that they tell of. What has no readable key goes too, without one: the
     worker makes it a dead letter. Ctrl-C stops, and waits until what was sent is confirmed.
 
     \b
     Example:
       overdraw feed calls.jsonl.gz --speed 0
+      overdraw feed litellm.jsonl --format litellm --speed 0
       overdraw feed usage.csv --map key_id=account --map time=created --speed 60
 
     Exit: 0 all is in, 1 a record is too large for the topic, 2 an unreadable file, 3 no broker or topic, 130 stopped.
     """
     from stream.lab.feed import Feed
-    from stream.lab.files import InputError, format_of, read_chunks
+    from stream.lab.files import InputError
     from stream.lab.produce import ProduceError
 
     settings = settings_from(assignments, config, broker=broker)
-    columns, values = pairs(mapping, "--map"), pairs(constants, "--const")
     begin = time.monotonic()
     interrupted = False
     feed = Feed(settings, speed, too_large=_tell_large)
     try:
-        chosen = format_of(path, format_)
+        reading.check(settings)
         with feed, _interruptible(), _progress(path, feed.tally) as alive:
             try:
-                for chunk in read_chunks(path, chosen, columns, values, zone=zone):
+                for chunk in reading.chunks(path, settings, stored=True):
                     feed.play(chunk, alive)
             except KeyboardInterrupt:
                 interrupted = True

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stream.cli.common import BadInput, pairs
+from stream.cli.common import BadInput
+from stream.cli.formats import Reading, format_options
 
 if TYPE_CHECKING:
     from stream.events import Reject
@@ -24,21 +25,17 @@ class Inputs:
     """The files that a command was given, and how to read them."""
 
     paths: tuple[str, ...]
-    format: str | None
-    mapping: dict[str, str]
-    constants: dict[str, str]
-    zone: str
+    reading: Reading
 
     def feed(self, replay: Replay) -> Refusals:
         """Put all of them through the detector, to the end; raises BadInput on what cannot be read."""
-        from stream.lab.files import InputError, format_of, read_chunks
+        from stream.lab.files import InputError
 
         refusals = Refusals(replay.summary)
         try:
             for number, path in enumerate(self.paths):
                 prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
-                chosen = format_of(path, self.format)
-                chunks = read_chunks(path, chosen, self.mapping, self.constants, zone=self.zone, row_prefix=prefix)
+                chunks = self.reading.chunks(path, replay.settings, row_prefix=prefix)
                 with _Progress(path) as advance:
                     for chunk in chunks:
                         replay.feed([value for _, value in chunk])
@@ -51,29 +48,14 @@ class Inputs:
 
 
 def input_options(command: Callable[..., Result]) -> Callable[..., Result]:
-    """Add INPUT..., `--format`, `--map`, `--const` and `--zone`; the command gets them as one argument, `inputs`."""
+    """Add INPUT... and how it is read (`format_options`); the command gets both as one argument, `inputs`."""
 
     @functools.wraps(command)
-    def gathered(
-        paths: tuple[str, ...],
-        format_: str | None,
-        mapping: tuple[str, ...],
-        constants: tuple[str, ...],
-        zone: str,
-        **others: Any,
-    ) -> Result:
-        inputs = Inputs(paths, format_, pairs(mapping, "--map"), pairs(constants, "--const"), zone)
-        return command(inputs=inputs, **others)
+    def gathered(paths: tuple[str, ...], reading: Reading, **others: Any) -> Result:
+        return command(inputs=Inputs(paths, reading), **others)
 
-    for option in (
-        click.option("--zone", default="UTC", show_default=True, help="csv: time zone of times that have none."),
-        click.option("--const", "constants", multiple=True, metavar="FIELD=VALUE", help="csv: the same in every row."),
-        click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="csv: take FIELD from there."),
-        click.option("--format", "format_", help="overdraw (JSON lines) or csv; else by the file's name."),
-        click.argument("paths", nargs=-1, required=True, metavar="INPUT..."),
-    ):
-        gathered = option(gathered)
-    return gathered
+    argument = click.argument("paths", nargs=-1, required=True, metavar="INPUT...")
+    return argument(format_options(gathered))
 
 
 class Refusals:
@@ -100,7 +82,10 @@ class Refusals:
         for line in self._lines:
             click.echo(line, err=True)
         if events["read"] and sum(events["dead_letters"].values()) == events["read"]:
-            hint = "nothing could be taken: is it one JSON object a line (`overdraw schema event`), or --format csv?"
+            hint = (
+                "nothing could be taken: is it one JSON object a line (`overdraw schema event`), or a gateway's log "
+                "(--format auto), or --format csv?"
+            )
             click.echo(hint, err=True)
 
     @staticmethod

@@ -11,6 +11,7 @@ import pydantic_core
 from pydantic import AliasChoices, ValidationError
 
 from stream.events import EARLIEST_TIME, LATEST_TIME, ApiCall, Arrival, Call, Reject
+from stream.gateways.traits import reduce_traits
 
 MAX_RECORD_BYTES = 8 << 20
 """Far above Kafka's default of 1 MiB: an array of 10,000 full events."""
@@ -55,6 +56,23 @@ _PYDANTIC_REASONS = {
 _OWN_REASONS = frozenset({"wrong_type", "bad_time", "time_without_zone", "time_out_of_range"})
 
 
+class Refused(bytes):
+    """A record that a parser of another format has refused, on its way to whoever counts: its bytes are what is shown.
+
+    The parser repeats the refusal in the other one's words.
+    """
+
+    reason: str
+    message: str
+    element: int | None
+
+    def __new__(cls, reject: Reject) -> Refused:
+        """`reject` is the refusal."""
+        refused = super().__new__(cls, reject.value)
+        refused.reason, refused.message, refused.element = reject.reason, reject.message, reject.element
+        return refused
+
+
 class _NotQuick(ValueError):
     """The quick way ends here: the authority decides."""
 
@@ -82,6 +100,7 @@ def parse(records: Iterable[Record]) -> tuple[list[Arrival], list[Reject]]:
                 time = moment.timestamp()
             if not EARLIEST_TIME <= time <= latest or time >= LATEST_TIME:
                 raise _NotQuick
+            reduce_traits(call)
         # RecursionError: thousands of nested brackets; ValueError: not JSON, not a call, not UTF-8, not a time
         except (ValueError, RecursionError):
             _parse_slowly(position, value, latest, arrivals, rejects)
@@ -94,6 +113,9 @@ def _parse_slowly(
     position: int, value: bytes | None, latest: float, arrivals: list[Arrival], rejects: list[Reject]
 ) -> None:
     """The authority's word on a record that the quick way did not take: an alias, an array, or a reason."""
+    if isinstance(value, Refused):
+        rejects.append(Reject(position, value.reason, value.message, value, value.element))
+        return
     if not value or not value.strip():
         rejects.append(Reject(position, "empty", "the record has no value: send one JSON object", value or b""))
         return
@@ -112,14 +134,14 @@ def _parse_slowly(
             rejects.append(Reject(position, "broken_json", f"not JSON: {error}"[:300], value))
         return
     if not isinstance(document, list):
-        _validate(position, None, document, value, latest, arrivals, rejects)
+        judge(position, None, document, value, latest, arrivals, rejects)
         return
     for index, element in enumerate(document):
         raw = b"" if isinstance(element, list) else pydantic_core.to_json(element, inf_nan_mode="constants")
-        _validate(position, index, element, raw, latest, arrivals, rejects)
+        judge(position, index, element, raw, latest, arrivals, rejects)
 
 
-def _validate(
+def judge(
     position: int,
     index: int | None,
     document: Any,
@@ -127,7 +149,15 @@ def _validate(
     latest: float,
     arrivals: list[Arrival],
     rejects: list[Reject],
+    *,
+    hint: str = "",
 ) -> None:
+    """The authority's word on one decoded event, appended to `arrivals` or to `rejects`.
+
+    index: its place in the record's array, None if there is none
+    raw: what a reject keeps of it
+    hint: what to do where the key is missing
+    """
     if not isinstance(document, dict):
         text = f"an event is a JSON object, this is {type(document).__name__}"
         rejects.append(Reject(position, "not_an_object", text, raw, index))
@@ -135,13 +165,18 @@ def _validate(
     try:
         call = ApiCall.model_validate(document)
     except ValidationError as error:
-        rejects.append(Reject(position, *_reason(error), raw, index))
+        reason, message = _reason(error)
+        if hint and reason == "missing_field" and message.startswith("key_id"):
+            message = f"{message}. {hint}"
+        rejects.append(Reject(position, reason, message, raw, index))
         return
     if call.time > latest:
         text = f"time is {call.time - latest:.0f} s later than the clock allows: mend the gateway's clock"
         rejects.append(Reject(position, "future", text, raw, index))
         return
-    arrivals.append((position, call.time, Call(**dict(call))))
+    found = Call(**dict(call))
+    reduce_traits(found)
+    arrivals.append((position, call.time, found))
 
 
 def _reason(error: ValidationError) -> tuple[str, str]:

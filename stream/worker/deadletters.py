@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from pydantic import AliasChoices
-
 from stream.alerts import rfc3339
-from stream.events import ApiCall, Reject
+from stream.events import SPELLINGS, Reject
+from stream.gateways.traits import network_of, template_of
 from stream.worker.journal import Record
 
 MAX_STRING = 256
@@ -24,42 +21,10 @@ MAX_INTEGER = 2**63 - 1
 MAX_PARSED_BYTES = 8 << 20
 MAX_LETTERS = 100
 """Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
-KNOWN_ADDRESSES = 65_536
-"""Addresses whose network is remembered, some 10 MB: to work it out takes as long as everything else of a record."""
 
 _position = attrgetter("position")
 _LEFT_OUT = frozenset({"user_agent"})
-
-
-def _spellings() -> dict[str, str]:
-    """Every accepted spelling of a field of `ApiCall`, to the field."""
-    names = {}
-    for name, field in ApiCall.model_fields.items():
-        names[name] = name
-        if isinstance(field.validation_alias, AliasChoices):
-            names.update({choice: name for choice in field.validation_alias.choices if isinstance(choice, str)})
-    return {spelling: name for spelling, name in names.items() if name not in _LEFT_OUT}
-
-
-SPELLINGS = _spellings()
-
-
-@lru_cache(maxsize=KNOWN_ADDRESSES)
-def network_of(address: str) -> str | None:
-    """An address cut to its network, /24 or /48; None if it is none. A network stays what it is.
-
-    >>> network_of("192.0.2.77"), network_of("2001:db8:1:2::3"), network_of("here")
-    ('192.0.2.0/24', '2001:db8:1::/48', None)
-    >>> network_of("192.0.2.0/24")
-    '192.0.2.0/24'
-    """
-    try:
-        ip = ipaddress.ip_interface(address.strip().partition("%")[0]).ip
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
+SHOWN = {spelling: name for spelling, name in SPELLINGS.items() if name not in _LEFT_OUT}
 
 
 def known_fields(value: bytes) -> dict[str, Any] | None:
@@ -78,9 +43,9 @@ def known_fields(value: bytes) -> dict[str, Any] | None:
         return None
     known: dict[str, Any] = {}
     for spelling, content in document.items():
-        name = SPELLINGS.get(spelling)
+        name = SHOWN.get(spelling)
         if name is not None:
-            known[name] = _network(content) if name == "client_ip" else _harmless(content)
+            known[name] = _REDUCED.get(name, _harmless)(content)
     return known
 
 
@@ -88,6 +53,13 @@ def _network(content: Any) -> Any:
     if not isinstance(content, str):
         return _harmless(content)
     return network_of(content) or "(no address)"
+
+
+def _template(content: Any) -> Any:
+    return template_of(content) if isinstance(content, str) else _harmless(content)
+
+
+_REDUCED: Mapping[str, Callable[[Any], Any]] = {"client_ip": _network, "prompt_fingerprint": _template}
 
 
 def _harmless(content: Any) -> Any:
@@ -104,17 +76,23 @@ def _harmless(content: Any) -> Any:
     return content
 
 
-def dead_letters(rejects: Sequence[Reject], by_offset: Mapping[int, Any], topic: str) -> Iterator[Record]:
-    """The dead letters of some rejects, a bounded number of each record; `by_offset` has the records they came from."""
+def dead_letters(
+    rejects: Sequence[Reject], by_offset: Mapping[int, Any], topic: str, *, canonical: bool = True
+) -> Iterator[Record]:
+    """The dead letters of some rejects, a bounded number of each record; `by_offset` has the records they came from.
+
+    canonical: whether the records have the names of `ApiCall`, and their ids may be shown; else only what each reject
+    keeps is shown
+    """
     for position, several in groupby(sorted(rejects, key=_position), key=_position):
         group = list(several)
         told = group[:MAX_LETTERS]
         for reject in told:
             further = len(group) - len(told) if reject is told[-1] else 0
-            yield dead_letter(reject, by_offset[position], topic, further=further)
+            yield dead_letter(reject, by_offset[position], topic, further=further, canonical=canonical)
 
 
-def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0) -> Record:
+def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0, canonical: bool = True) -> Record:
     """The dead letter's record of a reject; `record` is the Kafka record it came from.
 
     `element` is the position within an array; `timestamp` is Kafka's own, not the event's; `size` and `sha256` are of
@@ -123,7 +101,7 @@ def dead_letter(reject: Reject, record: Any, topic: str, *, further: int = 0) ->
     """
     value: bytes = record.value or b""
     stamped = record.timestamp is not None and record.timestamp >= 0
-    part = reject.value if reject.element is not None else value
+    part = reject.value if reject.element is not None or not canonical else value
     letter: Mapping[str, Any] = {
         "reason": reject.reason,
         "message": reject.message,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stream.gateways import overdraw, parser_of
+from stream.gateways.adapter import Parse
 from stream.settings import Settings
 from stream.worker.alignment import Alignment, Reach
 from stream.worker.group import Group
@@ -66,6 +68,7 @@ class IntakePartition:
         owner: Owner,
         place: Place,
         behind: Callable[[int], int],
+        parse: Parse = overdraw.parse,
     ) -> None:
         self.partition = partition
         self.journal = journal
@@ -93,6 +96,7 @@ class IntakePartition:
         self._behind = behind
         self._owner = owner
         self._settings = settings
+        self._parse = parse
 
     @property
     def committed(self) -> int:
@@ -122,6 +126,7 @@ class IntakePartition:
             identity=self._place.topic.identity,
             partitions=self._settings.partitions,
             now=now,
+            parse=self._parse,
         )
 
     def take(self, records: Sequence[Any], keyed: Keyed) -> None:
@@ -164,6 +169,7 @@ class IntakeRole:
         self._alignment = alignment
         self._tools = tools
         self._places = places
+        self._parse = parser_of(tools.settings)
 
     def journal(self, partition: int) -> Journal:
         """See `Role`."""
@@ -199,6 +205,7 @@ class IntakeRole:
             owner,
             place,
             lambda offset: self.group.position_behind(partition, offset),
+            self._parse,
         )
         held.lost = lost
         return held, committed

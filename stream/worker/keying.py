@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from stream.core.origins import Origin
-from stream.events import Arrival, Call, Reject
-from stream.gateways.overdraw import parse
+from stream.events import Arrival, Reject
+from stream.gateways import overdraw
+from stream.gateways.adapter import Parse
+from stream.gateways.canonical import canonical
 from stream.partition import key_bytes, partition_of
-from stream.worker.deadletters import dead_letters, network_of
+from stream.worker.deadletters import dead_letters
 from stream.worker.journal import Record
 
 FUTURE_SECONDS = 300.0
@@ -27,9 +27,6 @@ FUTURE_SECONDS = 300.0
 ORIGIN_HEADER = "overdraw-origin"
 _ORIGIN = struct.Struct(">8sIQI")
 
-_FIELDS = tuple(name for name in Call.__struct_fields__ if name not in ("time", "client_ip"))
-_DEFAULTS = {name: getattr(Call(event_id="-", time=0.0, key_id="-"), name) for name in _FIELDS}
-_encode = msgspec.json.Encoder().encode
 _headers = attrgetter("headers")
 
 
@@ -85,26 +82,19 @@ def origins_of(records: Sequence[Any]) -> list[tuple[int, Origin]]:
     return found
 
 
-def canonical(call: Call, time: float) -> bytes:
-    """A call as JSON with the names of `ApiCall`: what it says and no more, the client's address cut to its network.
-
-    The time is the number that the detector computes with, so nothing of it is lost.
-
-    >>> canonical(Call(event_id="a", time="2026-03-01T00:00:00Z", key_id="k", client_ip="192.0.2.7"), 1772323200.0)
-    b'{"event_id":"a","key_id":"k","time":1772323200.0,"client_ip":"192.0.2.0/24"}'
-    """
-    document = {name: value for name in _FIELDS if (value := getattr(call, name)) != _DEFAULTS[name]}
-    document["time"] = time
-    network = network_of(call.client_ip) if call.client_ip is not None else None
-    if network is not None:
-        document["client_ip"] = network
-    return _encode(document)
-
-
-def key_records(records: Sequence[Any], *, topic: str, identity: bytes, partitions: int, now: float) -> Keyed:
+def key_records(
+    records: Sequence[Any],
+    *,
+    topic: str,
+    identity: bytes,
+    partitions: int,
+    now: float,
+    parse: Parse = overdraw.parse,
+) -> Keyed:
     """Check, normalise and key raw records; `partitions` are those of the source, `now` is the wall clock.
 
     topic, identity: the intake topic, and what tells it from others in origins
+    parse: the parser of their format; one that hides ids is a format of its own
     """
     arrivals, rejects = parse([(r.offset, r.value, _stamp(r, now) * 0.001 + FUTURE_SECONDS) for r in records])
     by_offset = {record.offset: record for record in records}
@@ -118,7 +108,7 @@ def key_records(records: Sequence[Any], *, topic: str, identity: bytes, partitio
         done.size += len(key) + len(value)
         done.front = max(done.front, time)
     done.passed = len(arrivals)
-    for letter in dead_letters(rejects, by_offset, topic):
+    for letter in dead_letters(rejects, by_offset, topic, canonical=parse is overdraw.parse):
         done.letters.append(letter)
         done.size += len(letter[1] or b"")
     done.reasons = [reject.reason for reject in rejects]

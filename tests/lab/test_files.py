@@ -170,7 +170,7 @@ def test_what_cannot_be_read_says_what_to_do(write, tmp_path, monkeypatch) -> No
     assert "named .gz and is not gzip" in message(write("b.gz", b"\0\1\2\3"))
     assert "zstd" in message(write("c.zst", b"\x28\xb5\x2f\xfd..."))
     assert "Parquet" in message(write("d", b"PAR1...."))
-    assert "Known are overdraw, csv" in message(write("e", b"{}"), format="xml")
+    assert "Known are overdraw, litellm, " in message(write("e", b"{}"), format="xml")
     assert "need --format csv" in message(write("f.jsonl", b"{}"), mapping={"key_id": "x"})
     assert "Columns are a, b" in message(write("g.csv", b"a,b\n"))
 

@@ -13,7 +13,7 @@ from stream.core.origins import Origin
 from stream.events import Call
 from stream.gateways.overdraw import ALIASES, parse
 from stream.partition import partition_of
-from stream.worker.deadletters import MAX_LETTERS, network_of
+from stream.worker.deadletters import MAX_LETTERS
 from stream.worker.keying import ORIGIN_HEADER, Keyed, key_records, origins_of
 from tests.worker.fakes import T0, Record, call, records
 
@@ -86,13 +86,8 @@ def test_the_detector_reads_the_same_calls_of_what_the_intake_wrote(value: bytes
         assert record.partition == partition_of(arrivals[0][2].key_id, 4)
     for (_, moment, said), (_, again, said_again) in zip(direct, through, strict=True):
         assert moment == again, "to the last bit"
-        network = network_of(said.client_ip) if said.client_ip is not None else None
-        expected = {name: getattr(said, name) for name in Call.__struct_fields__}
-        assert {name: getattr(said_again, name) for name in expected} == {
-            **expected,
-            "time": moment,
-            "client_ip": network,
-        }
+        expected = {name: getattr(said, name) for name in Call.__struct_fields__} | {"time": moment}
+        assert {name: getattr(said_again, name) for name in expected} == expected
 
 
 @given(value=values)
@@ -113,8 +108,8 @@ def test_prompts_and_addresses_do_not_pass() -> None:
     value = call("a", T0, client_ip="192.0.2.77", prompt="a secret", messages=["a secret"])
     (record,) = written(keyed([Record(0, value, int(T0 * 1000))]))
     assert record.value == (
-        b'{"event_id":"a","key_id":"k","input_tokens":10,"output_tokens":1,"time":1772323200.0,'
-        b'"client_ip":"192.0.2.0/24"}'
+        b'{"event_id":"a","key_id":"k","input_tokens":10,"output_tokens":1,"client_ip":"192.0.2.0/24",'
+        b'"time":1772323200.0}'
     )
 
 

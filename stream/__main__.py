@@ -28,6 +28,7 @@ COMMANDS = {
     "state": "stream.cli.state",
     "topics": "stream.cli.topics",
     "check": "stream.cli.check",
+    "pseudonym": "stream.cli.pseudonym",
     "schema": "stream.cli.schema",
 }
 """Command to the module that holds it as `command`; loaded only when it is called, for a quick start."""

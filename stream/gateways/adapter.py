@@ -118,6 +118,9 @@ class Parser:
             except (NotACall, *_UNDECODABLE):
                 self._slowly(position, value, latest, arrivals, rejects)
                 continue
+            if len(found) > MAX_ELEMENTS:
+                self._slowly(position, value, latest, arrivals, rejects)
+                continue
             if override is not None:
                 override.apply(found, value)
             judge_all(found, position, None, latest, arrivals, rejects)
@@ -186,7 +189,7 @@ class Parser:
             refuse("too_large", f"an array of {len(parts)} elements, more than {MAX_ELEMENTS}: split it")
             return
         element = None if parts is None else 0
-        for part in (value,) if parts is None else parts:
+        for part in (value,) if parts is None else map(bytes, parts):
             try:
                 found = self._read(part)
             except (NotACall, *_UNDECODABLE) as error:
@@ -202,18 +205,16 @@ class Parser:
                 element += count
 
     def _read(self, value: bytes) -> Sequence[Document]:
-        source: Any = value
         try:
             record = self._decode(value)
         except msgspec.ValidationError:
             raise
         except _UNDECODABLE:
-            # lone surrogates, NaN and headers in Latin-1 are what gateways do write, because a client sent them
-            source = json.loads(value.decode("utf-8", "replace"))
-            record = _convert(source, self._record)
+            value = _mended(value)
+            record = self._decode(value)
         found = self._documents(record)
         if self._override is not None:
-            self._override.apply(found, source)
+            self._override.apply(found, value)
         return found
 
 
@@ -247,14 +248,23 @@ def _override(options: Options) -> _Override | None:
     return _Override(said) if said else None
 
 
-def _parts(value: bytes) -> list[bytes]:
+def _parts(value: bytes) -> list[msgspec.Raw]:
     """The elements of an array, each as JSON."""
     try:
-        return [bytes(part) for part in _elements(value)]
+        return _elements(value)
     except msgspec.ValidationError:
         raise
     except _UNDECODABLE:
-        return [json.dumps(part).encode() for part in json.loads(value.decode("utf-8", "replace"))]
+        return _elements(_mended(value))
+
+
+def _mended(value: bytes) -> bytes:
+    """JSON of what is nearly JSON: with lone surrogates, NaN, or text in Latin-1. Raises what `json.loads` does.
+
+    Gateways write such, because a client sent it.
+    """
+    whole = json.loads(value.decode("utf-8", "replace"), parse_constant=lambda _: None)
+    return json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _shown(document: Document) -> bytes:

@@ -8,7 +8,8 @@ the name is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +25,6 @@ from stream.gateways.scalars import (
     limit,
     moment,
     name,
-    said,
     status,
     usage,
 )
@@ -137,7 +137,7 @@ class OTel:
         """All calls of an export."""
         found: list[Document] = []
         for batch in (*(record.resourceSpans or ()), *(record.resourceLogs or ())):
-            shared = self._read(batch.resource.attributes, {}) if batch.resource is not None else {}
+            shared = self._read(batch.resource.attributes) if batch.resource is not None else {}
             for item in _items(batch):
                 document = self._document(item, shared)
                 if document is not None:
@@ -146,9 +146,10 @@ class OTel:
             raise NotACall(NO_CALL)
         return found
 
-    def _read(self, attributes: Iterable[_Attribute] | None, shared: Mapping[str, tuple[int, Any]]) -> _Found:
-        """What the attributes say, with the rank of the one that said it; `shared` is what their resource says."""
-        said_by: _Found = dict(shared)
+    def _read(self, attributes: Iterable[_Attribute] | None) -> _Found:
+        """What the attributes say; where several say the same, the one that is named first counts."""
+        found: _Found = {}
+        ranks: dict[str, int] = {}
         wanted = self._wanted
         for attribute in attributes or ():
             uses = wanted.get(attribute.key)
@@ -159,64 +160,86 @@ class OTel:
                 continue
             text = value.stringValue
             if text is None:
-                text = value.intValue if value.intValue is not None else value.doubleValue
+                text = value.doubleValue if value.intValue is None else value.intValue
             for what, rank in uses:
-                before = said_by.get(what)
-                if before is None or rank <= before[0] or (what in shared and before is shared[what]):
-                    said_by[what] = (rank, text)
-        return said_by
+                if what not in found or rank < ranks[what]:
+                    found[what], ranks[what] = text, rank
+        return found
 
-    def _document(self, item: _Item, shared: Mapping[str, tuple[int, Any]]) -> Document | None:
-        said_by = self._read(item.attributes, shared)
-
-        def get(what: str) -> Any:
-            pair = said_by.get(what)
-            return None if pair is None else pair[1]
+    def _document(self, item: _Item, shared: _Found) -> Document | None:
+        own = self._read(item.attributes)
+        get = (shared | own if shared else own).get
 
         operation = name(get("operation"))
-        asked, served = name(get("requested_model")), name(get("model"))
         given, taken = get("input"), get("output")
-        if operation in NOT_CALLS or (asked is None and served is None and given is None and taken is None):
-            return None
-        if item.endTimeUnixNano is None and item.eventName != INFERENCE and given is None and taken is None:
-            return None  # a log record of a part of a call, such as a message
         end = item.endTimeUnixNano
+        if operation in NOT_CALLS:
+            return None
+        if given is None and taken is None:
+            if get("requested_model") is None and get("model") is None:
+                return None
+            if end is None and item.eventName != INFERENCE:
+                return None  # a log record of a part of a call, such as a message
         if end is None:
             end = item.timeUnixNano if count(item.timeUnixNano) else item.observedTimeUnixNano
-        error, code = get("error"), status(get("status"))
+        document: Document = {}
+        for what, value in (shared | own if shared else own).items():
+            field, convert = _PLANS[what]
+            found = convert(value)
+            if found is not None:
+                document[field] = found
+        if "model" not in document and "requested_model" in document:
+            document["model"] = document["requested_model"]
+        error, code = get("error"), document.get("status")
         failed = error is not None or (item.status is not None and item.status.code in (2, "STATUS_CODE_ERROR"))
         if code is None and failed:
-            code = status(error) or 500
+            code = document["status"] = status(error) or 500
         given, taken = usage(given, taken, answered=not failed and answered(code) and operation != "embeddings")
+        if given is not None:
+            document["input_tokens"] = given
+        if taken is not None:
+            document["output_tokens"] = taken
+        # the trace beside the answer's id: some model servers number their answers anew after each start
+        event = event_id(get("id"), item.traceId) if get("id") else event_id(item.traceId, item.spanId)
+        if event is not None:
+            document["event_id"] = event
         begin, time = moment(item.startTimeUnixNano, 1e-9), moment(end, 1e-9)
-        address, agent, template = get("address"), get("agent"), get("template")
-        trace = name(item.traceId)
-        return said(
-            {
-                # the trace beside the answer's id: some model servers number their answers anew after each start
-                "event_id": event_id(get("id"), trace) if name(get("id")) else event_id(trace, item.spanId),
-                "time": time,
-                "key_id": key(get("key")),
-                "org_id": name(get("org")),
-                "user_id": name(get("user")),
-                "model": served or asked,
-                "requested_model": asked,
-                "operation": operation,
-                "input_tokens": given,
-                "output_tokens": taken,
-                "reasoning_tokens": count(get("reasoning")),
-                "cached_input_tokens": count(get("cached")),
-                "max_output_tokens": limit(get("max")),
-                "status": code,
-                "duration_ms": amount((time - begin) * 1000.0)
-                if isinstance(begin, float) and isinstance(time, float)
-                else None,
-                "client_ip": network_of_hops(address) if isinstance(address, str) else None,
-                "user_agent": client_of(agent) if isinstance(agent, str) else None,
-                "prompt_fingerprint": template_of(template) if isinstance(template, str) else None,
-                "cost_usd": amount(get("cost"), most=MAX_COST_USD),
-            }
-        )
+        if time is not None:
+            document["time"] = time
+        if isinstance(begin, float) and isinstance(time, float) and time >= begin:
+            document["duration_ms"] = (time - begin) * 1000.0
+        return document
+
+
+def _nothing(value: Any) -> None:
+    """Of what is looked at by itself."""
+
+
+def _if_text(function: Callable[[str], str | None]) -> Callable[[Any], str | None]:
+    return lambda value: function(value) if isinstance(value, str) else None
+
+
+_PLANS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "key": ("key_id", key),
+    "org": ("org_id", name),
+    "user": ("user_id", name),
+    "id": ("event_id", _nothing),
+    "model": ("model", name),
+    "requested_model": ("requested_model", name),
+    "operation": ("operation", name),
+    "input": ("input_tokens", _nothing),
+    "output": ("output_tokens", _nothing),
+    "reasoning": ("reasoning_tokens", count),
+    "cached": ("cached_input_tokens", count),
+    "max": ("max_output_tokens", limit),
+    "address": ("client_ip", _if_text(network_of_hops)),
+    "agent": ("user_agent", _if_text(client_of)),
+    "status": ("status", status),
+    "error": ("status", _nothing),
+    "template": ("prompt_fingerprint", _if_text(template_of)),
+    "cost": ("cost_usd", partial(amount, most=MAX_COST_USD)),
+}
+"""What an attribute says, to the field and to what makes it of the value."""
 
 
 def _items(batch: _Batch) -> Iterator[_Item]:

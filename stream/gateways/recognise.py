@@ -51,8 +51,9 @@ def _envoy(record: Names) -> str | None:
 
 
 def _usage(record: Names) -> str | None:
-    if record.get("object") in (b'"page"', b'"bucket"') and ("data" in record or "results" in record):
-        return f"object {bytes(record['object']).decode()}"
+    kind = bytes(record["object"]) if "object" in record else b""
+    if kind in (b'"page"', b'"bucket"') and ("data" in record or "results" in record):
+        return f"object {kind.decode()}"
     return _has("num_model_requests", "start_time")(record)
 
 

@@ -24,7 +24,7 @@ FIRST_FAILURE = 400
 
 def clean(text: str) -> str:
     """The text without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    return text.encode("utf-8", "replace").decode()
 
 
 def name(value: Any, most: int = MAX_NAME) -> str | None:
@@ -38,7 +38,7 @@ def name(value: Any, most: int = MAX_NAME) -> str | None:
     if isinstance(value, str):
         if value in ("", "-"):
             return None
-        text = clean(value)
+        text = value if value.isascii() else clean(value)
         return text if len(text) <= most else "sha256:" + sha256(text.encode()).hexdigest()
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_DIGITS:
         return str(value)
@@ -57,14 +57,15 @@ def key(value: Any) -> str | None:
     return text
 
 
-def event_id(*parts: Any) -> str | None:
-    """The id of an event from the parts that tell it from others, in order; None if there are none.
+def event_id(first: Any, second: Any = None) -> str | None:
+    """The id of an event from the parts that tell it from others; None if there are none.
 
-    >>> event_id("chatcmpl-1", None, "c-9"), event_id("a", "a"), event_id(None)
+    >>> event_id("chatcmpl-1", "c-9"), event_id("a", "a"), event_id(None)
     ('chatcmpl-1/c-9', 'a', None)
     """
-    texts = dict.fromkeys(text for part in parts if (text := name(part)) is not None)
-    return name("/".join(texts), MAX_EVENT_ID)
+    one, other = name(first), name(second)
+    text = one or other if one is None or other is None or one == other else f"{one}/{other}"
+    return text if text is None or len(text) <= MAX_EVENT_ID else name(text, MAX_EVENT_ID)
 
 
 def count(value: Any) -> Any:
@@ -76,6 +77,8 @@ def count(value: Any) -> Any:
     if type(value) is int or value is None:
         return value
     if isinstance(value, str):
+        if value.isdigit() and value.isascii() and len(value) <= MAX_DIGITS:
+            return int(value)
         text = value.strip()
         if text in ("", "-"):
             return None
@@ -140,6 +143,8 @@ def moment(value: Any, unit: float = 1.0, zone: tzinfo = UTC) -> Any:
     (1700000000.25, 'noon', None)
     """
     if isinstance(value, str):
+        if value.isdigit() and value.isascii() and len(value) <= 2 * MAX_DIGITS:
+            return int(value) * unit
         text = value.strip()
         if text in ("", "-"):
             return None

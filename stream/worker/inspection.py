@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from stream.alerts import printable
 from stream.core.rules import Rules
+from stream.gateways import GATEWAYS, pseudonyms_of
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
 from stream.worker.journal import INTAKE
@@ -53,6 +54,7 @@ def settings_findings(settings: Settings) -> list[Finding]:
     findings = [Finding("ok", "settings", f"valid; what decides the results has the digest {rules.digest}")]
     priors = "the shipped ones" if settings.priors_file is None else printable(settings.priors_file, 300)
     findings.append(Finding("ok", "priors", f"{priors}, digest {rules.priors.digest}"))
+    findings += _intake_findings(settings)
     where = f"{settings.web_host}:{settings.web_port}"
     if settings.web_token is not None:
         findings.append(Finding("ok", "web", f"on {where}, with a token"))
@@ -61,6 +63,32 @@ def settings_findings(settings: Settings) -> list[Finding]:
     else:
         text = f"{where} can be reached from other machines, and there is no token: the worker will not start"
         findings.append(Finding("problem", "web", text, "set OVERDRAW_WEB_TOKEN, or OVERDRAW_WEB_HOST=127.0.0.1"))
+    return findings
+
+
+def _intake_findings(settings: Settings) -> list[Finding]:
+    """What the intake reads, and whether ids are hidden on every way."""
+    findings = []
+    if settings.intake_topic is not None:
+        summary = GATEWAYS[settings.intake_format].summary
+        findings.append(Finding("ok", "intake", f"{settings.intake_topic} holds {settings.intake_format}: {summary}"))
+    elif settings.intake_format != "overdraw":
+        text = (
+            f"intake_format is {settings.intake_format}, and there is no intake_topic: nothing is read in that format"
+        )
+        findings.append(Finding("problem", "intake", text, "name the gateway's topic with OVERDRAW_INTAKE_TOPIC"))
+    pseudonyms = pseudonyms_of(settings)
+    if pseudonyms is None:
+        return findings
+    tag = f"by a secret whose pseudonyms begin with {pseudonyms.tag}"
+    if settings.intake_topic is not None:
+        findings.append(Finding("ok", "pseudonyms", f"the intake hides ids, {tag}"))
+    else:
+        text = f"ids are hidden {tag}, by feed and replay; {settings.source_topic} is read as it is"
+        remedy = (
+            "let the gateway's callback hide them with the same secret, or read its topic with OVERDRAW_INTAKE_TOPIC"
+        )
+        findings.append(Finding("hint", "pseudonyms", text, remedy))
     return findings
 
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean chart helm-check image-check
+.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -22,14 +22,24 @@ lint: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 test-fast: setup lint  ## all tests that need no broker
-	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin
+	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 
 test: setup lint  ## all tests, with the embedded Kafka
-	@$(BIN)/python -m pytest -q --ignore=tests/stack --ignore=tests/optin
+	@$(BIN)/python -m pytest -q --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 
 test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertmanager (installs Debian's, as root)
 	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
+
+# LiteLLM pins other versions than we do, so the proxy has an environment of its own, with just what the callback needs.
+.venv-litellm/.ready: pyproject.toml
+	@test -x .venv-litellm/bin/python || $(PYTHON) -m venv .venv-litellm
+	@.venv-litellm/bin/python -m pip install -q --disable-pip-version-check 'litellm[proxy]>=1.100,<2' 'aiokafka>=0.14,<0.15' 'msgspec>=0.19,<0.23' prometheus-client tzdata
+	@.venv-litellm/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test-litellm: setup .venv-litellm/.ready  ## the callback in a real LiteLLM proxy: 750 MB, some minutes
+	@$(BIN)/python -m pytest -q tests/proxy
 
 helm-check: setup  ## the Helm chart through helm and kubeconform (builds both with Go, once)
 	@bash .ci/install-helm
@@ -74,4 +84,4 @@ ci: setup  ## what continuous integration runs
 	@bash .ci/run
 
 clean:  ## remove the environment and all caches of tools
-	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-litellm .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,6 +22,7 @@ LEAST_EVENTS = 1_000
 @click.option("--events", type=int, help="Events of each kind through Kafka; 400,000, or with --quick 60,000.")
 @click.option("--quick", is_flag=True, help="A tenth of the time, one turn: for a first look, too rough for a verdict.")
 @click.option("--recovery-keys", type=int, help="Also recover the states of so many keys, beside 100,000: 1.5 kB each.")
+@click.option("--adapters", is_flag=True, help="Only the adapters of gateways' formats: no Kafka, some 15 seconds.")
 @click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
 @click.option(
     "--gate",
@@ -35,6 +36,7 @@ def command(
     events: int | None,
     quick: bool,
     recovery_keys: int | None,
+    adapters: bool,
     check: bool,
     gate: float | None,
     as_json: bool,
@@ -53,9 +55,13 @@ def command(
       overdraw bench
       overdraw bench --quick
       overdraw bench --recovery-keys 1000000
+      overdraw bench --adapters
       overdraw bench --check --json > bench.json
       overdraw bench --quick --gate 0.4
     """
+    if adapters:
+        _bench_adapters(as_json, check)
+        return
     from stream.lab.bench_table import below, missed
 
     settings = settings_from(assignments, config)
@@ -90,6 +96,25 @@ def command(
     for row in short:
         click.echo(f"{row.what}: {row.judged:.2f} of the raw loop, far from {row.bar_text}", err=True)
     if short or (check and missed(report.rows)):
+        sys.exit(FOUND)
+
+
+def _bench_adapters(as_json: bool, check: bool) -> None:
+    from stream.lab.bench_adapters import measure
+
+    rows = []
+    if not as_json:
+        click.echo(f"{'format':<14}{'bytes':>8}{'calls':>7}{'calls/CPU-s':>13}{'MB/CPU-s':>10}{'bar':>9}")
+    for row in measure():
+        rows.append(row)
+        if not as_json:
+            click.echo(
+                f"{row.format:<14}{row.record_bytes:>8,}{row.calls_a_record:>7}{row.calls_a_second:>13,.0f}"
+                f"{row.megabytes_a_second:>10,.0f}{row.bar:>9,.0f}  {row.verdict}"
+            )
+    if as_json:
+        click.echo(json.dumps({"adapters": [row.as_json() for row in rows]}))
+    if check and any(row.verdict != "ok" for row in rows):
         sys.exit(FOUND)
 
 

@@ -58,9 +58,13 @@ def test_the_replay_of_the_readme_runs(tmp_path: Path) -> None:
     call = json_blocks()[0]
     (tmp_path / "calls.jsonl").write_text(json.dumps(call) + "\n")
     (tmp_path / "usage.csv").write_text("account,created,completion\nacme,2026-03-01 12:00:00,344\n")
+    entry = json.loads((ROOT / "tests/gateways/records/kong/entry.json").read_text("utf-8"))["record"]
+    (tmp_path / "gateway.log").write_text(json.dumps(entry) + "\n")
     runner = CliRunner()
     for line in (line for line in COMMANDS if line.startswith("overdraw replay")):
-        words = [str(tmp_path / w) if w.startswith(("usage.", "alerts.")) else w for w in shlex.split(line)[1:]]
+        words = [
+            str(tmp_path / w) if w.startswith(("usage.", "alerts.", "gateway.")) else w for w in shlex.split(line)[1:]
+        ]
         words = [str(tmp_path / "calls.jsonl") if w == "calls.jsonl.gz" else w for w in words]
         done = runner.invoke(cli, words)
         assert done.exit_code == 0, done.output

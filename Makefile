@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `make setup` builds from pyproject.toml and the pinned constraints.
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests share one process, and what they have prepared; those of other files run beside it.
+FAST := $(BIN)/python -m pytest -q -n auto --dist loadfile --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 .DEFAULT_GOAL := help
 .PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
 
@@ -22,10 +24,11 @@ lint: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 test-fast: setup lint  ## all tests that need no broker
-	@$(BIN)/python -m pytest -q --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
+	@$(FAST)
 
 test: setup lint  ## all tests, with the embedded Kafka
-	@$(BIN)/python -m pytest -q --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
+	@$(FAST)
+	@$(BIN)/python -m pytest -q tests/kafka
 
 test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertmanager (installs Debian's, as root)
 	@bash .ci/install-prometheus

@@ -122,7 +122,15 @@ def volume_of(settings: Settings, keys: int, rate: float, days: float) -> tuple[
 
 
 def memory_of(settings: Settings, installation: Installation, held: int) -> tuple[float, float]:
-    """Bytes that a worker holds for a key: of one that is not in use, and of one that is."""
+    """Bytes that a worker holds for a key: of one that is not in use, and of one that is.
+
+    Measured in a fresh process: in this one, what was freed would take the keys up unseen.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as fresh:
+        return fresh.apply(_memory_of, (settings, installation, held))
+
+
+def _memory_of(settings: Settings, installation: Installation, held: int) -> tuple[float, float]:
     detector = Detector(settings, anywhere=True)
     transactions = states_of(installation, held)
     before = resident_bytes()
@@ -165,8 +173,7 @@ def main() -> None:
         f"{words}: {volume.each(kind):,.0f} bytes ({volume.records[kind]:,} records of {volume.calls:,} calls)"
         for kind, words in KINDS.items()
     ]
-    with multiprocessing.get_context("spawn").Pool(1) as fresh:  # here, what was freed would take them up unseen
-        idle, used = fresh.apply(memory_of, (settings, installation, chosen.held))
+    idle, used = memory_of(settings, installation, chosen.held)
     lines += [
         f"a key that is not in use, in memory: {idle:,.0f} bytes ({chosen.held:,} keys)",
         f"a key in use: {used:,.0f} bytes",

@@ -144,6 +144,17 @@ class DataQuality(_Frozen):
     lag_seconds: float
 
 
+def runbook_of(url: str | None, kind: str) -> str | None:
+    """The page of a kind of alert: `url` with {kind} filled in, or with the kind at its end.
+
+    >>> runbook_of("https://x.test/runbooks/{kind}.md", "surge"), runbook_of("https://x.test/runbooks/", "feed")
+    ('https://x.test/runbooks/surge.md', 'https://x.test/runbooks/feed')
+    """
+    if url is None:
+        return None
+    return url.replace("{kind}", kind) if "{kind}" in url else f"{url.rstrip('/')}/{kind}"
+
+
 class Links(_Frozen):
     """Where to go from here; a link that is not configured is null."""
 

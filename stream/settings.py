@@ -150,7 +150,9 @@ class Settings(BaseModel):
         None, description="bearer token for the HTTP server; demanded as soon as it binds beyond loopback"
     )
     dashboard_url: str | None = Field(None, description="Grafana address that alerts link to")
-    runbook_url: str | None = Field(None, description="runbook address that alerts link to")
+    runbook_url: str | None = Field(
+        None, description="runbook address that alerts link to; {kind} in it, or its end, becomes the kind"
+    )
     data_dir: str = Field(default_factory=_cache_dir, description="folder of the embedded Kafka and its caches")
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

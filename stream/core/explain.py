@@ -18,6 +18,7 @@ from stream.alerts import (
     alert_id_of,
     fingerprint_of,
     printable,
+    runbook_of,
 )
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.incidents import Incident
@@ -205,4 +206,4 @@ def _links(key: KeyState, dashboard: str | None, runbook: str | None, kind: str)
     if dashboard is not None:
         joint = "&" if "?" in dashboard else "?"
         dashboard = f"{dashboard}{joint}var-key={quote(key.key_id, safe='')}"
-    return Links(dashboard=dashboard, runbook=f"{runbook.rstrip('/')}/{kind}" if runbook is not None else None)
+    return Links(dashboard=dashboard, runbook=runbook_of(runbook, kind))

@@ -17,6 +17,7 @@ from stream.alerts import (
     Window,
     alert_id_of,
     fingerprint_of,
+    runbook_of,
 )
 from stream.settings import Settings
 
@@ -289,10 +290,6 @@ class Feed:
             data_quality=DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0),
             summary=f"partition {self.entity.id}: " + "; ".join(finding.text for finding in findings.values()),
             suggested_action="; ".join(finding.action for finding in findings.values()),
-            links=Links(dashboard=self._settings.dashboard_url, runbook=_runbook(self._settings.runbook_url)),
+            links=Links(dashboard=self._settings.dashboard_url, runbook=runbook_of(self._settings.runbook_url, "feed")),
             config_digest=self._settings.config_digest,
         )
-
-
-def _runbook(url: str | None) -> str | None:
-    return None if url is None else f"{url.rstrip('/')}/feed"

@@ -89,7 +89,12 @@ def test_silence_is_found_when_it_has_lasted_and_not_when_it_began() -> None:
 
 @pytest.mark.parametrize(
     ("url", "link"),
-    [(None, None), ("https://runbooks.test/overdraw", "https://runbooks.test/overdraw/feed"), ("a/", "a/feed")],
+    [
+        (None, None),
+        ("https://runbooks.test/overdraw", "https://runbooks.test/overdraw/feed"),
+        ("a/", "a/feed"),
+        ("b/{kind}.md", "b/feed.md"),
+    ],
 )
 def test_a_feed_alert_links_to_its_own_runbook(url: str | None, link: str | None) -> None:
     alert = Feed(0, make_settings(runbook_url=url)).judge({"silence": silence(7200, 80)}, T0)

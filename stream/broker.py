@@ -12,8 +12,9 @@ from stream.embedded.cluster import Nodes
 from stream.embedded.errors import BrokerError
 from stream.embedded.jars import KAFKA_VERSION, KAFKA_VERSIONS
 from stream.embedded.node import Node
+from stream.embedded.security import Security
 
-__all__ = ["KAFKA_VERSION", "KAFKA_VERSIONS", "BrokerError", "EmbeddedCluster", "EmbeddedKafka", "Node"]
+__all__ = ["KAFKA_VERSION", "KAFKA_VERSIONS", "BrokerError", "EmbeddedCluster", "EmbeddedKafka", "Node", "Security"]
 
 
 class EmbeddedKafka(Nodes):
@@ -25,6 +26,7 @@ class EmbeddedKafka(Nodes):
     extra_properties: further lines of `server.properties`
     tell: takes lines of progress (a first download takes a while)
     version: a release of KAFKA_VERSIONS
+    security: TLS, passwords and access rules, for tests; `listeners` then holds `host:port` by protocol
 
     `stop`, `kill` and `start` keep data and port; `close`, or the end of the `with` block, gives everything back.
     Everything in it is replicated once. Raises BrokerError, whose message says what to do.
@@ -41,8 +43,14 @@ class EmbeddedKafka(Nodes):
         extra_properties: Mapping[str, str] | None = None,
         tell: Callable[[str], None] | None = None,
         version: str = KAFKA_VERSION,
+        security: Security | None = None,
     ) -> None:
-        super().__init__([port], data_dir, cache_dir, extra_properties, tell, version)
+        super().__init__([port], data_dir, cache_dir, extra_properties, tell, version, security)
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """`host:port` by protocol; known from the first start on."""
+        return self.nodes[0].listeners
 
     @property
     def pid(self) -> int | None:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from stream.broker import KAFKA_VERSION as VERSION
-from stream.broker import KAFKA_VERSIONS, BrokerError, EmbeddedCluster, EmbeddedKafka
+from stream.broker import KAFKA_VERSIONS, BrokerError, EmbeddedCluster, EmbeddedKafka, Security
 from stream.cli.broker import command
 from stream.embedded import jars, server, storage
 from stream.embedded.child import Child
@@ -361,6 +361,29 @@ def test_the_configuration_is_on_loopback_and_takes_further_properties(tmp_path:
     assert lines["listeners"] == "PLAINTEXT://127.0.0.1:1234,CONTROLLER://127.0.0.1:1235"
     assert lines["message.max.bytes"] == "5"
     assert lines["auto.create.topics.enable"] == "false"
+
+
+def test_a_secured_broker_lets_nobody_in_who_is_not_known(tmp_path: Path) -> None:
+    security = Security(tmp_path / "broker.pem", tmp_path / "ca.crt", {"overdraw": "secret-1", "gateway": "secret-2"})
+    seat = server.Seat(1, 1234, 1235, 1236, 1237)
+    lines = dict(
+        line.split("=", 1) for line in server.properties(tmp_path, seat, [seat], security.properties).splitlines()
+    )
+    assert lines["listeners"] == (
+        "SASL_SSL://127.0.0.1:1234,SSL://127.0.0.1:1236,PLAINTEXT://127.0.0.1:1237,CONTROLLER://127.0.0.1:1235"
+    )
+    assert lines["listener.name.ssl.ssl.client.auth"] == "required"
+    assert lines["allow.everyone.if.no.acl.found"] == "false"
+    assert 'user_gateway="secret-2"' in lines["listener.name.sasl_ssl.plain.sasl.jaas.config"]
+    assert "SCRAM-SHA-512=[name=overdraw,password=secret-1]" in security.format_arguments
+
+
+def test_a_secured_broker_refuses_what_it_cannot_quote_and_a_kafka_that_this_java_does_not_run(tmp_path: Path) -> None:
+    for users in ({'x"; y="': "secret"}, {"overdraw": "a]b"}, {"": "secret"}):
+        with pytest.raises(BrokerError, match="may hold letters, digits"):
+            Security(tmp_path, tmp_path, users)
+    with pytest.raises(BrokerError, match="needs an older Java"):
+        EmbeddedKafka(security=Security(tmp_path, tmp_path, {}), version="3.9.2", cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, "1", "1"), (2, "2", "1"), (3, "3", "2"), (5, "3", "2")])

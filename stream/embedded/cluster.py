@@ -14,8 +14,10 @@ from typing import Self
 from stream.embedded import server, storage
 from stream.embedded.classcache import retire
 from stream.embedded.errors import BrokerError
+from stream.embedded.jars import KAFKA_VERSION
 from stream.embedded.node import Node, Place, how
 from stream.embedded.prepare import go_on, prepare
+from stream.embedded.security import Security
 from stream.embedded.server import Runtime
 from stream.settings import load_settings
 
@@ -35,13 +37,18 @@ class Nodes:
         extra_properties: Mapping[str, str] | None,
         tell: Callable[[str], None] | None,
         version: str,
+        security: Security | None = None,
     ) -> None:
+        if security is not None and version != KAFKA_VERSION:
+            raise BrokerError(f"only Kafka {KAFKA_VERSION} can ask for passwords here: {version} needs an older Java")
         self.version = version
         self._wanted_dir = None if data_dir is None else Path(data_dir).absolute()
         self._cache_dir = Path(cache_dir or load_settings().data_dir).expanduser().absolute()
-        self._extra = dict(extra_properties or {})
+        self._extra = {**(security.properties if security else {}), **(extra_properties or {})}
+        self._format_arguments = security.format_arguments if security else []
         self._tell = tell or (lambda text: None)
-        self._nodes = tuple(Node(number, port, self._start_one) for number, port in enumerate(ports, 1))
+        secured = security is not None
+        self._nodes = tuple(Node(number, port, self._start_one, secured) for number, port in enumerate(ports, 1))
         self._data: Path | None = None
         self._held = ExitStack()
         self._turn = threading.RLock()
@@ -182,7 +189,7 @@ class Nodes:
         cluster_id = ids.pop() if ids else storage.new_cluster_id()
         for node in self._nodes:
             if node not in formatted:
-                runtime = node.format(runtime, cluster_id, len(self._nodes), self._extra)
+                runtime = node.format(runtime, cluster_id, len(self._nodes), self._extra, self._format_arguments)
         return runtime
 
     def _boot(self, nodes: Sequence[Node], runtime: Runtime) -> None:
@@ -221,13 +228,11 @@ class Nodes:
             # all nodes must know all controllers' ports: they only change while nobody runs
             if len(nodes) == len(self._nodes):
                 node.controller_port = 0
-            for port in (node.port, node.controller_port):
+            for port in node.seat.ports:
                 if port and not server.is_free(port):
                     raise _port_taken(port)
         for node in self._nodes:
-            taken = [port for each in self._nodes for port in (each.port, each.controller_port)]
-            node.port = node.port or server.free_port(*taken)
-            node.controller_port = node.controller_port or server.free_port(node.port, *taken)
+            node.choose_ports([port for each in self._nodes for port in each.seat.ports])
 
     def _wait(self, nodes: Sequence[Node]) -> Node | None:
         """None once all serve and know each other; else the one that came to nothing."""

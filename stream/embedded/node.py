@@ -34,13 +34,15 @@ class Node:
     `stop`, `kill` and `start` keep data and ports.
     """
 
-    def __init__(self, number: int, port: int, start: Callable[[Node], None]) -> None:
+    def __init__(self, number: int, port: int, start: Callable[[Node], None], secured: bool = False) -> None:
         self.number = number
+        self._secured = secured
         self.turn = threading.RLock()
         """Held while the node is started or ended."""
         self.place: Place | None = None
         self.port = self._wanted_port = port
         self.controller_port = 0
+        self._tls_port = self._inner_port = 0
         self.served = False
         """It has served on its port, which is a promise from then on."""
         self._child: Child | None = None
@@ -52,6 +54,11 @@ class Node:
         if not self.port:
             raise BrokerError("the embedded Kafka has no port yet: start() it first")
         return f"{server.HOST}:{self.port}"
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """`host:port` by protocol: PLAINTEXT alone, or those of `Security`; known as `bootstrap` is."""
+        return {name: f"{server.HOST}:{port}" for name, port in self.seat.listeners.items()}
 
     @property
     def pid(self) -> int | None:
@@ -132,26 +139,44 @@ class Node:
     @property
     def seat(self) -> Seat:
         """Where it listens."""
-        return Seat(self.number, self.port, self.controller_port)
+        return Seat(self.number, self.port, self.controller_port, self._tls_port, self._inner_port)
+
+    def choose_ports(self, taken: Sequence[int]) -> None:
+        """Free ports for all that it listens at and that has none yet."""
+        self.port = self.port or server.free_port(*taken)
+        self.controller_port = self.controller_port or server.free_port(self.port, *taken)
+        if self._secured:
+            chosen = (self.port, self.controller_port, *taken)
+            self._tls_port = self._tls_port or server.free_port(*chosen)
+            self._inner_port = self._inner_port or server.free_port(self._tls_port, *chosen)
 
     def forget_port(self) -> None:
         """Somebody else took a port of ours: choose again, unless it was promised or asked for."""
-        self.port = self.port if self.served else self._wanted_port
+        if not self.served:
+            self.port, self._tls_port, self._inner_port = self._wanted_port, 0, 0
 
     def give_back(self) -> None:
         """Hold on to nothing."""
         self.place, self._child, self.served = None, None, False
-        self.port, self.controller_port = self._wanted_port, 0
+        self.port, self.controller_port, self._tls_port, self._inner_port = self._wanted_port, 0, 0, 0
 
-    def format(self, runtime: Runtime, cluster_id: str, nodes: int, extra: Mapping[str, str]) -> Runtime:
+    def format(
+        self, runtime: Runtime, cluster_id: str, nodes: int, extra: Mapping[str, str], arguments: Sequence[str]
+    ) -> Runtime:
         """Make an empty folder its storage; what to run it with, without the class cache if that did harm."""
+
+        def make(by: Runtime) -> None:
+            storage.format_storage(
+                by, self.folder, extra, arguments=arguments, cluster_id=cluster_id, node=self.number, nodes=nodes
+            )
+
         try:
-            storage.format_storage(runtime, self.folder, extra, cluster_id=cluster_id, node=self.number, nodes=nodes)
+            make(runtime)
         except BrokerError:
             if runtime.cache is None:
                 raise
             bare = Runtime(runtime.java, runtime.jars)
-            storage.format_storage(bare, self.folder, extra, cluster_id=cluster_id, node=self.number, nodes=nodes)
+            make(bare)
             retire(runtime.cache)  # without it, it went well
             return bare
         return runtime
@@ -172,7 +197,8 @@ class Node:
     def wait(self, wanted: set[int], seconds: float, cancelled: Callable[[], bool]) -> bool:
         """True once it serves and sees all brokers of `wanted`; False if it does not come to that."""
         assert self._child is not None
-        return server.wait_until_serving(self._child, self.port, wanted, seconds, cancelled)
+        port = self.seat.listeners["PLAINTEXT"]
+        return server.wait_until_serving(self._child, port, wanted, seconds, cancelled)
 
 
 def how(code: int) -> str:

@@ -76,6 +76,21 @@ class Seat:
     node: int
     port: int
     controller_port: int
+    tls_port: int = 0
+    inner_port: int = 0
+    """With `Security`: for clients with certificates, and for brokers and whoever administers them."""
+
+    @property
+    def listeners(self) -> dict[str, int]:
+        """Ports for clients, by protocol."""
+        if not self.inner_port:
+            return {"PLAINTEXT": self.port}
+        return {"SASL_SSL": self.port, "SSL": self.tls_port, "PLAINTEXT": self.inner_port}
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that it listens at."""
+        return (*self.listeners.values(), self.controller_port)
 
 
 def properties(log_dir: Path, seat: Seat, seats: Sequence[Seat], extra: Mapping[str, str]) -> str:
@@ -87,7 +102,9 @@ def properties(log_dir: Path, seat: Seat, seats: Sequence[Seat], extra: Mapping[
         **PROPERTIES,
         "node.id": str(seat.node),
         "controller.quorum.voters": ",".join(f"{each.node}@{HOST}:{each.controller_port}" for each in seats),
-        "listeners": f"PLAINTEXT://{HOST}:{seat.port},CONTROLLER://{HOST}:{seat.controller_port}",
+        "listeners": ",".join(
+            f"{name}://{HOST}:{port}" for name, port in {**seat.listeners, "CONTROLLER": seat.controller_port}.items()
+        ),
         "log.dirs": str(log_dir),
         "default.replication.factor": str(copies),
         "min.insync.replicas": str(in_sync),

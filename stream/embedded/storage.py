@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -82,6 +82,7 @@ def format_storage(
     data: Path,
     extra: Mapping[str, str],
     *,
+    arguments: Sequence[str] = (),
     cluster_id: str,
     node: int = 1,
     nodes: int = 1,
@@ -92,8 +93,8 @@ def format_storage(
     # the ports only need to be valid here
     seats = [server.Seat(number, 2 * number - 1, 2 * number) for number in range(1, nodes + 1)]
     (data / "server.properties").write_text(server.properties(partial, seats[node - 1], seats, extra), "utf-8")
-    arguments: list[str | Path] = ["format", "-t", cluster_id, "-c", data / "server.properties"]
-    child = Child(runtime.command(data, "kafka.tools.StorageTool", *arguments), data / "kafka.log")
+    options: list[str | Path] = ["format", "-t", cluster_id, "-c", data / "server.properties", *arguments]
+    child = Child(runtime.command(data, "kafka.tools.StorageTool", *options), data / "kafka.log")
     try:
         code = child.wait(server.FORMAT_SECONDS)
     finally:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -27,6 +29,9 @@ from stream.holidays import read_holidays
 
 PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
+SASL_SETTINGS = ("kafka_username", "kafka_password", "kafka_password_file")
+KEY_SETTINGS = ("kafka_key_file", "kafka_key_password", "kafka_key_password_file")
+TLS_SETTINGS = ("kafka_ca_file", "kafka_cert_file", *KEY_SETTINGS)
 MAX_PRIORS_BYTES = 4 << 20
 """A priors file has some 10 kB: a larger file is another one."""
 LEAST_SECRET_BYTES = 16
@@ -40,8 +45,24 @@ def _cache_dir() -> str:
     return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overdraw")
 
 
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 IntakeFormat = Literal["overdraw", "litellm", "otel", "apisix", "kong", "envoy", "openai-usage", "mapping"]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+# absolute: a process that is handed these settings may work in another folder
+KafkaFile = Annotated[
+    str | None, BeforeValidator(_none_if_empty), AfterValidator(lambda path: path and str(Path(path).absolute()))
+]
+KafkaSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
+KafkaUser = Annotated[
+    Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")] | None, BeforeValidator(_none_if_empty)
+]
 
 
 class Settings(BaseModel):
@@ -50,6 +71,35 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     broker: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, `host:port,host:port`")
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
+    ] = Field(
+        "PLAINTEXT",
+        description="how Kafka is spoken to: SSL is TLS, SASL is a user and a password, SASL_SSL is both",
+    )
+    kafka_sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)] = (
+        Field("SCRAM-SHA-512", description="how the password is shown to Kafka; PLAIN shows the password itself")
+    )
+    kafka_username: KafkaUser = Field(None, description="user for SASL")
+    kafka_password: KafkaSecret = Field(
+        None, exclude=True, description="its password: from the environment, never from the command line"
+    )
+    kafka_password_file: KafkaFile = Field(None, description="file that holds it, read when a client is made")
+    kafka_ca_file: KafkaFile = Field(
+        None,
+        description="PEM file of the authorities that may have signed the brokers' certificates; without one, the "
+        "system's",
+    )
+    kafka_cert_file: KafkaFile = Field(
+        None, description="PEM file of our certificate and its chain, where the brokers ask for one (mutual TLS)"
+    )
+    kafka_key_file: KafkaFile = Field(
+        None, description="PEM file of its private key; without one, it is in kafka_cert_file as well"
+    )
+    kafka_key_password: KafkaSecret = Field(
+        None, exclude=True, description="password of an encrypted private key: from the environment"
+    )
+    kafka_key_password_file: KafkaFile = Field(None, description="file that holds it")
     app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
         "overdraw", description="consumer group and prefix of the transactional ids"
     )
@@ -175,6 +225,8 @@ class Settings(BaseModel):
             host, _, port = server.strip().rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError("must be host:port, or several separated by commas")
+            if "@" in host:
+                raise ValueError("must be host:port alone: the user is kafka_username, the password kafka_password")
         return ",".join(server.strip() for server in value.split(","))
 
     @field_validator("timezone")
@@ -212,6 +264,29 @@ class Settings(BaseModel):
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:
                 raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_security_fits(self) -> Settings:
+        protocol = self.kafka_security_protocol
+        said = f"kafka_security_protocol is {protocol}"
+        for names, used, others in (
+            (SASL_SETTINGS, protocol.startswith("SASL"), "SASL_SSL"),
+            (TLS_SETTINGS, protocol.endswith("SSL"), "SASL_SSL, or SSL"),
+        ):
+            useless = [name for name in names if getattr(self, name) is not None]
+            if useless and not used:
+                raise ValueError(f"{said}, which makes no use of {' and '.join(useless)}: set it to {others}")
+        for name in ("kafka_password", "kafka_key_password"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"{name} and {name}_file are both set: leave one out")
+        if protocol.startswith("SASL"):
+            if self.kafka_username is None:
+                raise ValueError(f"{said}: say as whom, with kafka_username")
+            if self.kafka_password is None and self.kafka_password_file is None:
+                raise ValueError(f"{said}: set OVERDRAW_KAFKA_PASSWORD, or name a file with kafka_password_file")
+        if self.kafka_cert_file is None and any(getattr(self, name) is not None for name in KEY_SETTINGS):
+            raise ValueError("there is a private key and no certificate: name its file with kafka_cert_file")
         return self
 
     @model_validator(mode="after")
@@ -389,11 +464,12 @@ def load_settings(
         {k[len(PREFIX) :]: v for k, v in environ.items() if k.startswith(PREFIX) and k != PREFIX + "CONFIG"},
         "the environment",
     )
-    if any(name.lower() == "pseudonym_key" for name in flags or ()):
-        raise SettingsError(
-            "pseudonym_key from the command line: others can read it there; set OVERDRAW_PSEUDONYM_KEY, or name a file "
-            "with pseudonym_key_file"
-        )
+    for name in (name.lower() for name in flags or ()):
+        if name in Settings.model_fields and Settings.model_fields[name].exclude:
+            raise SettingsError(
+                f"{name} from the command line: others can read it there; set {PREFIX}{name.upper()}, or name a file "
+                f"with {name}_file"
+            )
     take(dict(flags or {}), "the command line")
     try:
         return Settings.model_validate(values)

@@ -73,6 +73,38 @@ def test_a_file_may_be_named_by_the_environment(config):
         ({"holidays_file": "absent.csv"}, {}, ["holidays_file", "cannot read", "absent.csv"], "no such file"),
         ({"priors_file": "absent.json"}, {}, ["priors_file", "cannot read", "absent.json"], "no such file"),
         ({"store": "floppy"}, {}, ["store", "memory"], "what there is"),
+        ({"broker": "me:geheim@kafka:9092"}, {}, ["broker", "kafka_username"], "a password where none belongs"),
+        ({"kafka_security_protocol": "tls"}, {}, ["kafka_security_protocol", "'SASL_SSL'"], "no such protocol"),
+        ({"kafka_sasl_mechanism": "GSSAPI"}, {}, ["kafka_sasl_mechanism", "'PLAIN'"], "not built"),
+        ({"kafka_username": "a\nb"}, {}, ["kafka_username"], "a line end in a user's name"),
+        ({"kafka_ca_file": "ca.crt"}, {}, ["is PLAINTEXT", "no use of kafka_ca_file: set it to SASL_SSL, or SSL"], ""),
+        (
+            {"kafka_username": "me"},
+            {},
+            ["is PLAINTEXT", "no use of kafka_username: set it to SASL_SSL"],
+            "in the clear",
+        ),
+        ({"kafka_security_protocol": "SASL_SSL"}, {}, ["is SASL_SSL: say as whom, with kafka_username"], "nobody"),
+        (
+            {"kafka_security_protocol": "sasl_ssl", "kafka_username": "me"},
+            {},
+            ["is SASL_SSL: set OVERDRAW_KAFKA_PASSWORD, or name a file with kafka_password_file"],
+            "no password",
+        ),
+        (
+            {"kafka_security_protocol": "SASL_SSL", "kafka_username": "me", "kafka_password_file": "p"},
+            {"OVERDRAW_KAFKA_PASSWORD": SECRET},
+            ["kafka_password and kafka_password_file are both set: leave one out"],
+            "which is it?",
+        ),
+        (
+            {"kafka_security_protocol": "SSL", "kafka_key_file": "key.pem"},
+            {},
+            ["a private key and no certificate: name its file with kafka_cert_file"],
+            "half a pair",
+        ),
+        ({"kafka_password": SECRET}, {}, ["kafka_password", "command line", "OVERDRAW_KAFKA_PASSWORD"], "seen by all"),
+        ({"KAFKA_KEY_PASSWORD": SECRET}, {}, ["kafka_key_password", "kafka_key_password_file"], "seen by all"),
     ],
 )
 def test_a_wrong_setting_says_which_from_where_and_what_to_do(flags, environ, words, why):
@@ -81,6 +113,8 @@ def test_a_wrong_setting_says_which_from_where_and_what_to_do(flags, environ, wo
     for word in words:
         assert word in str(caught.value), why
     assert "\n" not in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +152,34 @@ def test_a_secret_is_shown_nowhere():
         assert SECRET not in shown
 
 
+def test_the_passwords_for_kafka_are_handed_to_nobody_by_accident():
+    settings = loaded(
+        {"kafka_security_protocol": "sasl_ssl", "kafka_username": "me", "kafka_cert_file": "our.pem"},
+        {"OVERDRAW_KAFKA_PASSWORD": SECRET, "OVERDRAW_KAFKA_KEY_PASSWORD": SECRET},
+    )
+    assert settings.kafka_password.get_secret_value() == settings.kafka_key_password.get_secret_value() == SECRET
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert SECRET not in shown
+    assert "kafka_password" not in settings.model_dump()
+    assert settings.config_digest == loaded().config_digest
+
+
+def test_a_file_for_kafka_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = loaded({"kafka_security_protocol": "SSL", "kafka_ca_file": "ca.crt"})
+    assert settings.kafka_ca_file == str(tmp_path / "ca.crt")
+
+
 def test_an_error_beside_a_secret_does_not_show_it():
     with pytest.raises(SettingsError) as caught:
         loaded({"partitions": "0"}, {"OVERDRAW_WEB_TOKEN": SECRET})
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["web_token", "instance_id", "holidays_file", "priors_file"])
+@pytest.mark.parametrize(
+    "name",
+    ["web_token", "instance_id", "holidays_file", "priors_file", "kafka_username", "kafka_ca_file", "kafka_cert_file"],
+)
 def test_an_empty_value_is_none(name):
     assert getattr(loaded({name: ""}), name) is None
 

@@ -61,9 +61,11 @@ async def _follow(
 ) -> None:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
+    from stream.worker.security import client_options
+
     end = None if seconds is None else time.monotonic() + seconds
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         isolation_level="read_committed",  # what a transaction has not committed was never said
         enable_auto_commit=False,
         auto_offset_reset="earliest",

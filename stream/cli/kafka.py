@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from stream.worker.topics import Problem
 
 
-def no_broker(settings: Settings) -> Unreachable:
-    """The one line for a broker that does not answer."""
+async def no_broker(settings: Settings) -> Unreachable:
+    """The one line for a broker that does not answer, or does not take us."""
+    from stream.worker.refusal import refusal
+
     return Unreachable(
-        f"no Kafka broker answers at {settings.broker}: start it (`overdraw broker`), or set broker (OVERDRAW_BROKER)"
+        await refusal(settings)
+        or f"no Kafka broker answers at {settings.broker}: start it (`overdraw broker`), or set broker "
+        "(OVERDRAW_BROKER)"
     )
 
 
@@ -31,14 +35,18 @@ async def reachable(settings: Settings) -> AsyncIterator[None]:
     """Turn Kafka's failures within the block into one line and exit 3; raises Unreachable."""
     from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 
+    from stream.worker.topics import grant
+
     try:
         with quiet():
             yield
     except KafkaConnectionError as error:
-        raise no_broker(settings) from error
+        raise await no_broker(settings) from error
     except TopicAuthorizationFailedError as error:
-        text = f"{printable(error.args[0])}: we lack the right Read: grant it (kafka-acls --add --operation Read …)"
-        raise Unreachable(text) from error
+        topic = printable(error.args[0])
+        raise Unreachable(
+            f"{topic}: we lack the right Read: {grant(settings, ['Read'], f'--topic {topic}')}"
+        ) from error
     except (KafkaError, TimeoutError) as error:
         text = printable(f"{type(error).__name__}: {error}", 200)
         raise Unreachable(f"the broker at {settings.broker} refused: {text}") from error
@@ -48,7 +56,9 @@ async def partitions_of(settings: Settings, topic: str) -> int:
     """How many partitions a topic has. Raises KafkaError, and BadInput if there is no such topic."""
     from aiokafka import AIOKafkaConsumer
 
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=settings.broker)
+    from stream.worker.security import client_options
+
+    consumer: Any = AIOKafkaConsumer(**client_options(settings))
     try:
         await consumer.start()
         known = await consumer._client.fetch_all_metadata()

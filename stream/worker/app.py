@@ -25,6 +25,7 @@ from stream.worker.monitor import Monitor
 from stream.worker.partitions import Partitions
 from stream.worker.process import NoTables, calm_the_collector, worker_class
 from stream.worker.repartition import Intakes
+from stream.worker.security import faust_options
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
@@ -159,7 +160,8 @@ def build_app(
     ending: how the process ends; tests hand in one that does not
     rebuild: learn states again that cannot be used, instead of refusing them
 
-    Raises SettingsError if the HTTP server would be open to others without a token.
+    Raises SettingsError if the HTTP server would be open to others without a token, or if a password or certificate
+    cannot be read.
     """
     check_web(settings)
     ending = ending or Exit()
@@ -168,7 +170,7 @@ def build_app(
         members["consumer_group_instance_id"] = settings.instance_id
     app = DetectorApp(
         settings.app_id,
-        broker=";".join(f"kafka://{server}" for server in settings.broker.split(",")),
+        **faust_options(settings),
         store="memory://",
         topic_partitions=settings.partitions,
         topic_disable_leader=True,

@@ -14,8 +14,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.transaction import AddOffsetsToTxnRequest
 
+from stream.alerts import printable
 from stream.settings import Settings
 from stream.worker.protocol import FeaturesRequest, TopicsRequest, release_of, rights_of
+from stream.worker.refusal import refusal
+from stream.worker.security import client_options
 
 ANSWER_SECONDS = 15.0
 COORDINATOR_SECONDS = 15.0
@@ -48,18 +51,22 @@ class TopicFacts:
 class Cluster:
     """An open connection; see `cluster`. Every question raises BrokerUnreachable when it finds no answer."""
 
-    def __init__(self, admin: Any, broker: str) -> None:
+    def __init__(self, admin: Any, settings: Settings) -> None:
         self._admin = admin
-        self._broker = broker
+        self._settings = settings
+        self._broker = settings.broker
 
     async def _ask(self, question: Awaitable[Answer]) -> Answer:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await question
         except (errors.KafkaConnectionError, errors.NodeNotReadyError, errors.RequestTimedOutError, TimeoutError) as e:
-            known = ", ".join(sorted(f"{b.host}:{b.port}" for b in self._admin._client.cluster.brokers()))
+            known = sorted((str(b.host), int(b.port)) for b in self._admin._client.cluster.brokers())
+            if known and (said := await refusal(self._settings, known)) is not None:
+                raise BrokerUnreachable(said) from e
+            named = ", ".join(f"{printable(host)}:{port}" for host, port in known)
             raise BrokerUnreachable(
-                f"Kafka at {self._broker} names itself {known or 'nothing'}, and that does not answer from here: check "
+                f"Kafka at {self._broker} names itself {named or 'nothing'}, and that does not answer from here: check "
                 "the broker's advertised.listeners, name resolution and firewalls"
             ) from e
         except OSError as e:
@@ -144,19 +151,20 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(settings: Settings) -> AsyncIterator[Cluster]:
-    """Connect to the cluster of the settings; raises BrokerUnreachable."""
+    """Connect to the cluster of the settings; raises BrokerUnreachable, and SettingsError on an unusable file."""
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.broker, client_id="overdraw-admin", request_timeout_ms=int(ANSWER_SECONDS * 1000)
+        **client_options(settings), client_id="overdraw-admin", request_timeout_ms=int(ANSWER_SECONDS * 1000)
     )
     try:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await admin.start()
-        except (errors.KafkaError, OSError, TimeoutError) as error:
+        except (errors.KafkaError, OSError, TimeoutError, ValueError) as error:  # ValueError: a wrong SCRAM signature
             raise BrokerUnreachable(
-                f"no Kafka answers at {settings.broker}: start it, or name another one with OVERDRAW_BROKER "
+                await refusal(settings)
+                or f"no Kafka answers at {settings.broker}: start it, or name another one with OVERDRAW_BROKER "
                 "(`overdraw broker` runs one on this machine)"
             ) from error
-        yield Cluster(admin, settings.broker)
+        yield Cluster(admin, settings)
     finally:
         await admin.close()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from stream.settings import Settings
+from stream.worker.security import client_options
 from stream.worker.source import TopicState, topic_states
 
 CALL_TIMEOUT_SECONDS = 5.0
@@ -202,7 +203,7 @@ async def ask_ends(settings: Settings) -> dict[int, int]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker, enable_auto_commit=False, isolation_level="read_committed"
+        **client_options(settings), enable_auto_commit=False, isolation_level="read_committed"
     )
     try:
         async with asyncio.timeout(OFFSETS_TIMEOUT_SECONDS):

@@ -116,6 +116,7 @@ async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
     count, release = await kafka.brokers(), await kafka.release()
     brokers = "1 broker" if count == 1 else f"{count} brokers"
     findings = [Finding("ok", "broker", f"Kafka {release or 'of unknown release'} at {settings.broker}, {brokers}")]
+    findings += _connection_findings(settings)
     if release is None:
         text = "it does not tell its release: it is older than 3.3 or runs with ZooKeeper"
         findings.append(Finding("hint", "broker", text, "Overdraw is tested with Kafka 3.9 and 4.1"))
@@ -137,6 +138,22 @@ async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
         else:
             findings.append(Finding("ok", noun, f"{name} has a coordinator"))
     return findings
+
+
+def _connection_findings(settings: Settings) -> list[Finding]:
+    """How Kafka is spoken to; nothing where it is the default."""
+    protocol, whom = settings.kafka_security_protocol, ""
+    if protocol == "PLAINTEXT":
+        return []
+    if settings.kafka_username is not None:
+        whom = f" as {printable(settings.kafka_username)}, by {settings.kafka_sasl_mechanism}"
+    elif settings.kafka_cert_file is not None:
+        whom = f" with the certificate in {settings.kafka_cert_file}"
+    if protocol == "SASL_PLAINTEXT":
+        shown = "the password and all" if settings.kafka_sasl_mechanism == "PLAIN" else "all"
+        text = f"{protocol}{whom}: without TLS {shown} that goes over the wire can be read"
+        return [Finding("hint", "connection", text, "set kafka_security_protocol to SASL_SSL")]
+    return [Finding("ok", "connection", f"{protocol}{whom}; certificates and host names are checked")]
 
 
 async def _retention_findings(kafka: Cluster, settings: Settings) -> list[Finding]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stream.settings import Settings
+from stream.worker.security import client_options
 
 TRANSACTION_TIMEOUT_SECONDS = 60.0
 """After this the broker aborts a transaction by itself. Kafka's own default, so every cluster allows it; who takes a
@@ -74,7 +75,7 @@ class Journal:
 
         name = self._name
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.broker,
+            **client_options(self._settings),
             transactional_id=name,
             transaction_timeout_ms=int(self._timeout * 1000),
             client_id=f"{name}-journal",

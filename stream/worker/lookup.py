@@ -14,6 +14,7 @@ from stream.core.state import MODEL, SHARD_KEY, SUMS, unpack_model, unpack_shard
 from stream.partition import key_bytes, partition_of
 from stream.settings import Settings
 from stream.worker.recovery import Pair, StateLog, read_state
+from stream.worker.security import client_options
 
 POLL_MS = 500
 
@@ -60,7 +61,7 @@ async def alerts_about(settings: Settings, wanted: str, partitions: int, since: 
     of_key, marker = fingerprint_of(Entity(type="key", id=wanted)).encode(), f'"{wanted}"'.encode()
     found: dict[tuple[str, int], Alert] = {}
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
+from stream.settings import SettingsError
 from stream.worker.feed import LOG_FINDINGS, Finding, hanging, silence
 from stream.worker.idle import Outage, quiet_needed
 from stream.worker.intake_watch import IntakeWatch
@@ -30,6 +31,8 @@ STEP_SECONDS = 2.0
 BROKER_SILENT_SECONDS = 30.0
 ASK_ANEW_SECONDS = 15.0
 """Without an answer to the consumer for this long a fresh connection asks: is it the broker, or is it us?"""
+REFUSAL_SECONDS = 30.0
+"""Between two looks whether brokers do answer and only do not take us: each is an attempt that they may count."""
 TAKEOVER_SECONDS = 120.0
 """For a shard that is being taken over: the group may still be at odds, and each step is tried again. While its state
 is being read, what counts is that the reading gets further than ever."""
@@ -64,6 +67,7 @@ class Monitor:
         self._answered = self._looked = clock()
         self._silent_since: float | None = None
         self._complained = False
+        self._asked_why = -math.inf
         self._unassigned = 0.0
         """Seconds without an assignment since all was well, while a broker answered."""
         self._best: dict[int, tuple[int, int]] = {}
@@ -142,7 +146,20 @@ class Monitor:
             return await self._tools.ends(self._tools.settings)
         except Exception as error:
             log.debug("the broker does not answer a fresh connection either: %s", line_of(error))
+            await self._say_why_refused(now)
             return {}
+
+    async def _say_why_refused(self, now: float) -> None:
+        """A password or a certificate that is no longer accepted is for people to mend."""
+        if now - self._asked_why < REFUSAL_SECONDS:
+            return
+        self._asked_why = now
+        try:
+            why = await self._tools.refusal(self._tools.settings)
+        except SettingsError as error:
+            why = str(error)
+        if why is not None:
+            log.error("%s; this worker waits, and a new one would not start", why)
 
     def _say_answered(self, now: float) -> None:
         if self._silent_since is not None and self._complained:

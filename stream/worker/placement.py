@@ -12,6 +12,7 @@ from stream.partition import key_bytes, partition_of
 from stream.settings import Settings
 from stream.worker.cluster import BrokerUnreachable
 from stream.worker.inspection import Finding
+from stream.worker.security import client_options
 
 TAIL_RECORDS = 20_000
 """Records of a topic, shared among its partitions, that are read from its end: some seconds of work."""
@@ -125,7 +126,7 @@ async def look(
     from aiokafka.errors import KafkaError
 
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker, isolation_level="read_committed", enable_auto_commit=False,
+        **client_options(settings), isolation_level="read_committed", enable_auto_commit=False,
         auto_offset_reset="earliest",
     )  # fmt: skip
     try:

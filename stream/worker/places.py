@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from stream.settings import Settings
+from stream.worker.security import client_options
 
 ANSWER_SECONDS = 10.0
 PENDING_SECONDS = 10.0
@@ -168,9 +169,7 @@ class Places:
         from aiokafka.admin import AIOKafkaAdminClient
 
         if self._admin is None:
-            admin = AIOKafkaAdminClient(
-                bootstrap_servers=self._settings.broker, client_id=f"{self._settings.app_id}-places"
-            )
+            admin = AIOKafkaAdminClient(**client_options(self._settings), client_id=f"{self._settings.app_id}-places")
             try:
                 await admin.start()
             except BaseException:

@@ -26,6 +26,7 @@ from stream.settings import Settings
 from stream.worker.journal import Journal, Record
 from stream.worker.outbox import alert_record, as_found
 from stream.worker.recovery import WORKER_KEYS, StateLog
+from stream.worker.security import client_options
 
 if TYPE_CHECKING:
     from stream.worker.tools import Tools
@@ -97,7 +98,7 @@ async def read_said(settings: Settings, partition: int) -> Said:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         group_id=None,
         isolation_level="read_committed",
         enable_auto_commit=False,

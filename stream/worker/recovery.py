@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.settings import Settings
+from stream.worker.security import client_options
 from stream.worker.source import topic_states
 
 STALL_SECONDS = 30.0
@@ -102,7 +103,7 @@ async def read_state(
 
     log = StateLog() if log is None else log
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         group_id=None,
         isolation_level="read_committed",
         auto_offset_reset="earliest",

@@ -11,7 +11,7 @@ from aiokafka import errors
 
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_GROUP_RIGHT, NO_TRANSACTION_RIGHT, TRANSACTION, Cluster, cluster
-from stream.worker.topics import Problem, topic_problems
+from stream.worker.topics import Problem, grant, topic_problems
 
 PAUSE_SECONDS = 5.0
 """Between two looks whether a right is back: an administrator needs longer, and takeovers would fence in vain."""
@@ -55,7 +55,7 @@ def group_problem(settings: Settings) -> Problem:
         "no_rights",
         f"consumer group {settings.app_id}",
         "we lack the right Read",
-        f"grant it (kafka-acls --add --operation Read --group {settings.app_id})",
+        grant(settings, ["Read"], f"--group {settings.app_id}"),
     )
 
 
@@ -66,7 +66,7 @@ def transaction_problem(settings: Settings) -> Problem:
         "no_rights",
         f"transactional ids {prefix}*",
         "we lack the right Write",
-        f"grant it (kafka-acls --add --operation Write --transactional-id {prefix} --resource-pattern-type prefixed)",
+        grant(settings, ["Write"], f"--transactional-id {prefix} --resource-pattern-type prefixed"),
     )
 
 

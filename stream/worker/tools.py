@@ -13,6 +13,7 @@ from stream.worker.group import Group, ask_ends
 from stream.worker.journal import Journal
 from stream.worker.rebuild import Said, read_said
 from stream.worker.recovery import StateLog, read_state
+from stream.worker.refusal import refusal
 from stream.worker.rights import missing_rights
 from stream.worker.topics import Problem
 
@@ -72,6 +73,7 @@ class Tools:
     said: Callable[[Settings, int], Awaitable[Said]] = read_said
     clock: Callable[[], float] = time.time
     missing_rights: Callable[[Settings], Awaitable[list[Problem]]] = missing_rights
+    refusal: Callable[[Settings], Awaitable[str | None]] = refusal
     rebuild: bool = False
     """Learn a state again that cannot be used, instead of refusing it."""
 

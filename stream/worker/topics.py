@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -113,20 +115,20 @@ async def topic_problems(kafka: Cluster, settings: Settings, *, rebuild: bool = 
     """As `check_topics`, over a connection that is open already."""
     wanted = plan(settings, rebuild=rebuild)
     facts = await kafka.topics([topic.name for topic in wanted])
-    problems = [problem for topic in wanted for problem in _metadata_problems(topic, facts[topic.name])]
+    problems = [problem for topic in wanted for problem in _metadata_problems(topic, facts[topic.name], settings)]
     there = [topic for topic in wanted if facts[topic.name].error == 0]
     configurations = await kafka.topic_settings([topic.name for topic in there]) if there else {}
     for topic in there:
         error, values = configurations[topic.name]
-        problems += _configuration_problems(topic, error, values.get("cleanup.policy", ""))
+        problems += _configuration_problems(topic, error, values.get("cleanup.policy", ""), settings)
     return problems
 
 
-def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
+def _metadata_problems(topic: Topic, facts: TopicFacts, settings: Settings) -> list[Problem]:
     if facts.error == MISSING:
         return [Problem("missing_topic", topic.name, "there is no such topic", "run `overdraw topics create`")]
     if facts.error == NO_TOPIC_RIGHT:
-        return [_no_right(topic, topic.rights)]  # nothing of it is told, and Describe alone would not do
+        return [_no_right(topic, topic.rights, settings)]  # nothing of it is told, and Describe alone would not do
     if facts.error:
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
@@ -147,7 +149,7 @@ def _metadata_problems(topic: Topic, facts: TopicFacts) -> list[Problem]:
             Problem("no_leader", topic.name, f"partition {named} has no leader", "bring the missing brokers back")
         )
     if facts.rights is not None and not topic.rights <= facts.rights:
-        problems.append(_no_right(topic, topic.rights - facts.rights))
+        problems.append(_no_right(topic, topic.rights - facts.rights, settings))
     return problems
 
 
@@ -157,9 +159,9 @@ def _more_partitions(topic: Topic) -> str:
     return " (to have more, set the old source topic as intake_topic of a new one: other counts move keys)"
 
 
-def _configuration_problems(topic: Topic, error: int, policy: str) -> list[Problem]:
+def _configuration_problems(topic: Topic, error: int, policy: str, settings: Settings) -> list[Problem]:
     if error:
-        return [_no_right(topic, {"DescribeConfigs"})]
+        return [_no_right(topic, {"DescribeConfigs"}, settings)]
     if topic.compacted and policy != "compact":
         return [
             Problem(
@@ -181,11 +183,24 @@ def _configuration_problems(topic: Topic, error: int, policy: str) -> list[Probl
     return []
 
 
-def _no_right(topic: Topic, missing: set[str] | frozenset[str]) -> Problem:
+def _no_right(topic: Topic, missing: set[str] | frozenset[str], settings: Settings) -> Problem:
     named = sorted(missing)
-    options = " ".join(f"--operation {name}" for name in named)
-    remedy = f"grant it (kafka-acls --add {options} --topic {topic.name})"
+    remedy = grant(settings, named, f"--topic {topic.name}")
     return Problem("no_rights", topic.name, f"we lack the right {', '.join(named)}", remedy)
+
+
+def grant(settings: Settings, operations: Sequence[str], resource: str) -> str:
+    """How an administrator grants these operations on a resource of kafka-acls to us.
+
+    >>> from stream.settings import load_settings
+    >>> grant(load_settings(environ={}), ["Read"], "--group overdraw")
+    'grant it (kafka-acls --add --operation Read --group overdraw)'
+    """
+    # who shows a certificate is whom the broker's rules take its subject for
+    user = settings.kafka_username
+    whom = [] if user is None else [f"--allow-principal {shlex.quote(f'User:{user}')}"]
+    options = [f"--operation {name}" for name in operations]
+    return f"grant it ({' '.join(['kafka-acls --add', *whom, *options, resource])})"
 
 
 def _refusal(topic: Topic, error: int, words: str, settings: Settings) -> str:

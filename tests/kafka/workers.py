@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from stream.lab.chaos.topics import records_of
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.security import client_options
 
 HOUR = 3600
 DAYS = 10
@@ -173,7 +174,7 @@ async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def feed(settings: Settings, events: Sequence[tuple[str, bytes]], per_second: float = 0.0) -> None:
     """Produce keyed events in order."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, enable_idempotence=True, linger_ms=5)
+    producer = AIOKafkaProducer(**client_options(settings), enable_idempotence=True, linger_ms=5)
     await producer.start()
     begun, sent = time.monotonic(), 0
     try:

@@ -373,13 +373,19 @@ class Watched(Bench):
         self.ticks = Clock(1000.0)
         self.others_ends: dict[int, int] | None = None
         """What a fresh connection to the broker would be told; None: nothing."""
+        self.refused: str | None = None
+        """Why a broker that answers would not take it."""
         object.__setattr__(self.tools, "ends", self._ask)
+        object.__setattr__(self.tools, "refusal", self._why)
         self.monitor = Monitor(self.tools, self.shards, self.ticks)
 
     async def _ask(self, settings: Settings) -> dict[int, int]:
         if self.others_ends is None:
             raise ConnectionError("refused")
         return self.others_ends
+
+    async def _why(self, settings: Settings) -> str | None:
+        return self.refused
 
     def pass_time(self, seconds: float) -> None:
         self.ticks.now += seconds

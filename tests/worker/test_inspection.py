@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from stream.__main__ import cli
 from stream.cli.check import command
-from stream.settings import load_settings
-from stream.worker.inspection import Finding, _retention_findings, settings_findings, shown_settings
+from stream.settings import SettingsError, load_settings
+from stream.worker.inspection import (
+    Finding,
+    _connection_findings,
+    _retention_findings,
+    settings_findings,
+    shown_settings,
+)
 
 NOBODY = "broker=127.0.0.1:1"
 
@@ -37,9 +44,16 @@ def test_a_web_server_open_to_others_needs_a_token(host: str, token: str | None,
 
 def test_secrets_are_never_shown() -> None:
     settings = load_settings(
-        {"web_token": "geheim", "dashboard_url": "https://me:hunter2@grafana.example/d/1"}, environ={}
+        {
+            "web_token": "geheim",
+            "dashboard_url": "https://me:hunter2@grafana.example/d/1",
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_username": "overdraw",
+        },
+        environ={"OVERDRAW_KAFKA_PASSWORD": "geheim"},
     )
     shown = json.dumps(shown_settings(settings))
+    assert json.loads(shown)["kafka_password"] == "***"
     assert "geheim" not in shown
     assert "hunter2" not in shown
     assert "grafana.example/d/1" in shown
@@ -53,6 +67,32 @@ def test_without_a_broker_the_rest_is_still_said_and_the_exit_is_3() -> None:
     answer = CliRunner().invoke(command, ["--set", NOBODY, "--set", "web_token=geheim", "--json"])
     report = json.loads(answer.stdout)
     assert (answer.exit_code, report["ok"], report["settings"]["web_token"]) == (3, False, "***")
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated() -> None:
+    answer = CliRunner().invoke(cli, ["check", "--set", NOBODY, "--set", "kafka_password=geheim"])
+    assert isinstance(answer.exception, SettingsError)
+    assert "others can read it there" in str(answer.exception)
+    assert "geheim" not in str(answer.exception) + answer.output
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mechanism", "level", "words"),
+    [
+        ("PLAINTEXT", "SCRAM-SHA-512", None, ""),
+        ("SASL_SSL", "PLAIN", "ok", "SASL_SSL as overdraw, by PLAIN; certificates and host names are checked"),
+        ("SASL_PLAINTEXT", "PLAIN", "hint", "the password and all that goes over the wire can be read"),
+        ("SASL_PLAINTEXT", "SCRAM-SHA-512", "hint", "without TLS all that goes over the wire can be read"),
+    ],
+)
+def test_it_is_said_how_kafka_is_spoken_to(protocol: str, mechanism: str, level: str | None, words: str) -> None:
+    user = {"kafka_username": "overdraw", "kafka_password_file": "password"} if protocol.startswith("SASL") else {}
+    settings = load_settings(
+        {"kafka_security_protocol": protocol, "kafka_sasl_mechanism": mechanism, **user}, environ={}
+    )
+    findings = _connection_findings(settings)
+    assert [finding.level for finding in findings] == ([] if level is None else [level])
+    assert all(words in finding.text for finding in findings)
 
 
 class FakeCluster:

@@ -59,14 +59,17 @@ def test_the_plan_follows_the_settings() -> None:
 
 def test_the_intake_topic_may_have_any_number_of_partitions_and_makes_workers_write_the_source() -> None:
     plain = {topic.setting: topic for topic in plan(load_settings({}, environ={}))}
-    topics = {topic.setting: topic for topic in plan(load_settings({"intake_topic": "raw"}, environ={}))}
+    settings = load_settings({"intake_topic": "raw"}, environ={})
+    topics = {topic.setting: topic for topic in plan(settings)}
     assert "intake_topic" not in plain
     assert (topics["intake_topic"].any_count, topics["intake_topic"].rights) == (True, {"Describe", "Read"})
     assert "Write" in topics["source_topic"].rights
     assert "Write" not in plain["source_topic"].rights
     seven = TopicFacts("raw", 0, 7, (), None)
-    assert _metadata_problems(topics["intake_topic"], seven) == []
-    assert [problem.code for problem in _metadata_problems(topics["source_topic"], seven)] == ["partition_count"]
+    assert _metadata_problems(topics["intake_topic"], seven, settings) == []
+    assert [problem.code for problem in _metadata_problems(topics["source_topic"], seven, settings)] == [
+        "partition_count"
+    ]
 
 
 def test_releases_are_in_order_and_rights_are_read_bit_by_bit() -> None:

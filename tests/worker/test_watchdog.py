@@ -13,6 +13,7 @@ from stream.worker.monitor import (
     ASK_ANEW_SECONDS,
     BROKER_SILENT_SECONDS,
     LAST_CHANCE_SECONDS,
+    REFUSAL_SECONDS,
     STUCK_SECONDS,
     TAKEOVER_SECONDS,
     UNASSIGNED_SECONDS,
@@ -287,6 +288,21 @@ async def test_a_broker_that_is_away_for_hours_makes_unready_but_never_stuck(
         "the broker does not answer",
         "the broker answers again",
     ]
+
+
+async def test_a_broker_that_no_longer_accepts_the_password_is_said_to_and_not_at_every_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = await behind()
+    bench.group.silent = True
+    bench.refused = "Kafka at kafka:9093 does not accept user overdraw with this password: look at kafka_username"
+    await bench.look(ASK_ANEW_SECONDS + 4 * REFUSAL_SECONDS - 1)
+    said = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == [f"{bench.refused}; this worker waits, and a new one would not start"] * 4
+    assert bench.deaths == []
+    bench.refused, bench.group.silent = None, False
+    await bench.look()
+    assert "the broker answers again" in caplog.text
 
 
 async def test_a_consumer_that_is_not_there_yet_is_no_broker_that_was_away(

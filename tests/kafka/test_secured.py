@@ -1,0 +1,263 @@
+"""A Kafka with TLS, passwords, client certificates and access rules: all works with the least rights, and what is
+wrong is named in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.alerts import Alert
+from stream.broker import EmbeddedKafka, Security
+from stream.settings import Settings, load_settings
+from stream.worker.cluster import BrokerUnreachable, cluster
+from stream.worker.rights import missing_rights
+from stream.worker.topics import create_topics
+from tests.certificates import Authority, Pair
+from tests.kafka import rights
+from tests.kafka.conftest import CACHE
+from tests.kafka.rights import Rule
+from tests.kafka.workers import Start, eventually, feed, overdraw, sums, traffic
+
+PAGE = Path(__file__).parents[2] / "deploy" / "kafka-rights.md"
+PASSWORDS = {name: f"{name}-s3cr3t" for name in ("overdraw", "gateway", "reader", "nobody")}
+OPERATIONS = {
+    "Read": rights.READ,
+    "Write": rights.WRITE,
+    "Describe": rights.DESCRIBE,
+    "DescribeConfigs": rights.DESCRIBE_CONFIGS,
+}
+RESOURCES = {"--topic": rights.TOPIC, "--group": rights.GROUP, "--transactional-id": rights.TRANSACTIONAL_ID}
+
+
+@dataclass(frozen=True)
+class Secured:
+    """The broker, and the files of those who speak to it."""
+
+    kafka: EmbeddedKafka
+    folder: Path
+    ours: Authority
+    theirs: Authority
+    worker: Pair
+    stranger: Pair
+
+    def settings(self, user: str = "overdraw", listener: str = "SASL_SSL", **changes: Any) -> Settings:
+        """Settings of somebody who does all right, but for the changes."""
+        by_protocol: dict[str, dict[str, Any]] = {
+            "SASL_SSL": {
+                "kafka_username": user,
+                "kafka_password_file": self.folder / user,
+                "kafka_ca_file": self.ours.cert,
+            },
+            "SSL": {
+                "kafka_cert_file": self.worker.cert,
+                "kafka_key_file": self.worker.key,
+                "kafka_ca_file": self.ours.cert,
+            },
+            "PLAINTEXT": {},
+        }
+        values = {
+            "broker": self.kafka.listeners[listener],
+            "kafka_security_protocol": listener,
+            **by_protocol[listener],
+            "partitions": 2,
+            "bucket_seconds": 3600,
+            "min_excess_tokens": 1000,
+            "flush_seconds": 0.2,
+            "session_timeout_seconds": 6,
+            "web_port": 0,
+            **changes,
+        }
+        return load_settings(environ={f"OVERDRAW_{name.upper()}": str(value) for name, value in values.items()})
+
+    def grant(self, rules: Sequence[Rule]) -> None:
+        rights.add(self.kafka.listeners["PLAINTEXT"], rules)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One broker for all tests here: the topics of the default settings, and no rules but those that a test makes."""
+    folder = tmp_path_factory.mktemp("secured")
+    ours, theirs = Authority(folder, "ours"), Authority(folder, "theirs")
+    for name, password in PASSWORDS.items():
+        (folder / name).write_text(password + "\n")
+    security = Security(ours.issue("broker", "127.0.0.1").both, ours.cert, PASSWORDS)
+    with EmbeddedKafka(cache_dir=CACHE, security=security) as kafka:
+        made = Secured(kafka, folder, ours, theirs, ours.issue("worker"), theirs.issue("stranger"))
+        asyncio.run(create_topics(made.settings(listener="PLAINTEXT")))
+        yield made
+
+
+def rules_of(command: str, principal: str = "") -> list[Rule]:
+    """The access rules that a call of kafka-acls adds; `principal`: for somebody else."""
+    words = shlex.split(command)
+    pattern = rights.PREFIXED if "prefixed" in words else rights.LITERAL
+    (kind, name), *others = [(RESOURCES[word], words[at + 1]) for at, word in enumerate(words) if word in RESOURCES]
+    assert others == []
+    whom = principal or next(word for word in words if word.startswith("User:"))
+    operations = [OPERATIONS[words[at + 1]] for at, word in enumerate(words) if word == "--operation"]
+    return [Rule(kind, name, operation, pattern=pattern, principal=whom) for operation in operations]
+
+
+def listed(user: str, principal: str = "") -> list[Rule]:
+    """What the page grants to somebody."""
+    lines = re.findall(rf"^grant (User:{user} .+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    return [rule for line in lines for rule in rules_of(line, principal)]
+
+
+def in_force(settings: Settings) -> None:
+    """Wait until the broker has read the rules that let a worker be."""
+    eventually(lambda: not asyncio.run(missing_rights(settings)), what="no right is missing")
+
+
+def test_check_names_each_missing_right_by_a_command_that_grants_it_and_the_page_lists_no_more(
+    secured: Secured,
+) -> None:
+    nobody = secured.settings("nobody")
+    granted: set[Rule] = set()
+    for _ in range(4):  # a topic that is hidden tells nothing of its other rights
+        done = overdraw(nobody, "check", "--keys", "10")
+        assert done.stderr == ""
+        remedies = re.findall(r"→ grant it \((kafka-acls .+)\)", done.stdout)
+        if not remedies:
+            break
+        assert done.returncode == 1
+        assert "we lack the right" in done.stdout
+        rules = {rule for remedy in remedies for rule in rules_of(remedy)}
+        assert not rules & granted
+        granted |= rules
+        secured.grant(list(rules))
+
+        asked = {f"grant it ({remedy})" for remedy in remedies}
+        eventually(lambda asked=asked: not asked & {p.remedy for p in asyncio.run(missing_rights(nobody))})
+    assert done.returncode == 0, done.stdout
+    assert "ok       connection: SASL_SSL as nobody, by SCRAM-SHA-512; certificates and host names are" in done.stdout
+    implied = {rule for rule in granted if rule.operation == rights.DESCRIBE}
+    assert granted - implied == set(listed("overdraw", "User:nobody"))
+
+
+def test_an_attack_is_found_and_explained_by_a_worker_and_people_with_the_least_rights(
+    secured: Secured, start: Start
+) -> None:
+    worker_settings, reader = secured.settings(), secured.settings("reader", kafka_sasl_mechanism="SCRAM-SHA-256")
+    secured.grant([rule for user in ("overdraw", "gateway", "reader") for rule in listed(user)])
+    in_force(worker_settings)
+    events = traffic()
+    asyncio.run(feed(secured.settings("gateway", kafka_sasl_mechanism="PLAIN"), events))
+    worker = start(worker_settings).wait_ready()
+
+    def dumped() -> dict[str, tuple[int, int, int]]:
+        lines = overdraw(reader, "state", "dump", "--json").stdout.splitlines()
+        views = [json.loads(line) for line in lines]
+        return {view["key_id"]: (view["calls"], view["input_tokens"], view["output_tokens"]) for view in views}
+
+    eventually(lambda: dumped() == sums(events), 60, worker.said())
+    tail = overdraw(reader, "alerts", "tail", "--from-beginning", "--for", "2", "--json")
+    assert tail.returncode == 0, tail.stderr
+    alerts = [Alert.model_validate_json(line) for line in tail.stdout.splitlines()]
+    opened = {alert.entity.id for alert in alerts if alert.status == "opened"}
+    assert {"key-0", "key-1", "key-2"} <= opened
+    explained = overdraw(reader, "explain", "key-0")
+    assert explained.returncode == 0, explained.stderr
+    assert "key-0" in explained.stdout
+    code, _ = worker.end()
+    said = worker.said()
+    assert code == 0, said
+    assert " WARNING " not in said
+    assert " ERROR " not in said
+
+
+def test_workers_run_by_password_or_certificate_and_their_log_shows_no_secret_at_any_level(
+    secured: Secured, start: Start
+) -> None:
+    by_password = secured.settings(kafka_sasl_mechanism="PLAIN", log_level="debug")
+    by_certificate = secured.settings(listener="SSL", app_id="overdraw-tls")
+    names = {"overdraw": "overdraw-tls", "overdraw-": "overdraw-tls-"}
+    other = [
+        Rule(r.kind, names.get(r.name, r.name), r.operation, pattern=r.pattern, principal=r.principal)
+        for r in listed("overdraw", "User:CN=worker")
+    ]
+    secured.grant([*listed("overdraw"), *other])
+    for settings in (by_password, by_certificate):
+        in_force(settings)
+    workers = [start(settings, instance=f"w-{n}") for n, settings in enumerate((by_password, by_certificate))]
+    for worker in workers:
+        worker.wait_ready()
+    assert [worker.end()[0] for worker in workers] == [0, 0]
+    assert "Request to 127.0.0.1" in workers[0].said(), "aiokafka says all that it sends"
+    for worker in workers:
+        assert PASSWORDS["overdraw"] not in worker.said()
+        assert "Traceback" not in worker.said()
+
+
+@pytest.mark.parametrize(
+    ("listener", "changes", "words", "why"),
+    [
+        ("SASL_SSL", {"kafka_password_file": "nobody"}, "does not accept user overdraw with this password", "SCRAM"),
+        (
+            "SASL_SSL",
+            {"kafka_password_file": "nobody", "kafka_sasl_mechanism": "PLAIN"},
+            "does not accept user overdraw with this password (PLAIN): look at kafka_username",
+            "PLAIN",
+        ),
+        ("SASL_SSL", {"kafka_username": "somebody"}, "does not accept user somebody", "no such user"),
+        ("SASL_SSL", {"kafka_ca_file": "theirs.crt"}, "none of those in", "another authority"),
+        ("SASL_SSL", {"broker": "localhost"}, "for another name (Hostname mismatch", "the certificate says 127.0.0.1"),
+        ("SASL_SSL", {"broker": "PLAINTEXT"}, "speaks no TLS on this port", "the port without TLS"),
+        ("SASL_SSL", {"broker": "SSL"}, "asks for a certificate of ours", "the port for certificates"),
+        ("PLAINTEXT", {"broker": "SASL_SSL"}, "speaks TLS on this port, and kafka_security_protocol is PLAINTEXT", ""),
+        ("SSL", {"broker": "SASL_SSL"}, "asks for a password (", "a certificate alone is not enough"),
+        ("SSL", {"kafka_cert_file": "", "kafka_key_file": ""}, "asks for a certificate of ours (", "none is shown"),
+        (
+            "SSL",
+            {"kafka_cert_file": "stranger.pem", "kafka_key_file": ""},
+            "does not accept our certificate in",
+            "issued by somebody else",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_named_in_one_line_with_what_to_do(
+    secured: Secured, listener: str, changes: dict[str, str], words: str, why: str
+) -> None:
+    for name, value in changes.items():
+        if name.endswith("_file") and value:
+            changes = {**changes, name: str(secured.folder / value)}
+        elif value == "localhost":
+            changes = {**changes, name: secured.kafka.bootstrap.replace("127.0.0.1", value)}
+        elif name == "broker":
+            changes = {**changes, name: secured.kafka.listeners[value]}
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    with pytest.raises(BrokerUnreachable) as caught:
+        async with cluster(secured.settings(listener=listener, **changes)):
+            pass
+    said = str(caught.value)
+    assert words in said, why
+    assert said.startswith("Kafka at ")
+    assert len(said) < 400
+    assert "\n" not in said
+    assert ": " in said
+
+
+def test_every_command_ends_with_one_line_where_the_password_or_its_file_is_wrong(secured: Secured) -> None:
+    wrong = secured.settings(kafka_password_file=secured.folder / "nobody")
+    for command in (["worker"], ["alerts", "tail"], ["explain", "key-0"]):
+        done = overdraw(wrong, *command)
+        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), (command, done.stderr)
+        assert "does not accept user overdraw with this password (SCRAM-SHA-512): look at" in done.stderr
+    done = overdraw(wrong, "check")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "problem  broker: Kafka at 127.0.0.1:" in done.stdout
+    absent = secured.settings(kafka_password_file=secured.folder / "absent")
+    done = overdraw(absent, "worker")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "kafka_password_file: cannot read" in done.stderr
+    assert f"make it readable for user {os.getuid()}" in done.stderr

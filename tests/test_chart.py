@@ -19,7 +19,7 @@ from jsonschema import Draft7Validator
 
 from stream.__main__ import COMMANDS
 from stream.settings import Settings, load_settings
-from stream.worker.web import OPEN_PATHS
+from stream.worker.server import OPEN_PATHS
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "deploy" / "helm"))

@@ -77,8 +77,8 @@ def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
     """
     from stream.worker.cluster import cluster
     from stream.worker.rights import app_problems
+    from stream.worker.server import check_web
     from stream.worker.topics import BrokerUnreachable, TopicError, create_topics, topic_problems
-    from stream.worker.web import check_web
 
     async def look() -> list[Problem]:
         made = await create_topics(settings) if create else []

@@ -26,10 +26,11 @@ from stream.worker.partitions import Partitions
 from stream.worker.process import NoTables, calm_the_collector, worker_class
 from stream.worker.repartition import Intakes
 from stream.worker.security import faust_options
+from stream.worker.server import check_web
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
-from stream.worker.web import Web, check_web
+from stream.worker.web import Web
 
 REBALANCE_SECONDS = 30.0
 REQUEST_SECONDS = 40.0

@@ -15,8 +15,8 @@ from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
 from stream.worker.journal import INTAKE
 from stream.worker.rights import group_problem, transaction_problem, use_error
+from stream.worker.server import is_loopback
 from stream.worker.topics import plan, topic_problems
-from stream.worker.web import is_loopback
 
 DAY = 86_400.0
 OUTAGE_SECONDS = DAY

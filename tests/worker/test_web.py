@@ -14,7 +14,8 @@ from stream.settings import SettingsError
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
-from stream.worker.web import Web, check_web
+from stream.worker.server import check_web
+from stream.worker.web import Web
 from tests.worker.fakes import T0, Bench, call, make_settings
 
 EVIL = 'k"><script>alert(1)</script>\x1b[31m'

@@ -22,6 +22,8 @@ COMMANDS = {
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",
+    "notifier": "stream.cli.notifier",
+    "notify": "stream.cli.notify",
     "explain": "stream.cli.explain",
     "broker": "stream.cli.broker",
     "feed": "stream.cli.feed",

@@ -203,6 +203,12 @@ class Settings(BaseModel):
     runbook_url: str | None = Field(
         None, description="runbook address that alerts link to; {kind} in it, or its end, becomes the kind"
     )
+    notify_file: str | None = Field(
+        None, description="TOML file of notifiers and routes for `overdraw notifier`; secrets stand elsewhere"
+    )
+    notifier_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        6067, description="port of the notifier's HTTP server, on web_host and with web_token; 0: any free one"
+    )
     data_dir: str = Field(default_factory=_cache_dir, description="folder of the embedded Kafka and its caches")
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -238,7 +244,7 @@ class Settings(BaseModel):
             raise ValueError(_unknown_zone(value)) from None
         return value
 
-    @field_validator("holidays_file", "priors_file", "intake_mapping_file", "pseudonym_key_file")
+    @field_validator("holidays_file", "priors_file", "intake_mapping_file", "pseudonym_key_file", "notify_file")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         # a process that is handed these settings may work in another folder
@@ -246,7 +252,8 @@ class Settings(BaseModel):
 
     @field_validator(
         "web_token", "instance_id", "intake_topic", "holidays_file", "priors_file", "intake_key_from",
-        "intake_org_from", "intake_mapping_file", "pseudonym_key", "pseudonym_key_file", mode="before",
+        "intake_org_from", "intake_mapping_file", "pseudonym_key", "pseudonym_key_file", "notify_file",
+        mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:

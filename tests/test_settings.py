@@ -178,7 +178,16 @@ def test_an_error_beside_a_secret_does_not_show_it():
 
 @pytest.mark.parametrize(
     "name",
-    ["web_token", "instance_id", "holidays_file", "priors_file", "kafka_username", "kafka_ca_file", "kafka_cert_file"],
+    [
+        "web_token",
+        "instance_id",
+        "holidays_file",
+        "priors_file",
+        "notify_file",
+        "kafka_username",
+        "kafka_ca_file",
+        "kafka_cert_file",
+    ],
 )
 def test_an_empty_value_is_none(name):
     assert getattr(loaded({name: ""}), name) is None

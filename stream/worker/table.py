@@ -1,4 +1,4 @@
-"""Every Prometheus series of a worker, in one table. Base units, bounded labels, key ids only in the top-K families."""
+"""Every Prometheus series, of a worker and of a notifier. Base units, bounded labels, key ids only in the top-K."""
 
 from __future__ import annotations
 
@@ -99,9 +99,24 @@ TABLE = (
            "False alerts that the second dial lets be high or critical, per week and installation."),
     Metric("overdraw_build_info", "gauge", "", "Always 1; what runs is in the labels.", ("version", "python")),
 )  # fmt: skip
-"""All series but those of the process and the platform, which prometheus_client brings along."""
+"""All series of a worker but those of the process and the platform, which prometheus_client brings along."""
 
-_ROWS = {row.name: row for row in TABLE}
+NOTIFIER_TABLE = (
+    Metric("overdraw_notifications_total", "counter", "messages",
+           "Messages by notifier and outcome: delivered, digested (told in a digest), resent (said again as it lasts), "
+           "retried (an attempt failed), rejected and refused (given up: the service does not take it), expired (given "
+           "up: too old), unreadable (no alert of this version).", ("notifier", "outcome")),
+    Metric("overdraw_notifier_lag_seconds", "gauge", "seconds",
+           "Age of the oldest alert that waits to be delivered; 0 if none does.", ("notifier",)),
+    Metric("overdraw_notifier_queue_messages", "gauge", "messages", "Messages that wait to be delivered; bounded.",
+           ("notifier",)),
+    Metric("overdraw_notifier_incidents", "gauge", "incidents", "Open incidents that a notifier was told of.",
+           ("notifier",)),
+    Metric("overdraw_notifier_ready", "gauge", "", "1 while all notifiers read the alert topic, else 0."),
+)  # fmt: skip
+"""The series of `overdraw notifier`."""
+
+_ROWS = {row.name: row for row in (*TABLE, *NOTIFIER_TABLE)}
 
 
 def metric(name: str) -> Metric:
@@ -115,4 +130,4 @@ def metric_table() -> list[MetricRow]:
     >>> metric_table()[0].name
     'overdraw_events_total'
     """
-    return [MetricRow(row.name, row.kind, list(row.labels), row.unit, row.help) for row in TABLE]
+    return [MetricRow(row.name, row.kind, list(row.labels), row.unit, row.help) for row in (*TABLE, *NOTIFIER_TABLE)]

@@ -159,7 +159,7 @@ def alertmanager_config(folder: Path, webhook: str) -> Path:
     for receiver in config["receivers"]:
         receiver["webhook_configs"] = [{"url": f"{webhook}/{receiver['name']}"}]
     for route in (config["route"], *config["route"]["routes"]):
-        route["group_wait"] = "1s"
+        route["group_wait"] = route["group_interval"] = "1s"
     path = folder / "alertmanager.yml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     return path

@@ -1,0 +1,141 @@
+"""What one notifier is told, and what it was told already: an incident once, its worsening, and its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from stream.alerts import Alert
+
+STALE_SECONDS = 86_400.0
+"""An open incident says something at least every six hours: one that has not for this long is forgotten."""
+MAX_INCIDENTS = 100_000
+"""Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
+_RANK = {"info": 0, "warning": 1, "high": 2, "critical": 3}
+
+
+class Decision(Enum):
+    """What to do with an alert."""
+
+    SEND = "send"
+    DIGEST = "digest"
+    SILENT = "silent"
+
+
+@dataclass(slots=True)
+class Known:
+    """An open incident: the worst severity told, and how; `kept`: its last alert as JSON, where that is said again."""
+
+    alert_id: str
+    fingerprint: str
+    kept: bytes | None
+    source: str
+    partition: int
+    at: float
+    said: int
+    digested: bool = False
+
+
+class Desk:
+    """The open incidents that one notifier was told of, one by one or in a digest."""
+
+    def __init__(self, *, dedupes: bool, every_update: bool, keeps: bool) -> None:
+        self._dedupes = dedupes
+        self._keeps = keeps
+        self._every_update = every_update
+        self._known: dict[str, Known] = {}
+        self._digested: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def knows(self, alert: Alert) -> bool:
+        """Whether it was told of this alert's incident, so that it has to hear of its end."""
+        known = self._known.get(alert.fingerprint)
+        return known is not None and known.alert_id == alert.alert_id
+
+    def judge(self, alert: Alert, matched: bool, may_send: bool, *, source: str, partition: int, at: float) -> Decision:
+        """What to do with the next alert; `matched`: a route leads here. `at`: when it was written, epoch seconds."""
+        known = self._known.get(alert.fingerprint)
+        if known is not None and known.alert_id != alert.alert_id:
+            known = None  # an incident whose end we never read: its successor replaces it
+        if alert.status == "resolved":
+            return self._end(alert, known, matched)
+        rank = _RANK[alert.severity]
+        if known is None:
+            if not matched:
+                return Decision.SILENT
+            kept = self._json(alert) if may_send else None
+            known = Known(alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, not may_send)
+            self._keep(alert.fingerprint, known)
+            return Decision.SEND if may_send else Decision.DIGEST
+        worse = rank > known.said
+        known.kept = None if known.digested else self._json(alert)
+        known.at, known.said = at, max(rank, known.said)
+        self._keep(alert.fingerprint, known)
+        return Decision.SEND if not known.digested and (worse or self._every_update) else Decision.SILENT
+
+    def _end(self, alert: Alert, known: Known | None, matched: bool) -> Decision:
+        self._drop(alert.fingerprint)
+        if known is None:
+            # told before what we remember, perhaps: where nobody hears of an end without a beginning, better say it
+            return Decision.SEND if matched and self._dedupes else Decision.SILENT
+        return Decision.DIGEST if known.digested else Decision.SEND
+
+    def needs_leave(self, alert: Alert, matched: bool) -> bool:
+        """Whether the limit on bursts has to be asked: only for an incident that this notifier has not heard of."""
+        return matched and alert.status != "resolved" and not self.knows(alert)
+
+    def _json(self, alert: Alert) -> bytes | None:
+        return alert.model_dump_json().encode() if self._keeps else None
+
+    def _keep(self, fingerprint: str, known: Known) -> None:
+        self._drop(fingerprint)
+        self._known[fingerprint] = known  # in the order of their last word
+        self._digested[known.partition] += known.digested
+        if len(self._known) > MAX_INCIDENTS:
+            self._drop(next(iter(self._known)))
+
+    def _drop(self, fingerprint: str) -> None:
+        if (known := self._known.pop(fingerprint, None)) is not None:
+            self._digested[known.partition] -= known.digested
+
+    def remember(
+        self, alert: Alert, matched: bool, told: Collection[str] | None, *, source: str, partition: int, at: float
+    ) -> bool:
+        """An alert that was told before this process began; whether that was one by one.
+
+        `told` has the incidents of its partition that were told one by one; None: all of them were.
+        """
+        self.judge(alert, matched, True, source=source, partition=partition, at=at)
+        if (known := self._known.get(alert.fingerprint)) is not None:
+            self._digested[partition] -= known.digested
+            known.digested = told is not None and short_id(alert.alert_id) not in told
+            self._digested[partition] += known.digested
+            return not known.digested
+        return False
+
+    def told(self, partition: int) -> list[str]:
+        """Short ids of the open incidents of a partition that were told one by one, newest last."""
+        return [
+            short_id(known.alert_id)
+            for known in self._known.values()
+            if known.partition == partition and not known.digested
+        ]
+
+    def digested(self, partition: int | None = None) -> int:
+        """How many open incidents only a digest told of: of one partition, or of all."""
+        return self._digested.total() if partition is None else self._digested[partition]
+
+    def firing(self, now: float) -> Iterator[Known]:
+        """The open incidents that were told one by one; what has been silent for too long is forgotten."""
+        for fingerprint in [f for f, known in self._known.items() if now - known.at > STALE_SECONDS]:
+            self._drop(fingerprint)
+        return (known for known in list(self._known.values()) if not known.digested)
+
+
+def short_id(alert_id: str) -> str:
+    """Ten characters of an alert id: enough to tell a thousand incidents apart, and short enough to be kept many."""
+    return alert_id[:10]

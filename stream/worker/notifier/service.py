@@ -1,0 +1,168 @@
+"""The process of `overdraw notifier`: all notifiers of the file at once, their metrics, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import prometheus_client
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from stream import __version__
+from stream.alerts import rfc3339
+from stream.notify.config import NotifyConfig, Secrets
+from stream.notify.delivery import OUTCOMES, Client, Deliverer
+from stream.notify.services import notifier_of
+from stream.settings import Settings
+from stream.worker.ending import Exit
+from stream.worker.notifier.line import AT_ONCE, Line
+from stream.worker.server import Server
+from stream.worker.table import metric
+
+BEAT_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class NotifierMetrics(Collector):
+    """The counters, and the gauges that are read off the lines when asked."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        row = metric("overdraw_notifications_total")
+        self._told = Counter(row.name, row.help, row.labels, registry=registry)
+        self.lines: list[Line] = []
+        build = metric("overdraw_build_info")
+        self._build = GaugeMetricFamily(build.name, build.help, labels=build.labels)
+        self._build.add_metric([__version__, platform.python_version()], 1.0)
+        for collect in (ProcessCollector, PlatformCollector, GCCollector):
+            collect(registry=registry)
+        registry.register(self)
+
+    def told(self, name: str, outcome: str) -> None:
+        """Count a message."""
+        self._told.labels(name, outcome).inc()
+
+    def expect(self, name: str) -> None:
+        """Begin all series of a notifier at 0: one that begins with its first failure has no rise to be seen."""
+        for outcome in OUTCOMES:
+            self._told.labels(name, outcome)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges for Prometheus."""
+        yield self._build
+        yield self._gauge("overdraw_notifier_ready", {(): float(not any(line.down for line in self.lines))})
+        lines = self.lines
+        yield self._gauge("overdraw_notifier_lag_seconds", {(line.name,): line.lag_seconds for line in lines})
+        yield self._gauge("overdraw_notifier_queue_messages", {(line.name,): float(line.waiting) for line in lines})
+        yield self._gauge("overdraw_notifier_incidents", {(line.name,): float(len(line.desk)) for line in lines})
+
+    @staticmethod
+    def _gauge(name: str, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+        row = metric(name)
+        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+class NotifierServer(Server):
+    """Health, metrics and `/api/status` of the notifier."""
+
+    def __init__(self, settings: Settings, lines: list[Line], registry: CollectorRegistry, ending: Exit) -> None:
+        super().__init__(settings, registry, unready=self._reasons, die=ending.die, setting="notifier_port")
+        self._lines = lines
+        self._began = time.time()
+
+    def _reasons(self) -> list[str]:
+        return [f"notifier {line.name}: {line.down}" for line in self._lines if line.down is not None]
+
+    def status(self) -> dict[str, Any]:
+        """See `Server`: of each notifier what waits, how long, and what its service said last."""
+        reasons = self._reasons()
+        return {
+            "version": __version__,
+            "app_id": self._settings.app_id,
+            "started": rfc3339(round(self._began)),
+            "ready": not reasons,
+            "reasons": reasons,
+            "notifiers": [
+                {
+                    "name": line.name,
+                    "partitions": line.partitions,
+                    "waiting": line.waiting,
+                    "lag_seconds": round(line.lag_seconds, 3),
+                    "open_incidents": len(line.desk),
+                    "only_in_a_digest": line.desk.digested(),
+                    "trouble": line.trouble(),
+                }
+                for line in self._lines
+            ],
+        }
+
+
+def make_line(
+    name: str, settings: Settings, config: NotifyConfig, secrets: Secrets, metrics: NotifierMetrics
+) -> tuple[Line, Client]:
+    """One notifier with its HTTP client, which is to be closed at the end."""
+    notifier, chosen = notifier_of(config, name, secrets), config.notifiers[name]
+    client = Client(
+        notifier, timeout_seconds=chosen.timeout_seconds, proxy=chosen.proxy, secrets=list(secrets.values())
+    )
+    metrics.expect(name)
+
+    def told(outcome: str) -> None:
+        metrics.told(name, outcome)
+
+    deliverer = Deliverer(
+        client,
+        at_once=AT_ONCE if notifier.dedupes and notifier.resend_seconds is None else 1,
+        give_up_seconds=chosen.give_up_hours * 3600,
+        told=told,
+        say=lambda words: log.warning("notifier %s: %s", name, words),
+    )
+    return Line(name, settings, config, notifier, deliverer, told=told), client
+
+
+async def serve(settings: Settings, config: NotifyConfig, secrets: Mapping[str, Secrets], ending: Exit) -> None:
+    """Run until `ending` hears a signal."""
+    registry = CollectorRegistry()
+    metrics = NotifierMetrics(registry)
+    made = [make_line(name, settings, config, secrets[name], metrics) for name in config.notifiers]
+    metrics.lines = lines = [line for line, _ in made]
+    server = NotifierServer(settings, lines, registry, ending)
+    await server.start()
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def asked_to_stop(_: signal.Signals) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    ending.stop_with(asked_to_stop)
+    tasks = [asyncio.create_task(line.run()) for line in lines]
+    while not stop.is_set():
+        ending.beat()
+        try:
+            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
+        except TimeoutError:
+            continue
+    log.info("stopping")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _, client in made:
+        await client.close()
+    await server.stop()
+    ending.closed()

@@ -1,0 +1,129 @@
+"""Who hears of an incident once, of its worsening and of its end; and what a storm comes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from services import T0, made_alert
+
+from stream.alerts import Alert
+from stream.notify.desk import MAX_INCIDENTS, STALE_SECONDS, Decision, Desk, short_id
+from stream.notify.digest import TOP, Burst, Gathered
+
+SEND, DIGEST, SILENT = Decision.SEND, Decision.DIGEST, Decision.SILENT
+
+
+class Told:
+    """A desk, and alerts that come to it."""
+
+    def __init__(self, dedupes: bool = True, every_update: bool = True) -> None:
+        self.desk = Desk(dedupes=dedupes, every_update=every_update, keeps=True)
+
+    def __call__(self, status: str = "opened", matched: bool = True, may_send: bool = True, **changes: Any) -> Decision:
+        alert = made_alert(status=status, **changes)
+        return self.desk.judge(alert, matched, may_send, source="/s", partition=0, at=T0)
+
+
+@pytest.mark.parametrize(("every_update", "update"), [(True, SEND), (False, SILENT)])
+def test_an_incident_is_told_when_it_opens_gets_worse_and_ends(every_update: bool, update: Decision) -> None:
+    told = Told(every_update=every_update)
+    assert told() is SEND
+    assert told("updated") is update
+    assert told("updated", severity="critical") is SEND
+    assert told("updated", severity="critical") is update
+    assert told("updated", severity="high") is update
+    assert told("resolved") is SEND
+    assert len(told.desk) == 0
+
+
+def test_what_no_route_leads_to_is_not_told_until_one_does() -> None:
+    told = Told(every_update=False)
+    assert told(matched=False, severity="warning") is SILENT
+    assert told("updated", severity="high") is SEND
+    assert told("resolved", matched=False) is SEND, "who was told of it hears of its end"
+    assert told("resolved", matched=False) is SILENT
+
+
+@pytest.mark.parametrize(("dedupes", "decision"), [(True, SEND), (False, SILENT)])
+def test_an_end_without_a_beginning_is_told_where_nobody_hears_it(dedupes: bool, decision: Decision) -> None:
+    assert Told(dedupes=dedupes)("resolved") is decision
+
+
+def test_an_incident_after_another_one_of_the_same_key_is_a_new_one() -> None:
+    told = Told(every_update=False)
+    assert told(started_at=T0 - 600) is SEND
+    assert told(started_at=T0) is SEND
+    assert told("resolved", started_at=T0) is SEND
+
+
+def test_beyond_the_limit_an_incident_is_told_in_a_digest_from_beginning_to_end() -> None:
+    told = Told()
+    assert told(may_send=False) is DIGEST
+    assert told("updated", severity="critical", may_send=True) is SILENT
+    assert told.desk.digested() == told.desk.digested(0) == 1
+    assert list(told.desk.firing(T0)) == []
+    assert told("resolved") is DIGEST
+    assert told.desk.digested() == 0
+
+
+def test_only_a_new_incident_counts_against_the_limit() -> None:
+    desk = Told().desk
+    assert desk.needs_leave(made_alert(), True)
+    assert not desk.needs_leave(made_alert(), False)
+    assert not desk.needs_leave(made_alert(status="resolved"), True)
+    desk.judge(made_alert(), True, True, source="/s", partition=0, at=T0)
+    assert not desk.needs_leave(made_alert(status="updated"), True)
+
+
+def test_after_a_restart_what_was_told_one_by_one_is_known_from_what_was_in_a_digest() -> None:
+    before, after = Told(), Told()
+    before(key="a")
+    before(key="b", may_send=False)
+    told = before.desk.told(0)
+    for key in ("a", "b"):
+        after.desk.remember(made_alert(key=key), True, told, source="/s", partition=0, at=T0)
+    assert after.desk.digested() == 1
+    assert after("resolved", key="a") is SEND
+    assert after("resolved", key="b") is DIGEST
+    assert told == [short_id(made_alert(key="a").alert_id)]
+
+
+def test_what_has_said_nothing_for_long_is_forgotten_and_memory_is_bounded() -> None:
+    told = Told()
+    told()
+    assert [known.fingerprint for known in told.desk.firing(T0 + STALE_SECONDS)] == [made_alert().fingerprint]
+    assert list(told.desk.firing(T0 + STALE_SECONDS + 1)) == []
+    assert len(told.desk) == 0
+    assert MAX_INCIDENTS <= 100_000
+
+
+def test_the_oldest_incident_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.notify.desk.MAX_INCIDENTS", 2)
+    told = Told()
+    for key in ("a", "b", "c"):
+        told(key=key, may_send=key != "a")
+    assert [Alert.model_validate_json(known.kept or b"").entity.id for known in told.desk.firing(T0)] == ["b", "c"]
+    assert told.desk.digested() == 0
+
+
+def test_a_limit_lets_so_many_pass_and_as_many_again_in_its_time() -> None:
+    burst = Burst(20, 600, T0)
+    assert [burst.take(T0) for _ in range(10_000)].count(True) == 20
+    assert [burst.take(T0 + 300) for _ in range(100)].count(True) == 10
+    assert [burst.take(T0 + 100_000) for _ in range(100)].count(True) == 20
+    assert not burst.take(T0), "a clock that is set back gives nothing"
+    assert all(Burst(0, 600, T0).take(T0) for _ in range(1000))
+
+
+def test_ten_thousand_incidents_are_one_message_of_bounded_size() -> None:
+    gathered = Gathered()
+    for number in range(10_000):
+        gathered.add(made_alert(key=f"key-{number}", excess_tokens=number, summary="x" * 5000), T0 + number)
+    digest = gathered.digest("overdraw", [3, 1], 10_000, T0)
+    assert gathered.since == T0
+    assert (digest.opened, digest.open_count, len(digest.top)) == (10_000, 10_000, TOP)
+    assert digest.top[0].excess_tokens == 9_999
+    assert digest.key == "overdraw-digest-overdraw-1"
+    assert digest.title.startswith("[HIGH] 10,000 more incidents at once")
+    assert len("\n".join(digest.lines())) < 3000

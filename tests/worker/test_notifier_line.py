@@ -1,0 +1,414 @@
+"""One notifier at work, on a consumer in memory: the place that it keeps, and what a storm and a rebalance come to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "notify"))
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from services import KEY, config_of, made, made_alert
+
+from stream.alerts import Alert
+from stream.notify.delivery import OUTCOMES, Answer, Deliverer
+from stream.notify.service import Request
+from stream.worker.ending import Exit
+from stream.worker.notifier.line import MAX_QUEUE, Line, group_of
+from stream.worker.notifier.progress import MAX_METADATA, Place, Progress, metadata_of, read_place
+from stream.worker.notifier.service import NotifierMetrics, NotifierServer
+from stream.worker.table import NOTIFIER_TABLE
+from tests.worker.fakes import make_settings
+
+TOPIC = "overdraw-alerts"
+URL = "http://127.0.0.1:1"
+
+
+class Record(NamedTuple):
+    partition: int
+    offset: int
+    value: bytes | None
+    timestamp: int
+
+
+class Consumer:
+    """As much of aiokafka's consumer as a line uses, over one partition in memory."""
+
+    def __init__(self, log: list[Record], committed: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        self.log, self.committed = log, committed
+        self.position = 0
+        self.refuse: list[Exception] = []
+        self._coordinator = self
+        self._given = False
+        self.listener: Any = None
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def subscribe(self, topics: list[str], listener: Any) -> None:
+        assert topics == [TOPIC]
+        self.listener = listener
+
+    async def fetch_committed_offsets(self, _: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return dict(self.committed)
+
+    async def offsets_for_times(self, wanted: dict[TopicPartition, int]) -> dict[TopicPartition, Any]:
+        found = {}
+        for one, stamp in wanted.items():
+            later = [record for record in self.log if record.timestamp >= stamp]
+            found[one] = OffsetAndTimestamp(later[0].offset, later[0].timestamp) if later else None
+        return found
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.log[-1].offset + 1 if self.log else 0)
+
+    def seek(self, _: TopicPartition, offset: int) -> None:
+        self.position = offset
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
+        if not self._given:
+            self._given = True
+            await self.listener.on_partitions_assigned([TopicPartition(TOPIC, 0)])
+        found = [record for record in self.log if record.offset >= self.position][:max_records]
+        if not found:
+            await asyncio.sleep(0.001)
+            return {}
+        self.position = found[-1].offset + 1
+        return {TopicPartition(TOPIC, 0): found}
+
+    async def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        if self.refuse:
+            raise self.refuse.pop(0)
+        self.committed.update(offsets)
+
+    async def rebalance(self) -> None:
+        await self.listener.on_partitions_revoked([TopicPartition(TOPIC, 0)])
+        await self.listener.on_partitions_assigned([TopicPartition(TOPIC, 0)])
+
+
+class Bench:
+    """A log, a service that takes everything or as told, and one line at a time."""
+
+    def __init__(self) -> None:
+        self.log: list[Record] = []
+        self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
+        self.sent: list[Request] = []
+        self.answer: Callable[[], Answer] = lambda: Answer("delivered", "ok")
+        self.told: Counter[str] = Counter()
+        self.now = time.time()
+        self.holding: asyncio.Event | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.consumers: list[Consumer] = []
+
+    def write(self, *alerts: Alert | bytes, age: float = 0.0) -> None:
+        for alert in alerts:
+            value = alert if isinstance(alert, bytes) else alert.model_dump_json().encode()
+            offset = self.log[-1].offset + 2 if self.log else 5  # as after transactions: with holes
+            self.log.append(Record(0, offset, value, int((self.now - age) * 1000)))
+
+    async def post(self, request: Request) -> Answer:
+        if self.holding is not None:
+            await self.holding.wait()
+        answer = self.answer()
+        if answer.verdict == "delivered":
+            self.sent.append(request)
+        return answer
+
+    def begin(self, name: str = "chat", **more: Any) -> Line:
+        notifier, _ = made(URL, name, **more)
+        deliverer = Deliverer(
+            self.post, at_once=4, give_up_seconds=86_400, told=self.count, say=lambda _: None, sleep=self.pause
+        )
+
+        def consumer(*_: Any) -> Consumer:
+            self.consumers.append(Consumer(self.log, self.committed))
+            return self.consumers[-1]
+
+        self.line = Line(
+            name, make_settings(), config_of(URL, **more), notifier, deliverer,
+            told=self.count, clock=lambda: self.now, consumer=consumer,
+        )  # fmt: skip
+        self.task = asyncio.create_task(self.line.run())
+        return self.line
+
+    def count(self, outcome: str) -> None:
+        self.told[outcome] += 1
+
+    async def pause(self, _: float) -> None:
+        await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            self.task = None
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        deadline = time.monotonic() + 15
+        while not condition():
+            assert time.monotonic() < deadline, what
+            await asyncio.sleep(0.002)
+
+    @property
+    def place(self) -> int:
+        return next((said.offset for said in self.committed.values()), -1)
+
+    @property
+    def end_of_log(self) -> int:
+        return self.log[-1].offset + 1
+
+    async def all_kept(self) -> None:
+        await self.until(lambda: self.place == self.end_of_log, f"committed {self.place} of {self.end_of_log}")
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made_bench = Bench()
+    yield made_bench
+    await made_bench.end()
+
+
+def storm(count: int, status: str = "opened", **changes: Any) -> list[Alert]:
+    return [made_alert(key=f"key-{number}", status=status, **changes) for number in range(count)]
+
+
+async def test_what_is_told_is_committed_and_never_told_again(bench: Bench) -> None:
+    bench.begin()
+    bench.write(*storm(3))
+    await bench.all_kept()
+    await bench.end()
+    bench.write(*storm(3, "resolved"))
+    bench.begin()
+    await bench.all_kept()
+    assert len(bench.sent) == 6
+    assert bench.told == {"delivered": 6}
+
+
+async def test_what_is_not_told_is_not_committed(bench: Bench) -> None:
+    bench.answer = lambda: Answer("retry", "503")
+    bench.begin()
+    bench.write(*storm(3))
+    await bench.until(lambda: bench.told["retried"] > 3)
+    assert bench.place in (-1, 5)
+    assert bench.line.waiting == 3
+    bench.now += 60
+    assert bench.line.lag_seconds >= 60
+    await bench.end()
+    bench.answer = lambda: Answer("delivered", "ok")
+    bench.begin()
+    await bench.all_kept()
+    assert bench.told["delivered"] == 3
+    assert bench.line.lag_seconds == 0
+
+
+async def test_a_service_that_is_down_leaves_the_rest_in_kafka(bench: Bench) -> None:
+    bench.answer = lambda: Answer("retry", "503")
+    bench.begin("bus")
+    bench.write(*storm(3000))
+    await bench.until(lambda: bench.line.waiting >= MAX_QUEUE // 2)
+    await asyncio.sleep(0.05)
+    assert bench.line.waiting <= MAX_QUEUE
+    bench.answer = lambda: Answer("delivered", "ok")
+    await bench.all_kept()
+    assert bench.told["delivered"] == 3000
+
+
+async def test_the_first_start_tells_the_last_hour_and_remembers_the_day(bench: Bench) -> None:
+    bench.write(made_alert(key="old"), age=2 * 3600)
+    bench.write(made_alert(key="new"), age=600)
+    bench.begin("bus")
+    await bench.all_kept()
+    assert len(bench.sent) == 1
+    assert len(bench.line.desk) == 2
+    bench.write(made_alert(key="old", status="resolved"))
+    await bench.all_kept()
+    assert len(bench.sent) == 2
+
+
+async def test_a_storm_is_some_messages_and_a_digest_and_so_is_its_end(bench: Bench) -> None:
+    bench.begin("chat", burst=20, burst_seconds=600)
+    bench.write(*storm(2000))
+    await bench.until(lambda: bench.told["digested"] == 1980)
+    await bench.until(lambda: len(bench.sent) == 20)
+    bench.now += 11
+    await bench.until(lambda: len(bench.sent) == 21, "the digest")
+    await bench.all_kept()
+    assert b"1,980 more incidents" in bench.sent[-1].body
+    await bench.end()
+
+    bench.begin("chat", burst=20, burst_seconds=600)
+    await bench.until(lambda: len(bench.line.desk) == 2000, "what was told is known again")
+    assert bench.line.desk.digested() == 1980
+    bench.write(*storm(2000, "resolved"))
+    await bench.until(lambda: len(bench.sent) == 41, "the ends of those that were told one by one")
+    bench.now += 700
+    await bench.until(lambda: len(bench.sent) == 42, "one message for all the others")
+    await bench.all_kept()
+    assert b"all 1,980 incidents" in bench.sent[-1].body
+
+
+async def test_a_digest_that_was_not_told_is_gathered_again(bench: Bench) -> None:
+    bench.begin("pd", burst=1, burst_seconds=600)
+    bench.write(*storm(5))
+    await bench.until(lambda: bench.told["digested"] == 4)
+    await bench.until(lambda: len(bench.sent) == 1)
+    await bench.end()
+    assert bench.place < bench.end_of_log
+    bench.begin("pd", burst=1, burst_seconds=600)
+    await bench.until(lambda: bench.told["digested"] == 8)
+    bench.now += 11
+    await bench.all_kept()
+    assert len(bench.sent) == 2, "a restart gives no leave for more"
+    assert b"4 more incidents at once" in bench.sent[-1].body
+
+
+async def test_a_rebalance_tells_nothing_twice_and_nothing_never(bench: Bench) -> None:
+    bench.holding = asyncio.Event()
+    bench.begin("bus")
+    bench.write(*storm(50))
+    await bench.until(lambda: bench.line.waiting == 50)
+    moving = asyncio.create_task(bench.consumers[0].rebalance())
+    await asyncio.sleep(0.01)
+    bench.holding.set()
+    await moving
+    await bench.all_kept()
+    assert len({request.body for request in bench.sent}) == len(bench.sent) == 50
+
+
+async def test_what_concerns_one_key_is_told_in_its_order(bench: Bench) -> None:
+    bench.begin("bus")
+    for sequence in range(30):
+        bench.write(*(made_alert(key=key, status="updated", sequence=sequence) for key in ("a", "b", "c")))
+    await bench.all_kept()
+    said: dict[str, list[int]] = {}
+    for request in bench.sent:
+        alert = Alert.model_validate(json.loads(request.body)["data"])
+        said.setdefault(alert.entity.id, []).append(alert.sequence)
+    assert said == {key: list(range(30)) for key in ("a", "b", "c")}
+
+
+async def test_what_is_no_alert_is_counted_and_passed_over(bench: Bench) -> None:
+    bench.begin()
+    bench.write(b"{broken", b"", made_alert())
+    await bench.all_kept()
+    assert bench.told == {"unreadable": 2, "delivered": 1}
+
+
+@pytest.mark.parametrize("error", [KafkaError("no"), CommitFailedError("moved")])
+async def test_a_commit_that_fails_is_tried_again_and_stops_nothing(bench: Bench, error: Exception) -> None:
+    bench.begin()
+    await bench.until(lambda: bool(bench.consumers) and bench.line.down is None)
+    bench.consumers[0].refuse = [error]
+    bench.write(made_alert(key="a"))
+    await bench.until(lambda: len(bench.sent) == 1)
+    bench.now += 2
+    bench.write(made_alert(key="b"))
+    await bench.all_kept()
+
+
+async def test_kafka_that_fails_is_told_and_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = [True]
+
+    async def start(_: Consumer) -> None:
+        if failing.pop() if failing else False:
+            raise KafkaError("no broker")
+
+    monkeypatch.setattr(Consumer, "start", start)
+    monkeypatch.setattr("stream.worker.notifier.line.RESTART_SECONDS", (0.01, 0.01))
+    bench.begin()
+    await bench.until(lambda: "no broker" in (bench.line.down or ""))
+    bench.write(made_alert())
+    await bench.all_kept()
+    assert bench.line.down is None
+
+
+async def test_alertmanager_is_told_again_of_what_fires_and_not_of_what_is_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.notify.services.alertmanager.Alertmanager.resend_seconds", 0.02)
+    bench.begin("am")
+    bench.write(made_alert(key="a"), made_alert(key="b"), made_alert(key="b", status="resolved"))
+    await bench.all_kept()
+    before = len(bench.sent)
+    await bench.until(lambda: bench.told["resent"] >= 2)
+    assert all(b'"key-' not in r.body and b'"entity": "b"' not in r.body for r in bench.sent[before:])
+    assert all(b'"entity": "a"' in r.body for r in bench.sent[before:])
+
+
+def test_each_notifier_has_a_group_of_its_own() -> None:
+    assert group_of(make_settings(), "oncall") == "overdraw-notifier-oncall"
+
+
+async def test_what_a_notifier_exports_is_what_the_table_says_and_its_status_names_the_trouble(bench: Bench) -> None:
+    registry = CollectorRegistry()
+    metrics = NotifierMetrics(registry)
+    metrics.expect("chat")
+    metrics.lines = [bench.begin("chat")]
+    server = NotifierServer(make_settings(notifier_port=0), metrics.lines, registry, Exit())
+    assert not server.status()["ready"]
+    bench.write(made_alert())
+    await bench.all_kept()
+    assert server.status()["notifiers"][0]["open_incidents"] == 1
+    assert server.status()["ready"]
+    families = {f.name: f for f in text_string_to_metric_families(generate_latest(registry).decode())}
+    for row in NOTIFIER_TABLE:
+        family = families[row.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (row.kind, row.help)
+        assert all(set(sample.labels) == set(row.labels) for sample in family.samples)
+    outcomes = {sample.labels["outcome"] for sample in families["overdraw_notifications"].samples}
+    assert outcomes == set(OUTCOMES)
+
+
+# ---------------------------------------------------------------------- the place
+
+
+def test_the_place_is_the_first_record_that_is_not_told() -> None:
+    progress = Progress(10)
+    for offset in (10, 12, 13, 20, 21):
+        progress.take(offset, done=offset == 13)
+    assert (progress.offset, progress.done()) == (10, [(13, 13)])
+    progress.finish(12)
+    progress.finish(21)
+    assert (progress.offset, progress.done()) == (10, [(12, 13), (21, 21)])
+    progress.finish(10)
+    assert (progress.offset, progress.done()) == (20, [(21, 21)])
+    progress.finish(20)
+    assert (progress.offset, progress.done()) == (22, [])
+
+
+def test_a_place_survives_its_metadata_and_a_full_one_stays_within_the_brokers_limit() -> None:
+    done, told = [(13, 13), (21, 40)], ["0123456789", "abcdef0123"]
+    place = read_place(10, metadata_of(done, told))
+    assert place == Place(10, tuple(done), frozenset(told))
+    assert [place.is_done(offset) for offset in (9, 10, 13, 14, 40)] == [True, False, True, False, True]
+    text = metadata_of([(10**15 + 2 * n, 10**15 + 2 * n) for n in range(1000)], [f"{n:010d}" for n in range(5000)])
+    assert len(text) <= MAX_METADATA
+    full = read_place(0, text)
+    assert full.more
+    assert full.done[0][0] == 10**15
+    assert f"{4999:010d}" in (full.told or ())
+    assert metadata_of([], None) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "text of somebody else", "[]", '{"v":2}', '{"v":1,"done":7}', '{"v":1,"done":[[1]]}']
+)
+def test_metadata_that_is_not_ours_says_nothing(text: str) -> None:
+    assert read_place(7, text) == Place(7)
+
+
+def test_no_secret_is_in_what_is_committed() -> None:
+    assert KEY not in metadata_of([(1, 2)], ["a"])

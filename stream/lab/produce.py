@@ -55,18 +55,24 @@ class Producer:
 
     async def __aenter__(self) -> Producer:
         from aiokafka import AIOKafkaProducer
-        from aiokafka.errors import KafkaError
+        from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
+
+        from stream.worker.security import client_options
 
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is said below, with what to do
         await self._check_topic(self._settings.source_topic)
         broker = self._settings.broker
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=broker, enable_idempotence=True, max_batch_size=min(BATCH_BYTES, self._max_message_bytes)
+            **client_options(self._settings),
+            enable_idempotence=True,
+            max_batch_size=min(BATCH_BYTES, self._max_message_bytes),
         )
         try:
             await self._producer.start()
         except KafkaError as error:
             await self._producer.stop()
+            if isinstance(error, ClusterAuthorizationFailedError):  # so it is for who may write to no topic at all
+                raise self._no_right() from error
             raise ProduceError(f"no Kafka at {broker} ({error}): start one with `overdraw broker`") from error
         except BaseException:
             await self._producer.stop()
@@ -75,10 +81,13 @@ class Producer:
 
     async def _check_topic(self, topic: str) -> None:
         from stream.worker.cluster import BrokerUnreachable, cluster
+        from stream.worker.topics import NO_TOPIC_RIGHT
 
         try:
             async with cluster(self._settings) as kafka:
                 facts = (await kafka.topics([topic]))[topic]
+                if facts.error == NO_TOPIC_RIGHT:
+                    raise self._no_right()
                 if facts.error:
                     raise ProduceError(f"there is no topic {topic}: make it with `overdraw topics create`")
                 if facts.partitions != self._settings.partitions:
@@ -166,13 +175,17 @@ class Producer:
         if not done.cancelled() and done.exception() is None:
             self.acknowledged += count
 
+    def _no_right(self) -> ProduceError:
+        from stream.worker.topics import grant
+
+        topic = self._settings.source_topic
+        return ProduceError(f"{topic}: we lack the right Write: {grant(self._settings, ['Write'], f'--topic {topic}')}")
+
     def _refused(self, error: Exception) -> ProduceError:
         from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
         if isinstance(error, TopicAuthorizationFailedError):
-            topic = self._settings.source_topic
-            remedy = f"grant it (kafka-acls --add --operation Write --topic {topic})"
-            return ProduceError(f"{topic}: we lack the right Write: {remedy}")
+            return self._no_right()
         if isinstance(error, MessageSizeTooLargeError):
             return ProduceError("a record is longer than the broker takes: split it, or raise its message.max.bytes")
         why = str(error) or f"no answer for {self._patience:.0f} s"

@@ -26,10 +26,10 @@ from tests.certificates import Authority, Pair
 from tests.kafka import rights
 from tests.kafka.conftest import CACHE
 from tests.kafka.rights import Rule
-from tests.kafka.workers import Start, eventually, feed, overdraw, sums, traffic
+from tests.kafka.workers import Start, eventually, overdraw, sums, traffic
 
 PAGE = Path(__file__).parents[2] / "deploy" / "kafka-rights.md"
-PASSWORDS = {name: f"{name}-s3cr3t" for name in ("overdraw", "gateway", "reader", "nobody")}
+PASSWORDS = {name: f"{name}-s3cr3t" for name in ("overdraw", "gateway", "reader", "nobody", "stranger")}
 OPERATIONS = {
     "Read": rights.READ,
     "Write": rights.WRITE,
@@ -145,6 +145,19 @@ def test_check_names_each_missing_right_by_a_command_that_grants_it_and_the_page
     assert granted - implied == set(listed("overdraw", "User:nobody"))
 
 
+def test_who_may_not_write_calls_is_told_the_command_that_grants_it(secured: Secured) -> None:
+    stranger = secured.settings("stranger")
+    recorded = secured.folder / "one.jsonl"
+    recorded.write_bytes(traffic()[0][1] + b"\n")
+    wanted = "grant it (kafka-acls --add --allow-principal User:stranger --operation Write --topic api-calls)"
+    for rules in ([], [rule for rule in listed("gateway", "User:stranger") if rule.operation != rights.WRITE]):
+        if rules:
+            secured.grant([*rules, *(Rule(r.kind, r.name, rights.DESCRIBE, principal=r.principal) for r in rules)])
+        done = overdraw(stranger, "feed", str(recorded), "--speed", "0")
+        assert done.returncode == 3
+        assert f"Error: api-calls: we lack the right Write: {wanted}" in done.stderr
+
+
 def test_an_attack_is_found_and_explained_by_a_worker_and_people_with_the_least_rights(
     secured: Secured, start: Start
 ) -> None:
@@ -152,7 +165,13 @@ def test_an_attack_is_found_and_explained_by_a_worker_and_people_with_the_least_
     secured.grant([rule for user in ("overdraw", "gateway", "reader") for rule in listed(user)])
     in_force(worker_settings)
     events = traffic()
-    asyncio.run(feed(secured.settings("gateway", kafka_sasl_mechanism="PLAIN"), events))
+    recorded = secured.folder / "calls.jsonl"
+    recorded.write_bytes(b"".join(value + b"\n" for _, value in events))
+    fed = overdraw(
+        secured.settings("gateway", kafka_sasl_mechanism="PLAIN"), "feed", str(recorded), "--speed", "0", "--json"
+    )
+    assert fed.returncode == 0, fed.stderr
+    assert json.loads(fed.stdout)["events"] == len(events)
     worker = start(worker_settings).wait_ready()
 
     def dumped() -> dict[str, tuple[int, int, int]]:
@@ -249,7 +268,7 @@ async def test_what_does_not_fit_is_named_in_one_line_with_what_to_do(
 
 def test_every_command_ends_with_one_line_where_the_password_or_its_file_is_wrong(secured: Secured) -> None:
     wrong = secured.settings(kafka_password_file=secured.folder / "nobody")
-    for command in (["worker"], ["alerts", "tail"], ["explain", "key-0"]):
+    for command in (["worker"], ["feed", os.devnull], ["alerts", "tail"], ["explain", "key-0"]):
         done = overdraw(wrong, *command)
         assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), (command, done.stderr)
         assert "does not accept user overdraw with this password (SCRAM-SHA-512): look at" in done.stderr

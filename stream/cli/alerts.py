@@ -61,7 +61,7 @@ async def _follow(
 ) -> None:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    from stream.worker.security import client_options
+    from stream.security import client_options
 
     end = None if seconds is None else time.monotonic() + seconds
     consumer: Any = AIOKafkaConsumer(

@@ -63,7 +63,7 @@ def command(
         _bench_adapters(as_json, check)
         return
     from stream.lab.bench_table import below, missed
-    from stream.worker.security import without_security
+    from stream.security import without_security
 
     settings = without_security(settings_from(assignments, config))  # the broker is one of our own
     lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]

@@ -42,7 +42,7 @@ def command(seconds: float | None, scenario: str, assignments: tuple[str, ...], 
     from stream.gateways.errors import InputError
     from stream.lab.demo import Demo, DemoError
     from stream.lab.produce import ProduceError
-    from stream.worker.security import without_security
+    from stream.security import without_security
 
     settings = without_security(settings_from(assignments, config))  # the broker is one of our own
     terminal = sys.stdout.isatty()

@@ -56,7 +56,7 @@ async def partitions_of(settings: Settings, topic: str) -> int:
     """How many partitions a topic has. Raises KafkaError, and BadInput if there is no such topic."""
     from aiokafka import AIOKafkaConsumer
 
-    from stream.worker.security import client_options
+    from stream.security import client_options
 
     consumer: Any = AIOKafkaConsumer(**client_options(settings))
     try:

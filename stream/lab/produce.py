@@ -57,7 +57,7 @@ class Producer:
         from aiokafka import AIOKafkaProducer
         from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
 
-        from stream.worker.security import client_options
+        from stream.security import client_options
 
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is said below, with what to do
         await self._check_topic(self._settings.source_topic)

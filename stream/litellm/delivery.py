@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import prometheus_client
 
+from stream.security import client_options
 from stream.settings import Settings
 
 WAITING = 10_000
@@ -34,7 +35,7 @@ def make_producer(settings: Settings) -> Any:
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is counted, and told once a minute
     return AIOKafkaProducer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         client_id="overdraw-litellm",
         enable_idempotence=True,
         linger_ms=20,

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from stream.core.shard import Shard
 from stream.partition import partition_of
+from stream.security import faust_options
 from stream.settings import Settings
 from stream.worker import logs
 from stream.worker.agents import Intake, add_agent
@@ -25,7 +26,6 @@ from stream.worker.monitor import Monitor
 from stream.worker.partitions import Partitions
 from stream.worker.process import NoTables, calm_the_collector, worker_class
 from stream.worker.repartition import Intakes
-from stream.worker.security import faust_options
 from stream.worker.server import check_web
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools

@@ -15,10 +15,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.transaction import AddOffsetsToTxnRequest
 
 from stream.alerts import printable
+from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.protocol import FeaturesRequest, TopicsRequest, release_of, rights_of
 from stream.worker.refusal import refusal
-from stream.worker.security import client_options
 
 ANSWER_SECONDS = 15.0
 COORDINATOR_SECONDS = 15.0

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 from stream.worker.source import TopicState, topic_states
 
 CALL_TIMEOUT_SECONDS = 5.0

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 
 TRANSACTION_TIMEOUT_SECONDS = 60.0
 """After this the broker aborts a transaction by itself. Kafka's own default, so every cluster allows it; who takes a

@@ -12,9 +12,9 @@ from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SHARD_KEY, SUMS, unpack_model, unpack_shard, unpack_sums
 from stream.partition import key_bytes, partition_of
+from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.recovery import Pair, StateLog, read_state
-from stream.worker.security import client_options
 
 POLL_MS = 500
 

@@ -9,10 +9,10 @@ from typing import Any
 from stream.alerts import printable
 from stream.gateways.overdraw import parse
 from stream.partition import key_bytes, partition_of
+from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.cluster import BrokerUnreachable
 from stream.worker.inspection import Finding
-from stream.worker.security import client_options
 
 TAIL_RECORDS = 20_000
 """Records of a topic, shared among its partitions, that are read from its end: some seconds of work."""

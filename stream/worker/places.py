@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 
 ANSWER_SECONDS = 10.0
 PENDING_SECONDS = 10.0

@@ -22,11 +22,11 @@ import msgspec
 
 from stream.alerts import Alert, printable
 from stream.core.state import SHARD_KEY, StateError, place_of
+from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.journal import Journal, Record
 from stream.worker.outbox import alert_record, as_found
 from stream.worker.recovery import WORKER_KEYS, StateLog
-from stream.worker.security import client_options
 
 if TYPE_CHECKING:
     from stream.worker.tools import Tools

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 from stream.worker.source import topic_states
 
 STALL_SECONDS = 30.0

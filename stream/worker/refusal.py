@@ -14,8 +14,8 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from stream.alerts import printable
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 
 ANSWER_SECONDS = 5.0
 CLOSE_SECONDS = 1.0

@@ -24,8 +24,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.lab.chaos.topics import records_of
 from stream.partition import partition_of
+from stream.security import client_options
 from stream.settings import Settings
-from stream.worker.security import client_options
 
 HOUR = 3600
 DAYS = 10

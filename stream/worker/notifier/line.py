@@ -24,9 +24,9 @@ from stream.notify.digest import Burst, Digest, Gathered
 from stream.notify.message import Message
 from stream.notify.routing import Routing
 from stream.notify.service import Notifier, Request
+from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.notifier.progress import Place, Progress, metadata_of, read_place
-from stream.worker.security import client_options
 from stream.worker.tools import line_of
 
 POLL_SECONDS = 0.25

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from hashlib import sha256
 
 from stream.events import Call
@@ -17,7 +18,9 @@ from stream.events import Call
 KNOWN_ADDRESSES = 65_536
 """Addresses whose network is remembered, some 10 MB: to work it out takes as long as everything else of a record."""
 KNOWN_TEXTS = 4_096
-"""User agents, and template hashes, that are remembered: at most 16 MB of the longest there may be."""
+"""User agents, and template hashes, that are remembered."""
+LONGEST_ADDRESSES, LONGEST_TEXT = 128, 1024
+"""What is longer is worked out each time: a client may send what it likes, and must not fill the memory with it."""
 FAMILIES = (
     "openai-python", "openai-node", "openai-go", "openai-java", "openai", "anthropic", "litellm", "langchain",
     "llama-index", "azure", "google-genai", "mistral", "cohere", "vercel", "ai-sdk", "python-requests", "httpx",
@@ -32,7 +35,25 @@ _TEMPLATE = re.compile(r"template-[0-9a-f]{16}")
 _JOINT = re.compile(r"[/\s_.]+")
 
 
-@lru_cache(maxsize=KNOWN_ADDRESSES)
+Trait = Callable[[str], str | None]
+
+
+def _remembered(most: int, longest: int) -> Callable[[Trait], Trait]:
+    """Remember the traits of `most` texts, each of at most `longest` characters."""
+
+    def remembering(trait: Trait) -> Trait:
+        known = lru_cache(maxsize=most)(trait)
+
+        @wraps(trait)
+        def ask(text: str) -> str | None:
+            return known(text) if len(text) <= longest else trait(text)
+
+        return ask
+
+    return remembering
+
+
+@_remembered(KNOWN_ADDRESSES, LONGEST_ADDRESSES)
 def network_of(address: str) -> str | None:
     """An address cut to its network, /24 or /48; None if it is none. A network stays what it is.
 
@@ -50,7 +71,7 @@ def network_of(address: str) -> str | None:
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
 
 
-@lru_cache(maxsize=KNOWN_ADDRESSES)
+@_remembered(KNOWN_ADDRESSES, LONGEST_ADDRESSES)
 def network_of_hops(addresses: str) -> str | None:
     """The network of the client in a list of hops such as `X-Forwarded-For`; a port behind an address is left out.
 
@@ -61,7 +82,7 @@ def network_of_hops(addresses: str) -> str | None:
     ('8.8.4.0/24', '10.0.0.0/24', None)
     """
     last = None
-    for hop in reversed(addresses.split(",")[-16:]):  # a client may send thousands
+    for hop in reversed(addresses.rsplit(",", 16)[-16:]):  # a client may send thousands
         text = hop.strip()
         if text.startswith("["):
             text = text[1:].partition("]")[0]
@@ -75,7 +96,7 @@ def network_of_hops(addresses: str) -> str | None:
     return last
 
 
-@lru_cache(maxsize=KNOWN_TEXTS)
+@_remembered(KNOWN_TEXTS, LONGEST_TEXT)
 def client_of(user_agent: str) -> str | None:
     """The fingerprint of a user agent: its family, if it is a known one, and a hash of the whole; None of an empty one.
 
@@ -92,7 +113,7 @@ def client_of(user_agent: str) -> str | None:
     return f"{family}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
-@lru_cache(maxsize=KNOWN_TEXTS)
+@_remembered(KNOWN_TEXTS, LONGEST_TEXT)
 def template_of(prompt_fingerprint: str) -> str | None:
     """Our hash of the gateway's hash of a prompt template, so that a prompt sent in its place goes no further.
 

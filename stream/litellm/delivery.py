@@ -145,8 +145,10 @@ class Delivery:
         with self._lock:
             self._loop, self._wake = asyncio.get_running_loop(), wake
         while True:
-            producer = self._producer(self._settings)
+            producer = None
             try:
+                # made anew each time: it reads the password and the certificates of today, or fails as a broker does
+                producer = self._producer(self._settings)
                 await producer.start()
                 await self._send_all(producer, wake)
                 return
@@ -156,8 +158,9 @@ class Delivery:
                     return
                 self._tell(error)
             finally:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+                if producer is not None:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
                 for future in list(self._under_way):  # a producer that stops leaves some without a word
                     future.cancel()
                 await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from stream.gateways.canonical import canonical
 from stream.gateways.litellm import LiteLLM
 from stream.litellm.delivery import Delivery
 from stream.partition import key_bytes
+from stream.security import client_options
 from stream.settings import Settings, load_settings
 
 FOREVER = float("inf")
@@ -55,6 +56,7 @@ def make_logger(
     Raises SettingsError where they are wrong: the proxy then does not start, and says why.
     """
     chosen = settings or load_settings()
+    client_options(chosen)  # a password or a certificate that cannot be read is found now, not at the first call
     recorder = Recorder(chosen, make_delivery(chosen))
     atexit.register(recorder.delivery.close)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,18 @@ def test_traits_take_the_place_of_what_they_are_of() -> None:
     call = Call("e", T0, "k", client_ip="here", user_agent=" ", prompt_fingerprint="")
     reduce_traits(call)
     assert (call.client_ip, call.user_agent, call.prompt_fingerprint) == (None, None, None)
+
+
+@pytest.mark.parametrize("trait", [*REDUCED.values(), network_of_hops])
+def test_texts_of_any_length_leave_nothing_behind(trait: Callable[[str], str | None]) -> None:
+    """A client may send a new one with every call: what is remembered of them must be short."""
+    longest = "203.0.113.7, " * 5000
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            trait(f"{number}{longest}8.8.4.4")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+    assert network_of_hops(f"{longest}8.8.4.4") == "8.8.4.0/24"

@@ -17,7 +17,7 @@ import pytest
 from stream.gateways.overdraw import parse
 from stream.litellm.delivery import Delivery
 from stream.litellm.logger import make_logger
-from stream.settings import Settings
+from stream.settings import Settings, SettingsError
 from tests.gateways.fixtures import FIXTURES
 
 PAYLOAD = next(fixture for fixture in FIXTURES if str(fixture) == "litellm/stream").record
@@ -156,6 +156,29 @@ async def test_while_no_broker_is_there_events_wait_and_then_arrive() -> None:
     until(lambda: delivery.counts["sent"] == 1)
     delivery.close()
     assert producer.started == 6
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_password_that_cannot_be_read_for_a_moment_stops_nothing() -> None:
+    """While secrets are renewed a file may be missing just when the connection is made anew."""
+    producer, failures = Producer(), [SettingsError("kafka_password_file: there is no such file")] * 3
+
+    def make(_: Settings) -> Producer:
+        if failures:
+            raise failures.pop()
+        return producer
+
+    registry = prometheus_client.CollectorRegistry()
+    logger = make_logger(CustomLogger, Settings(), lambda s: Delivery(s, producer=make, registry=registry))
+    await log(logger, PAYLOAD)
+    until(lambda: logger.recorder.delivery.counts["sent"] == 1)
+    logger.recorder.delivery.close()
+
+
+def test_a_certificate_that_cannot_be_read_stops_the_proxy_at_its_start() -> None:
+    secured = Settings(kafka_security_protocol="SSL", kafka_ca_file="/nowhere/ca.crt")
+    with pytest.raises(SettingsError, match="kafka_ca_file"):
+        make_logger(CustomLogger, secured)
 
 
 @pytest.mark.usefixtures("quick")

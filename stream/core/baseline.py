@@ -132,7 +132,7 @@ class Baseline:
         self.hour = array("f", bytes(20))
         """Of the hour so far: sums of learning rate and of rate × lesson, number of buckets; the level when it began,
         for what is expected of an hour must not depend on when it was worked out. Of all hours: the weight of those
-        that have judged the season (a state of earlier days has another sum there, which makes a key look old)."""
+        that have judged the season."""
         self._known: dict[int, tuple[float, float, float, float, float]] = {}
         """What was worked out of this hour, and of the next ones that plans are made for."""
         self._place = calendar.place

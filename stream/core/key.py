@@ -37,10 +37,10 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "bar", "baseline", "calls", "chain_last", "chain_start", "channels", "dirty",
-        "first_seen", "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late",
-        "moment", "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale",
-        "surge",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "chain_accepted", "chain_last", "chain_open",
+        "chain_start", "channels", "dirty", "first_seen", "incident", "input_tokens", "judged_step", "key_id",
+        "last_active_day", "last_seen", "late", "moment", "next_bucket", "open", "output_tokens", "plans", "presence",
+        "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -72,8 +72,11 @@ class KeyState:
         self.bar = array("f", (math.inf, math.inf))
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
-        self.chain_start = self.chain_last = -1
-        """Where the last chain of incidents began, and the last bucket with an open one; -1: there never was any."""
+        self.chain_start = self.chain_last = self.chain_accepted = -1
+        """Where the last chain of incidents began, its last bucket with an open one, and where one was accepted; -1:
+        there never was any."""
+        self.chain_open = 0
+        """Buckets of the chain with an open incident."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -210,21 +213,27 @@ class KeyState:
     def _guards(self, incident: Incident, bucket: int) -> bool:
         """Whether the open incident is to be kept out of what is learned.
 
-        Not once it, or the chain that it belongs to, has lasted for `accept_days`: then it is the new normal, and
-        learned as quickly as in a young key. Incidents that follow one another within CHAIN_DAYS are a chain: habits
-        that have changed are news day by day.
+        Incidents that follow one another within CHAIN_DAYS are a chain: habits that have changed are news day by day.
+        One that has lasted for `accept_days`, with an incident open for half of that time, is the new normal, and
+        learned as quickly as in a young key. After as long again a new chain begins.
         """
-        rules = self.rules
-        if self.chain_last < 0 or bucket - self.chain_last > rules.chain_buckets:
-            self.chain_start = self.chain_last = incident.started
-        accepted = self.chain_last - self.chain_start > rules.accept_buckets
-        self.chain_last = bucket
         # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
         if incident.kind == "newcomer":
             return False
-        if bucket - self.chain_start <= rules.accept_buckets:
+        rules = self.rules
+        accept = rules.accept_buckets
+        if (
+            self.chain_last < 0
+            or bucket - self.chain_last > rules.chain_buckets
+            or (self.chain_last - self.chain_start > 2 * accept and incident.started > self.chain_last)
+        ):
+            self.chain_start, self.chain_open = incident.started, 0
+        known = self.chain_open
+        self.chain_last, self.chain_open = bucket, known + 1
+        if bucket - self.chain_start <= accept or 2 * known < accept:
             return True
-        if not accepted:
+        if self.chain_accepted < self.chain_start:
+            self.chain_accepted = bucket
             self.baseline.accept()
             for channel in self.channels:
                 channel.accept()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from stream.core.baseline import CALL_RATE, SLOTS, WEEK_HOURS, YOUNG_HOURS, AdaptiveMean, Baseline
+from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOURS, AdaptiveMean, Baseline
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
@@ -44,8 +44,9 @@ class _Head(msgspec.Struct, array_like=True):
     """The whole numbers. Most are small, and small as differences: a byte or two each.
 
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
-    asked; plans: buckets from the next one to each that is planned; chain: from the start and from the last bucket of
-    the last chain of incidents to the next bucket, nothing where there was none
+    asked; plans: buckets from the next one to each that is planned; chain: of the last chain of incidents, the
+    buckets from its start, its last bucket and its acceptance (0: none) to the next one, and those with an incident;
+    None: there was none. What was written before there were chains has no such field
     """
 
     incident: Incident | None
@@ -57,7 +58,7 @@ class _Head(msgspec.Struct, array_like=True):
     age: _Count
     active: _Count
     plans: list[_Count]
-    chain: tuple[_Count, _Count] | None = None
+    chain: tuple[_Count, _Count, _Count, _Count] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -73,7 +74,7 @@ def pack_model(key: KeyState) -> bytes:
             key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
-            (first - key.chain_start, first - key.chain_last) if key.chain_last >= 0 else None,
+            _chain_of(key),
         )
     )  # fmt: skip
     kept = 0
@@ -97,6 +98,14 @@ def pack_model(key: KeyState) -> bytes:
     return b"".join(parts)
 
 
+def _chain_of(key: KeyState) -> tuple[int, int, int, int] | None:
+    first = key.next_bucket
+    if key.chain_last < 0:
+        return None
+    accepted = first - key.chain_accepted if key.chain_accepted >= 0 else 0
+    return first - key.chain_start, first - key.chain_last, accepted, key.chain_open
+
+
 def _arrays(key: KeyState) -> tuple[array[Any], ...]:
     """What is packed as it is."""
     baseline, residuals = key.baseline, key.residuals
@@ -116,7 +125,10 @@ def model_2(data: memoryview, key: KeyState) -> None:
     key.last_active_day = first // calendar.per_day - head.idle_days
     key.judged_step = first // key.rules.horizons.per_step - head.unjudged
     baseline.age, baseline.active = head.age, head.active
-    key.chain_start, key.chain_last = (first - buckets for buckets in head.chain) if head.chain else (-1, -1)
+    if head.chain:
+        since_start, since_last, since_accepted, key.chain_open = head.chain
+        key.chain_start, key.chain_last = first - since_start, first - since_last
+        key.chain_accepted = first - since_accepted if since_accepted else -1
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []
@@ -132,6 +144,9 @@ def model_2(data: memoryview, key: KeyState) -> None:
     take_means(baseline, *_MEANS.unpack_from(data))
     data = take_sparse(data[_MEANS.size :], baseline.hour, key.residuals.pending, key.presence.state)
     data = take_arrays(data, *_arrays(key))
+    if head.chain is msgspec.UNSET:
+        # another sum stood there: how many hours have judged the season is told by the key's age
+        baseline.hour[JUDGED] = baseline.age / calendar.per_hour
     baseline.forget_cache()
     key.plans = {}
     for ahead in head.plans:

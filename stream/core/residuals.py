@@ -83,7 +83,7 @@ class Residuals:
         pending[2] += fast
         pending[3] += slow
         pending[4] += 1
-        if calls:
+        if tokens or calls:  # a share of a sum may hold tokens without a whole call
             observed[0] = ten * observed[0] + (1 - ten) * tokens
             observed[1] = forty * observed[1] + (1 - forty) * tokens
             counts[0] = ten * counts[0] + calls

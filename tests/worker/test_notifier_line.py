@@ -7,7 +7,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class Consumer:
     async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
         if not self._given:
             self._given = True
-            await self.listener.on_partitions_assigned([TopicPartition(TOPIC, 0)])
+            await self.call(self.listener.on_partitions_assigned)
         found = [record for record in self.log if record.offset >= self.position][:max_records]
         if not found:
             await asyncio.sleep(0.001)
@@ -94,9 +95,13 @@ class Consumer:
             raise self.refuse.pop(0)
         self.committed.update(offsets)
 
+    async def call(self, listen: Callable[[list[TopicPartition]], Awaitable[None]]) -> None:
+        with suppress(Exception):  # as aiokafka does
+            await listen([TopicPartition(TOPIC, 0)])
+
     async def rebalance(self) -> None:
-        await self.listener.on_partitions_revoked([TopicPartition(TOPIC, 0)])
-        await self.listener.on_partitions_assigned([TopicPartition(TOPIC, 0)])
+        await self.call(self.listener.on_partitions_revoked)
+        await self.call(self.listener.on_partitions_assigned)
 
 
 class Bench:
@@ -333,6 +338,32 @@ async def test_kafka_that_fails_is_told_and_tried_again(bench: Bench, monkeypatc
     bench.write(made_alert())
     await bench.all_kept()
     assert bench.line.down is None
+
+
+@pytest.mark.parametrize("what", ["fetch_committed_offsets", "offsets_for_times", "commit"])
+@pytest.mark.parametrize("waiting", [1, MAX_QUEUE])
+async def test_a_rebalance_that_fails_is_told_and_the_reading_begins_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str, waiting: int
+) -> None:
+    monkeypatch.setattr("stream.worker.notifier.line.RESTART_SECONDS", (0.05, 0.05))
+    bench.begin("bus")
+    await bench.until(lambda: bool(bench.consumers) and bench.line.down is None)
+    bench.answer = lambda: Answer("retry", "503")
+    bench.write(*storm(waiting))
+    await bench.until(lambda: bench.line.waiting >= min(waiting, MAX_QUEUE // 2))
+
+    async def fails(*_: Any) -> None:
+        raise RuntimeError("a broker that is odd")
+
+    monkeypatch.setattr(bench.consumers[0], what, fails)
+    bench.line._dirty = True
+    await bench.consumers[0].rebalance()
+    await bench.until(lambda: "odd" in (bench.line.down or ""))
+    bench.answer = lambda: Answer("delivered", "ok")
+    await bench.all_kept()
+    assert len(bench.consumers) == 2
+    assert bench.line.down is None
+    assert bench.told["delivered"] == waiting
 
 
 async def test_alertmanager_is_told_again_of_what_fires_and_not_of_what_is_over(

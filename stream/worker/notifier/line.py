@@ -111,6 +111,8 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._dirty = True
         self._commit_after = 0.0
         self._committing = asyncio.Lock()
+        self._failed: Exception | None = None
+        """What a change of the partitions failed with: aiokafka logs what a listener raises, and goes on."""
         self._room = asyncio.Event()
         self._reset()
         self._digest_at = -1e18
@@ -170,6 +172,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def _session(self) -> None:
         self._reset()
+        self._failed = None
         self._consumer = self._make(self._settings, self.name)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -221,12 +224,18 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                     self._consumer.seek(TopicPartition(self._settings.alert_topic, partition), position)
             self._say_digest()
             await self.commit()
+            self._raise_failed()
             while self.waiting > MAX_QUEUE // 2:
                 self._room.clear()
                 try:
                     await asyncio.wait_for(self._room.wait(), POLL_SECONDS)
                 except TimeoutError:
                     await self.commit()
+                self._raise_failed()
+
+    def _raise_failed(self) -> None:
+        if self._failed is not None:
+            raise self._failed
 
     # ------------------------------------------------------------------ a record
 
@@ -396,7 +405,20 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 )  # fmt: skip
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Begin nothing more; commit what is under way."""
+        """Begin nothing more; commit what is under way. A failure ends the session, which then begins anew."""
+        try:
+            await self._leave()
+        except Exception as error:
+            self._failed = error
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Go to where the partitions stand. A failure ends the session, which then begins anew."""
+        try:
+            await self._enter(list(assigned))
+        except Exception as error:
+            self._failed = error
+
+    async def _leave(self) -> None:
         if not self._places:
             return
         self._generation += 1
@@ -406,10 +428,9 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._digesting.cancel()
         self._reset()
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    async def _enter(self, wanted: list[TopicPartition]) -> None:
         """Go to where the partitions stand, by way of what has to be remembered."""
         self._reset()
-        wanted = list(assigned)
         committed = await self._consumer._coordinator.fetch_committed_offsets(wanted)
         now = self._clock()
         recent = await self._offsets_at(wanted, now - STALE_SECONDS)

@@ -29,7 +29,7 @@ REFUSALS = 3
 """A message that was refused so often, while the service took others, is what it refuses: it is given up."""
 SAY_SECONDS = 60.0
 """A trouble that goes on in other words is said again after this time at the earliest."""
-UNUSABLE = frozenset({400, 405, 406, 411, 413, 414, 415, 422, 431})
+UNUSABLE = frozenset({400, 411, 413, 414, 415, 422, 431})
 """What says that this very request is wrong: it would be wrong again."""
 PASSING = frozenset({408, 409, 423, 425, 429})
 """What passes by itself."""
@@ -94,7 +94,7 @@ class Client:
         if self._notifier.accepted(status, body):
             return Answer("delivered", self._words(status, body))
         words = self._words(status, body)
-        if status in UNUSABLE:
+        if status in UNUSABLE and not self._notifier.misconfigured(status, body):
             return Answer("rejected", words)
         if status in PASSING or status >= 500:
             return Answer("retry", words, seconds_of(retry_after, time.time()))

@@ -46,6 +46,10 @@ class Notifier(Protocol):
         """Whether this answer says that the service has it."""
         ...
 
+    def misconfigured(self, status: int, body: bytes) -> bool:
+        """Whether an answer that faults the request faults what every request holds, such as a key."""
+        ...
+
 
 def is_2xx(status: int) -> bool:
     """Whether an HTTP status is a success."""

@@ -115,6 +115,8 @@ def test_no_control_character_and_no_bidirectional_override_leaves_us(name: str)
         ((429, {"Retry-After": "7"}, b"slow down"), "retry", "429"),
         ((400, {}, b"invalid_blocks"), "rejected", "invalid_blocks"),
         ((413, {}, b""), "rejected", "413"),
+        ((405, {}, b"POST?"), "refused", "405"),
+        ((406, {}, b""), "refused", "406"),
         ((401, {}, b"who?"), "refused", "401"),
         ((403, {}, b""), "refused", "403"),
         ((404, {}, b"no_service"), "refused", "no_service"),
@@ -182,6 +184,22 @@ def test_a_request_shows_no_secret(name: str) -> None:
 async def test_slack_says_ok_or_it_has_not_taken_it(service: Service) -> None:
     service.script = [(200, {}, b"<html>a proxy's own page</html>")]
     assert (await sent(service, "chat", alert_request(service, "chat"))).verdict != "delivered"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "verdict"),
+    [
+        ("pd", b"Invalid routing key", "refused"),
+        ("pd", b'{"status":"invalid event","errors":["Length of \'routing_key\' is incorrect"]}', "refused"),
+        ("pd", b'{"status":"invalid event","errors":["\'payload.summary\' is missing or blank"]}', "rejected"),
+        ("chat", b"no_team", "refused"),
+        ("chat", b"invalid_payload", "rejected"),
+        ("bus", b"no routing key", "rejected"),
+    ],
+)
+async def test_a_wrong_key_is_no_wrong_message(service: Service, name: str, body: bytes, verdict: str) -> None:
+    service.script = [(400, {}, body)]
+    assert (await sent(service, name, alert_request(service, name))).verdict == verdict
 
 
 def test_alertmanager_is_told_of_an_end_that_lies_ahead_while_firing_and_behind_when_over() -> None:

@@ -65,6 +65,10 @@ class Alertmanager:
         """See `Notifier`."""
         return is_2xx(status)
 
+    def misconfigured(self, status: int, body: bytes) -> bool:
+        """See `Notifier`: it has other statuses for that."""
+        return False
+
     def _alert(self, message: Message, now: float) -> dict[str, object]:
         alert = message.alert
         starts = alert.started_at

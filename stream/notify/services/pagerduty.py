@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from stream.notify.service import Request, cut, is_2xx
 
 MAX_SUMMARY = 1024
 MAX_KEY = 255
+_NAMES_THE_KEY = re.compile(rb"(routing|service|integration)[ _]key", re.IGNORECASE)
 SEVERITIES = {"critical": "critical", "high": "error", "warning": "warning", "info": "info"}
 
 
@@ -71,6 +73,10 @@ class PagerDuty:
     def accepted(self, status: int, body: bytes) -> bool:
         """See `Notifier`: 202 says that the event is taken."""
         return is_2xx(status)
+
+    def misconfigured(self, status: int, body: bytes) -> bool:
+        """See `Notifier`: a wrong routing key is a 400, as an event that is no event."""
+        return status == 400 and _NAMES_THE_KEY.search(body) is not None
 
     def _post(self, action: str, key: str, **more: Any) -> Request:
         event = {"routing_key": self._key.get_secret_value(), "event_action": action, "dedup_key": key, **more}

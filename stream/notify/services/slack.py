@@ -17,6 +17,8 @@ from stream.notify.digest import Digest
 from stream.notify.message import Fact, Link, Message
 from stream.notify.service import Request, cut
 
+OF_THE_ADDRESS = frozenset({b"invalid_token", b"no_active_hooks", b"no_service", b"no_service_id", b"no_team"})
+"""Errors of an incoming webhook that is gone or was never there."""
 MAX_HEADER = 150
 MAX_TEXT = 3000
 MAX_FIELD = 2000
@@ -89,6 +91,10 @@ class Slack:
     def accepted(self, status: int, body: bytes) -> bool:
         """See `Notifier`: the answer is the word `ok`."""
         return status == 200 and body.strip() == b"ok"
+
+    def misconfigured(self, status: int, body: bytes) -> bool:
+        """See `Notifier`: the answer is the name of an error."""
+        return status == 400 and body.strip() in OF_THE_ADDRESS
 
     def _post(self, text: str, blocks: list[dict[str, Any]]) -> Request:
         body = {"text": escaped_cut(text, MAX_TEXT), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}

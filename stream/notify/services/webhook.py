@@ -84,6 +84,10 @@ class Webhook:
         """See `Notifier`."""
         return is_2xx(status)
 
+    def misconfigured(self, status: int, body: bytes) -> bool:
+        """See `Notifier`: it has other statuses for that."""
+        return False
+
     def _post(self, event: dict[str, Any], now: float) -> Request:
         body = json.dumps(event).encode()
         headers = {"Content-Type": "application/cloudevents+json; charset=utf-8"}

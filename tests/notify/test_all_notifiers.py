@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from hashlib import sha256
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from services import ALERTS, CHECKS, EVIL, KEY, SIGNING, T0, Service, made, made_alert
 
 from stream.notify.config import secrets_of
 from stream.notify.delivery import MAX_ANSWER_BYTES, Answer, Client
 from stream.notify.digest import Digest, Gathered
 from stream.notify.message import Message
+from stream.notify.secrets import hidden
 from stream.notify.service import Request
 from stream.notify.services import NOTIFIERS
 
@@ -171,6 +174,38 @@ async def test_a_secret_that_comes_back_is_not_shown(service: Service, name: str
     _, secrets = made(service.url, name)
     for secret in secrets.values():
         assert secret.get_secret_value() not in answer.words
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "Cannot POST /services/T000/B000/{key}",
+        r'{{"path":"\/services\/T000\/B000\/{key}"}}',
+        "%2Fservices%2FT000%2FB000%2F{key}",
+        "there is no {key} here",
+        "Cannot POST /services/T000/B000/{key}?token=pass%2Fword%7e1+2&a=1",
+        "a token of pass/word~1 2 is wrong",
+        r"a token of pass\u002fword~1+2 is wrong",
+        "a token of PASS%2fWORD~1%202 is wrong",
+        "a token of pass&#x2F;word~1+2 is wrong",
+    ],
+)
+async def test_no_part_of_a_secret_address_that_comes_back_is_shown(service: Service, echo: str) -> None:
+    notifier, _ = made(service.url, "chat")
+    address = SecretStr(f"{service.url}/services/T000/B000/{KEY}?token=pass%2Fword%7E1+2")
+    client = Client(notifier, timeout_seconds=5, proxy=None, secrets=[address])
+    service.script = [(404, {}, echo.format(key=KEY).encode())]
+    words = (await client(alert_request(service, "chat"))).words
+    await client.close()
+    assert "***" in words
+    assert not re.search(f"{KEY}|T000|pass|word", words, re.IGNORECASE), words
+
+
+def test_of_an_address_no_short_word_is_hidden() -> None:
+    text = "no hooks here, a=1"
+    assert hidden(text, [SecretStr("https://example.org/hooks/0123456789?a=1")]) == text
+    assert hidden(text, [SecretStr("https://example.org/"), SecretStr("abc")]) == text
+    assert hidden(text, []) == text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -265,6 +265,25 @@ async def test_a_storm_is_some_messages_and_a_digest_and_so_is_its_end(bench: Be
     assert b"all 1,980 incidents" in bench.sent[-1].body
 
 
+async def test_a_storm_while_the_service_is_down_waits_in_kafka(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.worker.notifier.line.MAX_GATHERED", 300)
+    bench.answer = lambda: Answer("retry", "503")
+    bench.begin("bus", burst=1, burst_seconds=600)
+    bench.write(*storm(3000))
+    await bench.until(lambda: bench.told["digested"] >= 600, "one digest on its way, and what comes after it")
+    for _ in range(20):
+        bench.now += 60
+        await asyncio.sleep(0.005)
+    assert bench.told["digested"] < 900
+    bench.answer = lambda: Answer("delivered", "ok")
+    for _ in range(15):
+        bench.now += 700
+        await asyncio.sleep(0.01)
+    await bench.until(lambda: bench.told["digested"] + bench.told["delivered"] >= 3000)
+    bench.now += 700
+    await bench.all_kept()
+
+
 async def test_a_digest_that_was_not_told_is_gathered_again(bench: Bench) -> None:
     bench.begin("pd", burst=1, burst_seconds=600)
     bench.write(*storm(5))
@@ -432,6 +451,35 @@ def test_a_place_survives_its_metadata_and_a_full_one_stays_within_the_brokers_l
     assert full.done[0][0] == 10**15
     assert f"{4999:010d}" in (full.told or ())
     assert metadata_of([], None) == ""
+
+
+def test_the_work_of_a_commit_does_not_grow_with_the_square_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    dumped: list[int] = []
+
+    def dumps(value: Any, **more: Any) -> str:
+        text = json.JSONEncoder(**more).encode(value)
+        dumped.append(len(text))
+        return text
+
+    monkeypatch.setattr("stream.worker.notifier.progress.json.dumps", dumps)
+    metadata_of([(n, n) for n in range(0, 100_000, 2)], [])
+    assert sum(dumped) < 2 * MAX_METADATA
+
+
+def test_what_is_passed_over_while_one_waits_is_one_range_and_keeps_no_memory() -> None:
+    progress = Progress(0)
+    progress.take(0)
+    for offset in range(1, 10_000):
+        progress.take(offset, done=True)
+    assert progress.done() == [(1, 9_999)]
+    assert len(progress._done) == 2
+    progress.take(10_000)
+    progress.take(10_001, done=True)
+    assert progress.done() == [(1, 9_999), (10_001, 10_001)]
+    progress.finish(10_000)
+    assert progress.done() == [(1, 10_001)]
+    progress.finish(0)
+    assert (progress.offset, progress.done(), progress._done) == (10_002, [], set())
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ AT_ONCE = 4
 GATHER_SECONDS = 10.0
 """From the first incident beyond the limit to the digest: a storm comes within some flushes."""
 MAX_GATHERED = 50_000
-"""Then the digest does not wait for its time."""
+"""Then the digest does not wait for its time; where one is on its way still, the others wait in Kafka."""
 FIRING_BATCH = 100
 LAST_SECONDS = 4.0
 """For the attempts that are under way when the process ends or partitions move."""
@@ -225,12 +225,13 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._say_digest()
             await self.commit()
             self._raise_failed()
-            while self.waiting > MAX_QUEUE // 2:
+            while self.waiting > MAX_QUEUE // 2 or len(self._gathered_offsets) >= MAX_GATHERED:
                 self._room.clear()
                 try:
                     await asyncio.wait_for(self._room.wait(), POLL_SECONDS)
                 except TimeoutError:
                     await self.commit()
+                self._say_digest()
                 self._raise_failed()
 
     def _raise_failed(self) -> None:
@@ -275,11 +276,16 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             return
         may_send = not self.desk.needs_leave(alert, matched) or self._burst.take(self._clock())
         decision = self.desk.judge(alert, matched, may_send, source=source, partition=partition, at=at)
-        progress.take(offset, done=decision is Decision.SILENT)
+        # of the ends of what a digest told, only the last one is news
+        between = decision is Decision.DIGEST and alert.status == "resolved" and self.desk.digested() > 0
+        progress.take(offset, done=between or decision is Decision.SILENT)
         if decision is Decision.SEND:
             self._queue(Item(partition, offset, self._generation, at, self._message(alert, source)))
         elif decision is Decision.DIGEST:
-            self._gather(alert, partition, offset)
+            self._told("digested")
+            self._gathered.add(alert, self._clock())
+            if not between:
+                self._gathered_offsets.append((partition, offset))
 
     def _message(self, alert: Alert, source: str) -> Message:
         return Message(alert, source, self._routing.owner_of(alert.entity), self._config.silence_base())
@@ -325,14 +331,6 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._room.set()
 
     # ------------------------------------------------------------------ too many at once
-
-    def _gather(self, alert: Alert, partition: int, offset: int) -> None:
-        self._told("digested")
-        self._gathered.add(alert, self._clock())
-        if alert.status == "resolved" and self.desk.digested():
-            self._finish([(partition, offset)])  # only the last one's end is news
-        else:
-            self._gathered_offsets.append((partition, offset))
 
     def _say_digest(self) -> None:
         now, since = self._clock(), self._gathered.since

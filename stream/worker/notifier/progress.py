@@ -52,15 +52,19 @@ def metadata_of(done: Sequence[tuple[int, int]], told: Sequence[str] | None) -> 
     What finds no room is the furthest of `done`, which is then told again after a restart, and the oldest of `told`.
     """
     said: dict[str, object] = {"v": 1}
-    kept = list(done)
-    while len(json.dumps(kept)) > MAX_DONE_BYTES:
-        kept.pop()
+    kept: list[tuple[int, int]] = []
+    room = MAX_DONE_BYTES
+    for one in done:
+        room -= len(json.dumps(one))
+        if room < 0:
+            break
+        kept.append(one)
     if kept:
         said["done"] = kept
     if told is not None:
-        room = (MAX_METADATA - MAX_DONE_BYTES - 100) // 15
-        said["told"] = list(told[-room:])
-        if len(told) > room:
+        most = (MAX_METADATA - MAX_DONE_BYTES - 100) // 15
+        said["told"] = list(told[-most:])
+        if len(told) > most:
             said["more"] = True
     return json.dumps(said, separators=(",", ":")) if len(said) > 1 else ""
 
@@ -85,8 +89,8 @@ class Progress:
         """These records were told, or given up."""
         self.waiting.difference_update(offsets)
         self._done.update(offsets)
-        low = self.offset
-        self._done = {one for one in self._done if one > low}
+        if not self.waiting:
+            self._done.clear()
 
     @property
     def offset(self) -> int:
@@ -97,9 +101,10 @@ class Progress:
         """What was told beyond `offset`, as ranges with both ends, in order; gaps without records are bridged."""
         ranges: list[tuple[int, int]] = []
         waiting = sorted(self.waiting)
+        low = self.offset
         place = 0
         for offset in sorted(self._done):
-            if offset < self.offset:
+            if offset < low:
                 continue
             while place < len(waiting) and waiting[place] < offset:
                 place += 1
@@ -108,4 +113,5 @@ class Progress:
                 ranges[-1] = (ranges[-1][0], offset)
             else:
                 ranges.append((offset, offset))
+        self._done = {end for ends in ranges for end in ends}  # the same ranges come of their ends
         return ranges

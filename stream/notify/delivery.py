@@ -25,6 +25,8 @@ FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 60.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A service may ask for more patience than this; we then ask it once in a while."""
+FAILURES = 10
+"""The same for a message that ends in an error of the server, which may be down in part: so with more patience."""
 REFUSALS = 3
 """A message that was refused so often, while the service took others, is what it refuses: it is given up."""
 SAY_SECONDS = 60.0
@@ -48,6 +50,8 @@ class Answer:
     verdict: Verdict
     words: str
     retry_after: float | None = None
+    failed: bool = False
+    """Whether the server came to an error of its own (5xx), perhaps because of this very message."""
 
 
 class Post(Protocol):
@@ -97,7 +101,7 @@ class Client:
         if status in UNUSABLE and not self._notifier.misconfigured(status, body):
             return Answer("rejected", words)
         if status in PASSING or status >= 500:
-            return Answer("retry", words, seconds_of(retry_after, time.time()))
+            return Answer("retry", words, seconds_of(retry_after, time.time()), failed=status >= 500)
         return Answer("refused", words)
 
     def _words(self, status: int, body: bytes) -> str:
@@ -194,9 +198,11 @@ class Deliverer:
     ) -> Outcome | None:
         """Send what `build` makes at each attempt, until there is an outcome; None if it is no longer `wanted`.
 
-        `written_at` and `now()` are epoch seconds: a message older than `give_up_seconds` gets one attempt.
+        `written_at` and `now()` are epoch seconds: a message older than `give_up_seconds` gets one attempt. One that
+        `build` raises for is rejected.
         """
         refusals, begun = 0, self._taken
+        failures, taken = 0, self._taken
         while True:
             await self._hold()
             answer = await self._post(build, wanted)
@@ -213,6 +219,11 @@ class Deliverer:
             if refusals >= REFUSALS and self._taken > begun:
                 self._say(f"refuses a message and takes others, so it is given up: {answer.words}")
                 return self._end("refused")
+            if answer.failed and self._taken > taken:  # others were taken since it failed last
+                failures, taken = failures + 1, self._taken
+            if failures >= FAILURES:
+                self._say(f"fails at a message again and again and takes others, so it is given up: {answer.words}")
+                return self._end("refused")
             if now() - written_at > self._give_up:
                 self._say(f"a message is given up after {self._give_up / 3600:g} h: {answer.words}")
                 return self._end("refused" if answer.verdict == "refused" else "expired")
@@ -220,7 +231,10 @@ class Deliverer:
 
     async def _post(self, build: Callable[[], Request | None], wanted: Callable[[], bool]) -> Answer | None:
         async with self._slots:
-            request = build() if wanted() else None
+            try:
+                request = build() if wanted() else None
+            except Exception as error:  # its text may hold what the alert says, or a secret
+                return Answer("rejected", f"no request can be made of it: {type(error).__name__}")
             if request is None:
                 return None
             self._in_flight += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ STALE_SECONDS = 86_400.0
 """An open incident says something at least every six hours: one that has not for this long is forgotten."""
 MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
+log = logging.getLogger(__name__)
 _RANK = {"info": 0, "warning": 1, "high": 2, "critical": 3}
 
 
@@ -89,7 +91,13 @@ class Desk:
         return matched and alert.status != "resolved" and not self.knows(alert)
 
     def _json(self, alert: Alert) -> bytes | None:
-        return alert.model_dump_json().encode() if self._keeps else None
+        if not self._keeps:
+            return None
+        try:
+            return alert.model_dump_json().encode()
+        except ValueError as error:  # a time beyond all calendars: the service was not told of it either
+            log.debug("an alert cannot be kept: %s", type(error).__name__)
+            return None
 
     def _keep(self, fingerprint: str, known: Known) -> None:
         self._drop(fingerprint)

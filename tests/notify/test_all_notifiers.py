@@ -133,6 +133,7 @@ async def test_answers_are_told_apart(service: Service, name: str, script: Any, 
     assert answer.verdict == verdict
     assert words in answer.words
     assert "\x1b" not in answer.words
+    assert answer.failed == (script[0] >= 500)
     assert answer.retry_after == (7.0 if "Retry-After" in script[1] else None)
     assert len(service.requests) == 1, "a redirect is not followed"
 

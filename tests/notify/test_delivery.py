@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stream.notify.delivery import (
+    FAILURES,
     MAX_PAUSE_SECONDS,
     MAX_RETRY_AFTER_SECONDS,
     REFUSALS,
@@ -125,6 +126,47 @@ async def test_one_message_that_is_refused_while_others_are_taken_holds_up_nobod
     assert await blocked == "refused"
     assert bench.told["refused"] == 1
     assert len(bench.attempts) >= REFUSALS
+
+
+async def test_one_message_that_the_server_fails_at_while_it_takes_others_holds_up_nobody() -> None:
+    bench = Bench(Answer("retry", "500", failed=True))
+    blocked = asyncio.create_task(bench.deliver())
+    bench.taken = Request("http://127.0.0.1:1", b"{}", {})
+
+    async def another_is_taken() -> None:
+        before = len(bench.attempts)
+        assert await bench.deliverer.deliver(lambda: bench.taken, bench.now, lambda: bench.now) == "delivered"
+        while not blocked.done() and len(bench.attempts) < before + 3:
+            await bench.sleep(0)
+
+    while len(bench.attempts) < 3 * FAILURES:
+        await bench.sleep(0)
+    for _ in range(FAILURES - 2):
+        await another_is_taken()
+    assert not blocked.done(), "perhaps one server of several is down"
+    for _ in range(4):
+        await another_is_taken()
+    assert await blocked == "refused"
+    assert any("given up: 500" in words for words in bench.said)
+
+
+async def test_a_server_that_is_back_takes_what_it_failed_at_for_long() -> None:
+    bench = Bench(*[Answer("retry", "503", failed=True)] * (4 * FAILURES), DELIVERED)
+    assert await asyncio.gather(*(bench.deliver() for _ in range(8))) == ["delivered"] * 8
+
+
+async def test_a_message_that_cannot_be_made_is_rejected_and_what_it_holds_is_not_shown() -> None:
+    bench = Bench(DELIVERED)
+
+    def build() -> Request:
+        raise OverflowError("of a secret")
+
+    assert await bench.deliverer.deliver(build, 0.0, lambda: 0.0) == "rejected"
+    assert not await bench.deliverer.once(build)
+    assert bench.told == {"rejected": 1}
+    assert "OverflowError" in bench.said[0]
+    assert not any("secret" in words for words in bench.said)
+    assert await bench.deliver() == "delivered"
 
 
 async def test_a_message_that_is_too_old_gets_one_attempt() -> None:

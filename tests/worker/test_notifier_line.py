@@ -398,6 +398,25 @@ async def test_alertmanager_is_told_again_of_what_fires_and_not_of_what_is_over(
     assert all(b'"entity": "a"' in r.body for r in bench.sent[before:])
 
 
+@pytest.mark.parametrize("name", ["am", "pd", "bus"])
+@pytest.mark.parametrize("moment", [1e18, 253_402_300_700])
+async def test_an_alert_of_no_time_that_there_is_ends_nothing_but_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, moment: float
+) -> None:
+    monkeypatch.setattr("stream.notify.services.alertmanager.Alertmanager.resend_seconds", 0.02)
+    bench.begin(name)
+    odd = made_alert(key="a").model_dump(mode="json") | {"started_at": moment, "updated_at": moment}
+    bench.write(json.dumps(odd).encode(), made_alert(key="b"))
+    await bench.all_kept()
+    cannot_be_told = moment == 1e18 or name == "am"  # whose end lies ahead, in the year 10000
+    assert bench.told["rejected"] == cannot_be_told
+    assert bench.told["delivered"] == 2 - cannot_be_told
+    assert len(bench.consumers) == 1
+    if name == "am":
+        await bench.until(lambda: bench.told["resent"] >= 2)
+        assert all(b'"entity": "b"' in request.body for request in bench.sent)
+
+
 def test_each_notifier_has_a_group_of_its_own() -> None:
     assert group_of(make_settings(), "oncall") == "overdraw-notifier-oncall"
 

@@ -374,7 +374,23 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         now = self._clock()
         known = [one for one in self.desk.firing(now) if one.fingerprint in fingerprints and one.kept is not None]
         messages = [self._message(Alert.model_validate_json(one.kept or b""), one.source) for one in known]
-        return self._notifier.firing(messages, now) if messages else None
+        if not messages:
+            return None
+        try:
+            return self._notifier.firing(messages, now)
+        except Exception:  # one of them cannot be told, which was counted when it came
+            sound = [message for message in messages if self._can_be_told(message)]
+            if len(sound) == len(messages):
+                raise
+            return self._notifier.firing(sound, now) if sound else None
+
+    def _can_be_told(self, message: Message) -> bool:
+        try:
+            self._request(message)
+        except Exception as error:
+            log.debug("notifier %s: nothing can be said again of it: %s", self.name, type(error).__name__)
+            return False
+        return True
 
     # ------------------------------------------------------------------ the place in the topic
 

@@ -16,6 +16,7 @@ MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)
 _RANK = {"info": 0, "warning": 1, "high": 2, "critical": 3}
+_NAME = {rank: name for name, rank in _RANK.items()}
 
 
 class Decision(Enum):
@@ -73,11 +74,15 @@ class Desk:
             known = Known(alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, not may_send)
             self._keep(alert.fingerprint, known)
             return Decision.SEND if may_send else Decision.DIGEST
-        worse = rank > known.said
+        self._drop(alert.fingerprint)
+        worse, was_digested = rank > known.said, known.digested
+        known.digested = was_digested and not (worse and may_send)
         known.kept = None if known.digested else self._json(alert)
         known.at, known.said = at, max(rank, known.said)
         self._keep(alert.fingerprint, known)
-        return Decision.SEND if not known.digested and (worse or self._every_update) else Decision.SILENT
+        if known.digested:
+            return Decision.DIGEST if worse else Decision.SILENT
+        return Decision.SEND if worse or self._every_update else Decision.SILENT
 
     def _end(self, alert: Alert, known: Known | None, matched: bool) -> Decision:
         self._drop(alert.fingerprint)
@@ -87,8 +92,13 @@ class Desk:
         return Decision.DIGEST if known.digested else Decision.SEND
 
     def needs_leave(self, alert: Alert, matched: bool) -> bool:
-        """Whether the limit on bursts has to be asked: only for an incident that this notifier has not heard of."""
-        return matched and alert.status != "resolved" and not self.knows(alert)
+        """Whether the limit on bursts has to be asked: for a new incident, and for one of a digest that gets worse."""
+        if alert.status == "resolved":
+            return False
+        if not self.knows(alert):
+            return matched
+        known = self._known[alert.fingerprint]
+        return known.digested and _RANK[alert.severity] > known.said
 
     def _json(self, alert: Alert) -> bytes | None:
         if not self._keeps:
@@ -136,6 +146,10 @@ class Desk:
     def digested(self, partition: int | None = None) -> int:
         """How many open incidents only a digest told of: of one partition, or of all."""
         return self._digested.total() if partition is None else self._digested[partition]
+
+    def digested_severities(self) -> Counter[str]:
+        """The open incidents that only a digest told of, by the worst severity told."""
+        return Counter(_NAME[known.said] for known in self._known.values() if known.digested)
 
     def firing(self, now: float) -> Iterator[Known]:
         """The open incidents that were told one by one; what has been silent for too long is forgotten."""

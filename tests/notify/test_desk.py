@@ -60,11 +60,44 @@ def test_an_incident_after_another_one_of_the_same_key_is_a_new_one() -> None:
 def test_beyond_the_limit_an_incident_is_told_in_a_digest_from_beginning_to_end() -> None:
     told = Told()
     assert told(may_send=False) is DIGEST
-    assert told("updated", severity="critical", may_send=True) is SILENT
+    assert told("updated", may_send=True) is SILENT
     assert told.desk.digested() == told.desk.digested(0) == 1
     assert list(told.desk.firing(T0)) == []
     assert told("resolved") is DIGEST
     assert told.desk.digested() == 0
+
+
+@pytest.mark.parametrize("every_update", [True, False])
+def test_an_incident_of_a_digest_that_gets_worse_is_told(every_update: bool) -> None:
+    told = Told(every_update=every_update)
+    told(may_send=False)
+    told(key="other", may_send=False)
+    worse = made_alert(status="updated", severity="critical")
+    assert told.desk.needs_leave(worse, True)
+    assert told("updated", severity="critical", may_send=False) is DIGEST
+    assert told.desk.digested_severities() == {"critical": 1, "high": 1}
+    assert not told.desk.needs_leave(worse, True)
+    assert told("updated", severity="critical") is SILENT
+    other = made_alert(key="other", status="updated", severity="critical")
+    assert told.desk.needs_leave(other, False)
+    assert told("updated", key="other", severity="critical", may_send=True) is SEND
+    assert told.desk.digested() == told.desk.digested(0) == 1
+    assert told.desk.told(0) == [short_id(other.alert_id)]
+    assert [known.fingerprint for known in told.desk.firing(T0)] == [other.fingerprint]
+    assert told("resolved", key="other") is SEND
+    assert told("resolved") is DIGEST
+    assert told.desk.digested() == 0
+
+
+def test_a_digest_says_what_got_worse_and_counts_it_once() -> None:
+    gathered = Gathered()
+    gathered.add(made_alert(severity="critical", excess_tokens=5), T0, known=True)
+    digest = gathered.digest("overdraw", [0], 2, T0)
+    assert digest.title == "[CRITICAL] 1 of the incidents told in one message got worse"
+    assert digest.lines()[0] == "Opened 0, got worse 1, ended 0, open now 2"
+    gathered.add(made_alert(severity="critical", excess_tokens=5), T0)
+    digest = gathered.digest("overdraw", [0], 2, T0)
+    assert (digest.opened, digest.worsened, digest.excess_tokens, len(digest.top)) == (1, 1, 5, 1)
 
 
 def test_only_a_new_incident_counts_against_the_limit() -> None:

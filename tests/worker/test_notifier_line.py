@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -263,6 +264,86 @@ async def test_a_storm_is_some_messages_and_a_digest_and_so_is_its_end(bench: Be
     await bench.until(lambda: len(bench.sent) == 42, "one message for all the others")
     await bench.all_kept()
     assert b"all 1,980 incidents" in bench.sent[-1].body
+
+
+async def test_what_gets_worse_after_a_digest_is_told_and_ends_the_digest_when_it_was_the_last(bench: Bench) -> None:
+    bench.begin("pd", burst=1, burst_seconds=600)
+    bench.write(*storm(3))
+    await bench.until(lambda: bench.told["digested"] == 2)
+    bench.now += 11
+    await bench.all_kept()
+    assert len(bench.sent) == 2
+    bench.write(made_alert(key="key-1", status="updated", severity="critical"))
+    await bench.until(lambda: bench.told["digested"] == 3, "the limit is reached")
+    bench.now += 700
+    await bench.all_kept()
+    assert "1 of the incidents told in one message got worse" in bench.sent[-1].body.decode()
+    bench.write(made_alert(key="key-2", status="updated", severity="critical"))
+    await bench.all_kept()
+    event = json.loads(bench.sent[-1].body)
+    assert (event["event_action"], event["dedup_key"]) == ("trigger", made_alert(key="key-2").fingerprint)
+    bench.now += 700
+    bench.write(made_alert(key="key-1", status="updated", severity="high"))
+    bench.write(made_alert(key="key-2", status="resolved"))
+    await bench.all_kept()
+    assert bench.line.desk.digested() == 1
+    await bench.end()
+
+    bench.begin("pd", burst=1, burst_seconds=600)
+    await bench.until(lambda: len(bench.line.desk) == 2)
+    assert bench.line.desk.digested() == 1, "the place says which ones were told one by one"
+
+
+async def test_the_last_of_a_digest_that_is_told_by_itself_ends_the_digest(bench: Bench) -> None:
+    bench.begin("pd", burst=1, burst_seconds=600)
+    bench.write(*storm(2))
+    await bench.until(lambda: bench.told["digested"] == 1)
+    bench.now += 700
+    await bench.all_kept()
+    bench.write(made_alert(key="key-1", status="updated", severity="critical"))
+    await bench.all_kept()
+    assert bench.line.desk.digested() == 0
+    bench.now += 700
+    await bench.until(lambda: len(bench.sent) == 4)
+    event = json.loads(bench.sent[-1].body)
+    assert (event["event_action"], event["dedup_key"]) == ("resolve", "overdraw-digest-overdraw-0")
+
+
+async def test_alertmanager_is_told_again_of_a_digest_while_incidents_of_it_are_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.notify.services.alertmanager.Alertmanager.resend_seconds", 0.02)
+
+    def digests() -> list[dict[str, Any]]:
+        alerts = [alert for request in bench.sent for alert in json.loads(request.body)]
+        return [alert for alert in alerts if "digest" in alert["labels"]]
+
+    bench.begin("am", burst=1, burst_seconds=600)
+    bench.write(*storm(3, severity="critical"))
+    await bench.until(lambda: bench.told["digested"] == 2)
+    bench.now += 11
+    await bench.all_kept()
+    for _ in range(2):  # and after a restart
+        bench.now += 3600
+        before = len(digests())
+        await bench.until(lambda: len(digests()) > before + 1)  # noqa: B023
+        said = digests()[-1]
+        assert said["labels"] == digests()[0]["labels"]
+        assert said["annotations"]["severity"] == "critical"
+        assert said["annotations"]["summary"] == "[CRITICAL] 2 incidents that came too many at once are open"
+        assert datetime.fromisoformat(said["endsAt"]).timestamp() == pytest.approx(bench.now + 900, abs=1)
+        await bench.end()
+        bench.begin("am", burst=1, burst_seconds=600)
+        await bench.until(lambda: len(bench.line.desk) == 3)
+        assert bench.line.desk.digested() == 2
+    bench.write(*storm(3, "resolved"))
+    await bench.until(lambda: bench.told["digested"] == 4)
+    bench.now += 700
+    await bench.all_kept()
+    assert datetime.fromisoformat(digests()[-1]["endsAt"]).timestamp() == pytest.approx(bench.now, abs=1)
+    before = len(digests())
+    await asyncio.sleep(0.1)
+    assert len(digests()) == before
 
 
 async def test_a_storm_while_the_service_is_down_waits_in_kafka(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._burst = Burst(chosen.burst, chosen.burst_seconds, self._clock())
         self._gathered = Gathered()
         self._gathered_offsets: list[tuple[int, int]] = []
+        self._largest: tuple[Alert, ...] = ()
         self._places: dict[int, Place] = {}
         self._progress: dict[int, Progress] = {}
         self._positions: dict[int, int] = {}
@@ -274,6 +275,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             if offset >= place.offset:
                 progress.take(offset, done=True)
             return
+        known, digested = self.desk.knows(alert), self.desk.digested()
         may_send = not self.desk.needs_leave(alert, matched) or self._burst.take(self._clock())
         decision = self.desk.judge(alert, matched, may_send, source=source, partition=partition, at=at)
         # of the ends of what a digest told, only the last one is news
@@ -281,9 +283,11 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         progress.take(offset, done=between or decision is Decision.SILENT)
         if decision is Decision.SEND:
             self._queue(Item(partition, offset, self._generation, at, self._message(alert, source)))
+            if digested and not self.desk.digested():
+                self._gathered.move(self._clock())  # else the digest would be left open
         elif decision is Decision.DIGEST:
             self._told("digested")
-            self._gathered.add(alert, self._clock())
+            self._gathered.add(alert, self._clock(), known=known)
             if not between:
                 self._gathered_offsets.append((partition, offset))
 
@@ -334,12 +338,13 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     def _say_digest(self) -> None:
         now, since = self._clock(), self._gathered.since
-        if self._digesting is not None or since is None or not self._gathered_offsets:
+        if self._digesting is not None or since is None or not (self._gathered_offsets or self._gathered.moved):
             return
         due = max(since + GATHER_SECONDS, self._digest_at + self._config.notifiers[self.name].burst_seconds)
         if now < due and len(self._gathered_offsets) < MAX_GATHERED:
             return
         digest = self._gathered.digest(self._settings.app_id, self.partitions, self.desk.digested(), now)
+        self._largest = digest.top or self._largest
         records, self._gathered, self._gathered_offsets = self._gathered_offsets, Gathered(), []
         self._digest_at = now
         self._digesting = asyncio.create_task(self._deliver_digest(digest, records, self._generation))
@@ -368,6 +373,19 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 batch = set(told[start : start + FIRING_BATCH])
                 if await self._deliverer.once(partial(self._firing, batch)):
                     self._told("resent")
+            if self.desk.digested() and await self._deliverer.once(self._firing_digest):
+                self._told("resent")
+
+    def _firing_digest(self) -> Request | None:
+        """What is open still of all that only a digest told of."""
+        severities, now = self.desk.digested_severities(), self._clock()
+        if not severities:
+            return None
+        digest = Digest(
+            self._settings.app_id, min(self.partitions, default=0), now, 0, 0, severities.total(),
+            severities=tuple(severities.most_common()), top=self._largest,
+        )  # fmt: skip
+        return self._notifier.digest(digest, now)
 
     def _firing(self, fingerprints: set[str]) -> Request | None:
         """Built when its turn has come: what has been resolved in the meantime is not said to fire."""
@@ -406,7 +424,10 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                     metadata_of(progress.done(), self.desk.told(partition) if self.desk.digested(partition) else None),
                 )
                 for partition, progress in self._progress.items()
+                if self._positions[partition] >= self._places[partition].offset  # else it does not know all it told
             }
+            if not offsets:
+                return
             try:
                 await self._consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError) as error:

@@ -25,10 +25,10 @@ FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 60.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """A service may ask for more patience than this; we then ask it once in a while."""
-FAILURES = 10
-"""The same for a message that ends in an error of the server, which may be down in part: so with more patience."""
 REFUSALS = 3
 """A message that was refused so often, while the service took others, is what it refuses: it is given up."""
+FAILURES = 10
+"""The same for a message that ends in an error of the server, which may be down in part: so with more patience."""
 SAY_SECONDS = 60.0
 """A trouble that goes on in other words is said again after this time at the earliest."""
 UNUSABLE = frozenset({400, 411, 413, 414, 415, 422, 431})

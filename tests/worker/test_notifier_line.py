@@ -303,7 +303,6 @@ async def test_the_last_of_a_digest_that_is_told_by_itself_ends_the_digest(bench
     bench.write(made_alert(key="key-1", status="updated", severity="critical"))
     await bench.all_kept()
     assert bench.line.desk.digested() == 0
-    bench.now += 700
     await bench.until(lambda: len(bench.sent) == 4)
     event = json.loads(bench.sent[-1].body)
     assert (event["event_action"], event["dedup_key"]) == ("resolve", "overdraw-digest-overdraw-0")
@@ -378,6 +377,38 @@ async def test_a_digest_that_was_not_told_is_gathered_again(bench: Bench) -> Non
     await bench.all_kept()
     assert len(bench.sent) == 2, "a restart gives no leave for more"
     assert b"4 more incidents at once" in bench.sent[-1].body
+
+
+async def test_a_restart_commits_no_less_than_was_told_out_of_order(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Place] = []
+    commit = Consumer.commit
+
+    async def noted(consumer: Consumer, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        places.extend(read_place(said.offset, said.metadata) for said in offsets.values())
+        await commit(consumer, offsets)
+
+    monkeypatch.setattr(Consumer, "commit", noted)
+    bench.begin("chat", burst=2, burst_seconds=600)
+    bench.write(*storm(2))
+    await bench.all_kept()
+    bench.write(made_alert(key="in the digest"), made_alert(key="key-0", status="updated", severity="critical"))
+    await bench.until(lambda: len(bench.sent) == 3 and bench.told["digested"] == 1)
+    await bench.until(lambda: places[-1].done == ((11, 11),))
+    for _ in range(3):
+        await bench.end()
+        places.clear()
+        bench.begin("chat", burst=2, burst_seconds=600)
+        await bench.until(lambda: bool(places))
+        assert {(place.offset, place.done, len(place.told or ())) for place in places} == {(9, ((11, 11),), 2)}
+    await bench.end()
+    places.clear()
+    bench.now += 2 * 86_400  # nothing is read again that stands before the place
+    bench.begin("chat", burst=2, burst_seconds=600)
+    await bench.all_kept()
+    assert all(place.is_done(11) for place in places)
+    assert len(bench.sent) == 4, "what was in no digest yet, and nothing twice"
 
 
 async def test_a_rebalance_tells_nothing_twice_and_nothing_never(bench: Bench) -> None:

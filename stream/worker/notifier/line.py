@@ -283,7 +283,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         progress.take(offset, done=between or decision is Decision.SILENT)
         if decision is Decision.SEND:
             self._queue(Item(partition, offset, self._generation, at, self._message(alert, source)))
-            if digested and not self.desk.digested():
+            if digested and not self.desk.digested() and self._notifier.dedupes:
                 self._gathered.move(self._clock())  # else the digest would be left open
         elif decision is Decision.DIGEST:
             self._told("digested")
@@ -341,7 +341,8 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         if self._digesting is not None or since is None or not (self._gathered_offsets or self._gathered.moved):
             return
         due = max(since + GATHER_SECONDS, self._digest_at + self._config.notifiers[self.name].burst_seconds)
-        if now < due and len(self._gathered_offsets) < MAX_GATHERED:
+        just_ends = self._gathered.moved > 0 and not self._gathered_offsets
+        if now < due and not just_ends and len(self._gathered_offsets) < MAX_GATHERED:
             return
         digest = self._gathered.digest(self._settings.app_id, self.partitions, self.desk.digested(), now)
         self._largest = digest.top or self._largest
@@ -424,7 +425,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                     metadata_of(progress.done(), self.desk.told(partition) if self.desk.digested(partition) else None),
                 )
                 for partition, progress in self._progress.items()
-                if self._positions[partition] >= self._places[partition].offset  # else it does not know all it told
+                if self._positions[partition] >= self._places[partition].end  # else it does not know all that it told
             }
             if not offsets:
                 return

@@ -24,6 +24,11 @@ class Place:
     told: frozenset[str] | None = None
     more: bool = False
 
+    @property
+    def end(self) -> int:
+        """The first offset beyond all that is known to be told: who has not read so far would commit less."""
+        return max(self.offset, self.done[-1][1] + 1) if self.done else self.offset
+
     def is_done(self, offset: int) -> bool:
         """Whether the record at this offset was told."""
         return offset < self.offset or any(first <= offset <= last for first, last in self.done)

@@ -59,7 +59,7 @@ chart: setup  ## write what of the Helm chart is made: its settings' schema, and
 dashboards: setup  ## write the JSON of the Grafana dashboards, and Grafana's rules, from grafana/build.py
 	@$(BIN)/python grafana/build.py
 
-dashboard-pictures: setup  ## draw the dashboards under an attack: needs npm, Chromium, Prometheus; five minutes
+dashboard-pictures: setup  ## draw the dashboards under an attack: needs npm, Chromium, Prometheus; two minutes
 	@$(BIN)/python tests/stack/draw_dashboards.py
 
 picture: setup  ## the README's picture of a drift, from simulated traffic: two minutes

@@ -81,7 +81,14 @@ def test_the_attack_comes_through_to_the_webhook_with_its_key_and_where_to_look(
 
 @pytest.mark.parametrize("rule", GRAFANA_RULES, ids=lambda rule: rule["title"])
 def test_prometheus_understands_what_grafanas_rules_ask(stack: Stack, rule: dict) -> None:
-    answer = stack.ask("query", query=rule["data"][0]["model"]["expr"])
-    assert answer["resultType"] == "vector"
+    expression = rule["data"][0]["model"]["expr"]
+    assert stack.ask("query", query=expression)["resultType"] == "vector"
     if rule["title"] == "OverdrawIncidentTicket":
-        assert stack.attacked in {result["metric"]["key_id"] for result in answer["result"]}
+        until(
+            "the attacked key is in the answer",
+            lambda: (
+                stack.attacked
+                in {result["metric"]["key_id"] for result in stack.ask("query", query=expression)["result"]}
+            ),
+            ARRIVES_SECONDS,
+        )

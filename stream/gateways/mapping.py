@@ -27,7 +27,7 @@ from stream.gateways import scalars
 from stream.gateways.adapter import Document, Options, refuse_secrets
 from stream.gateways.errors import InputError
 from stream.gateways.paths import Path, Reader, path_of
-from stream.gateways.traits import client_of, network_of_hops, template_of
+from stream.gateways.traits import client_of, if_text, network_of_hops, template_of
 
 KEY_HINT = "Look at the path of key_id in the mapping file"
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -163,10 +163,6 @@ def _tokens(value: Any, times: int) -> Any:
     return scalars.count(value) if found is None else round(found * times)
 
 
-def _text_of(function: Callable[[str], str | None]) -> _Convert:
-    return lambda value: function(value) if isinstance(value, str) else None
-
-
 CONVERTERS: dict[str, _Convert] = {
     "event_id": partial(scalars.name, most=scalars.MAX_EVENT_ID),
     "key_id": scalars.key,
@@ -178,10 +174,10 @@ CONVERTERS: dict[str, _Convert] = {
     "calls": scalars.count,
     "max_output_tokens": scalars.limit,
     "status": scalars.status,
-    "client_ip": _text_of(network_of_hops),
+    "client_ip": if_text(network_of_hops),
     "asn": scalars.count,
     "country": partial(scalars.name, most=64),
-    "user_agent": _text_of(client_of),
-    "prompt_fingerprint": _text_of(template_of),
+    "user_agent": if_text(client_of),
+    "prompt_fingerprint": if_text(template_of),
 }
 """Fields that have no unit."""

@@ -28,7 +28,7 @@ from stream.gateways.scalars import (
     status,
     usage,
 )
-from stream.gateways.traits import client_of, network_of_hops, template_of
+from stream.gateways.traits import client_of, if_text, network_of_hops, template_of
 
 KEY_FROM = ("overdraw.key_id", "api_key.id", "metadata.user_api_key_hash")
 """The last one is LiteLLM's."""
@@ -215,10 +215,6 @@ def _nothing(value: Any) -> None:
     """Of what is looked at by itself."""
 
 
-def _if_text(function: Callable[[str], str | None]) -> Callable[[Any], str | None]:
-    return lambda value: function(value) if isinstance(value, str) else None
-
-
 _PLANS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "key": ("key_id", key),
     "org": ("org_id", name),
@@ -232,11 +228,11 @@ _PLANS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reasoning": ("reasoning_tokens", count),
     "cached": ("cached_input_tokens", count),
     "max": ("max_output_tokens", limit),
-    "address": ("client_ip", _if_text(network_of_hops)),
-    "agent": ("user_agent", _if_text(client_of)),
+    "address": ("client_ip", if_text(network_of_hops)),
+    "agent": ("user_agent", if_text(client_of)),
     "status": ("status", status),
     "error": ("status", _nothing),
-    "template": ("prompt_fingerprint", _if_text(template_of)),
+    "template": ("prompt_fingerprint", if_text(template_of)),
     "cost": ("cost_usd", partial(amount, most=MAX_COST_USD)),
 }
 """What an attribute says, to the field and to what makes it of the value."""

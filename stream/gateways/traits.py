@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from hashlib import sha256
+from typing import Any
 
 from stream.events import Call
 
@@ -125,6 +126,11 @@ def template_of(prompt_fingerprint: str) -> str | None:
     if _TEMPLATE.fullmatch(prompt_fingerprint):
         return prompt_fingerprint
     return f"template-{sha256(prompt_fingerprint.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def if_text(function: Callable[[str], str | None]) -> Callable[[Any], str | None]:
+    """The same function for whatever a record holds: of what is no text it makes nothing."""
+    return lambda value: function(value) if isinstance(value, str) else None
 
 
 REDUCED = {"client_ip": network_of, "user_agent": client_of, "prompt_fingerprint": template_of}

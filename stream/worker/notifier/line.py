@@ -66,6 +66,11 @@ def group_of(settings: Settings, name: str) -> str:
     return f"{settings.app_id}-notifier-{name}"
 
 
+def lanes_of(notifier: Notifier) -> int:
+    """How many messages may be under way at once: one where their order, or a repetition, would be seen."""
+    return AT_ONCE if notifier.dedupes and notifier.resend_seconds is None else 1
+
+
 def consumer_of(settings: Settings, name: str) -> Any:
     """The consumer of a notifier."""
     return AIOKafkaConsumer(
@@ -104,7 +109,7 @@ class Line(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._routing = Routing(config)
         self._notifier, self._deliverer = notifier, deliverer
         self._told, self._clock, self._make = told, clock, consumer
-        self._lanes = AT_ONCE if notifier.dedupes and notifier.resend_seconds is None else 1
+        self._lanes = lanes_of(notifier)
         self._queues: list[asyncio.Queue[Item]] = [asyncio.Queue() for _ in range(self._lanes)]
         self._consumer: Any = None
         self._generation = 0

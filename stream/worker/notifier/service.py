@@ -28,7 +28,7 @@ from stream.notify.delivery import OUTCOMES, Client, Deliverer
 from stream.notify.services import notifier_of
 from stream.settings import Settings
 from stream.worker.ending import Exit
-from stream.worker.notifier.line import AT_ONCE, Line
+from stream.worker.notifier.line import Line, lanes_of
 from stream.worker.server import Server
 from stream.worker.table import metric
 
@@ -129,7 +129,7 @@ def make_line(
 
     deliverer = Deliverer(
         client,
-        at_once=AT_ONCE if notifier.dedupes and notifier.resend_seconds is None else 1,
+        at_once=lanes_of(notifier),
         give_up_seconds=chosen.give_up_hours * 3600,
         told=told,
         say=lambda words: log.warning("notifier %s: %s", name, words),

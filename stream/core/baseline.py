@@ -113,7 +113,7 @@ class Baseline:
     """
 
     __slots__ = (
-        "_fading", "_free_until", "_known", "_place", "active", "age", "calendar", "call_input", "call_tokens",
+        "_free_until", "_known", "_place", "active", "age", "calendar", "call_input", "call_tokens",
         "errors", "fast", "hour", "level", "slow", "visits", "week",
     )  # fmt: skip
 
@@ -137,7 +137,6 @@ class Baseline:
         """What was worked out of this hour, and of the next ones that plans are made for."""
         self._place = calendar.place
         self._free_until = FREE_DAYS * calendar.per_day
-        self._fading = 1 / (LEVEL_DAYS * calendar.per_day)
 
     def forget_cache(self) -> None:
         """The arrays were replaced from outside: what was worked out from them is void."""
@@ -200,7 +199,7 @@ class Baseline:
             cap = CAP_EXPECTED * expected + CAP_CALLS * self.call_tokens.value + CAP_LEVEL * level.value
             if cap < tokens:
                 lesson = cap
-        fading = self._fading
+        fading = level.fading_factor
         level.learn(lesson, (1.0 / age if age * fading < 1 else fading) * rate)
         if calls:
             self.active += 1

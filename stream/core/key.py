@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from stream.core.baseline import INCIDENT_RATE, Baseline
 from stream.core.bucket import OpenBucket, Plan, Verdict
+from stream.core.chains import Chain
 from stream.core.channels import CHANNELS
 from stream.core.channels.base import Channel, Moment, Step
 from stream.core.channels.drift import Drift
@@ -37,10 +38,9 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "bar", "baseline", "calls", "chain_accepted", "chain_last", "chain_open",
-        "chain_start", "channels", "dirty", "first_seen", "incident", "input_tokens", "judged_step", "key_id",
-        "last_active_day", "last_seen", "late", "moment", "next_bucket", "open", "output_tokens", "plans", "presence",
-        "residuals", "rules", "shown", "stale", "surge",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "first_seen",
+        "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "moment",
+        "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -72,11 +72,7 @@ class KeyState:
         self.bar = array("f", (math.inf, math.inf))
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
-        self.chain_start = self.chain_last = self.chain_accepted = -1
-        """Where the last chain of incidents began, its last bucket with an open one, and where one was accepted; -1:
-        there never was any."""
-        self.chain_open = 0
-        """Buckets of the chain with an open incident."""
+        self.chain = Chain()
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -213,31 +209,18 @@ class KeyState:
     def _guards(self, incident: Incident, bucket: int) -> bool:
         """Whether the open incident is to be kept out of what is learned.
 
-        Incidents that follow one another within CHAIN_DAYS are a chain: habits that have changed are news day by day.
-        One that has lasted for `accept_days`, with an incident open for half of that time, is the new normal, and
-        learned as quickly as in a young key. After as long again a new chain begins.
+        What is accepted as the new normal is learned as quickly as in a young key.
         """
         # a newcomer has no habits yet that an attack could spoil; unlearned, they would keep it anomalous for ever
         if incident.kind == "newcomer":
             return False
         rules = self.rules
-        accept = rules.accept_buckets
-        if (
-            self.chain_last < 0
-            or bucket - self.chain_last > rules.chain_buckets
-            or (self.chain_last - self.chain_start > 2 * accept and incident.started > self.chain_last)
-        ):
-            self.chain_start, self.chain_open = incident.started, 0
-        known = self.chain_open
-        self.chain_last, self.chain_open = bucket, known + 1
-        if bucket - self.chain_start <= accept or 2 * known < accept:
-            return True
-        if self.chain_accepted < self.chain_start:
-            self.chain_accepted = bucket
+        guarded, accepted = self.chain.goes_on(incident.started, bucket, rules.accept_buckets, rules.chain_buckets)
+        if accepted:
             self.baseline.accept()
             for channel in self.channels:
                 channel.accept()
-        return False
+        return guarded
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""

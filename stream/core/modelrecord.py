@@ -44,9 +44,8 @@ class _Head(msgspec.Struct, array_like=True):
     """The whole numbers. Most are small, and small as differences: a byte or two each.
 
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
-    asked; plans: buckets from the next one to each that is planned; chain: of the last chain of incidents, the
-    buckets from its start, its last bucket and its acceptance (0: none) to the next one, and those with an incident;
-    None: there was none. What was written before there were chains has no such field
+    asked; plans: buckets from the next one to each that is planned; chain: see `Chain.pack`;
+    what was written before there were chains has no such field
     """
 
     incident: Incident | None
@@ -74,7 +73,7 @@ def pack_model(key: KeyState) -> bytes:
             key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
-            _chain_of(key),
+            key.chain.pack(first),
         )
     )  # fmt: skip
     kept = 0
@@ -98,14 +97,6 @@ def pack_model(key: KeyState) -> bytes:
     return b"".join(parts)
 
 
-def _chain_of(key: KeyState) -> tuple[int, int, int, int] | None:
-    first = key.next_bucket
-    if key.chain_last < 0:
-        return None
-    accepted = first - key.chain_accepted if key.chain_accepted >= 0 else 0
-    return first - key.chain_start, first - key.chain_last, accepted, key.chain_open
-
-
 def _arrays(key: KeyState) -> tuple[array[Any], ...]:
     """What is packed as it is."""
     baseline, residuals = key.baseline, key.residuals
@@ -126,9 +117,7 @@ def model_2(data: memoryview, key: KeyState) -> None:
     key.judged_step = first // key.rules.horizons.per_step - head.unjudged
     baseline.age, baseline.active = head.age, head.active
     if head.chain:
-        since_start, since_last, since_accepted, key.chain_open = head.chain
-        key.chain_start, key.chain_last = first - since_start, first - since_last
-        key.chain_accepted = first - since_accepted if since_accepted else -1
+        key.chain.unpack(head.chain, first)
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []

@@ -88,7 +88,7 @@ def test_a_crash_within_a_chain_changes_nothing():
     whole.flush()
     assert run.alerts == whole.alerts
     assert run.state == whole.state
-    assert whole.shard._keys.held["k"].chain_last > 0
+    assert whole.shard._keys.held["k"].chain.last > 0
 
 
 def test_tokens_of_a_sum_count_where_its_whole_calls_do_not():

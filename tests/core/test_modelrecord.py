@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from key_streams import MONDAY, new_key, rules_of, walk
 
+from stream.core.chains import Chain
 from stream.core.channels.base import pack_sparse, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
@@ -88,7 +89,7 @@ def test_an_incident_is_found_without_unpacking_and_kept_word_by_word():
 def test_every_attribute_of_a_model_is_packed():
     """Whatever is not kept by packing stands here with the reason."""
     told_by_others = {
-        "calendar", "horizons", "floors", "_fading", "_free_until", "_place",
+        "calendar", "horizons", "floors", "_free_until", "_place",
         "day_gain", "long_gain", "step_days", "wake_fading",
     }  # fmt: skip # the rules'
     derived = {"_known", "_location", "_scale"}
@@ -102,9 +103,11 @@ def test_every_attribute_of_a_model_is_packed():
             one, other = getattr(mine, name), getattr(theirs, name)
             assert getattr(one, "value", one) == getattr(other, "value", other), (part, name)
     sums = {"calls", "dirty", "first_seen", "input_tokens", "key_id", "last_seen", "late", "open", "output_tokens"}
-    apart = {"baseline", "residuals", "presence", "channels", "surge", "rules", "stale", "moment"}
+    apart = {"baseline", "residuals", "presence", "channels", "surge", "rules", "stale", "moment", "chain"}
     for name in set(KeyState.__slots__) - sums - apart:
         assert getattr(key, name) == getattr(twin, name), name
+    for name in Chain.__slots__:
+        assert getattr(key.chain, name) == getattr(twin.chain, name), name
     for mine, theirs in zip(key.channels, twin.channels, strict=True):
         assert theirs.pack() == mine.pack()
 

@@ -51,17 +51,19 @@ class Moment:
 
     bucket: int
     ratios: list[float]
+    day_z: float
+    aspects: list[float] | None
     warm: bool
     learning: bool
+    hourly: bool
+    alarm: bool
     age_days: float
     active_days: int
+    excess: float
 
     def __init__(self, baseline: Baseline, residuals: Residuals, presence: Presence, settings: Settings) -> None:
         self.baseline, self.residuals, self.presence = baseline, residuals, presence
         self.min_excess, self.min_calls = settings.min_excess_tokens, settings.min_calls
-        self.hourly = self.alarm = False
-        self.day_z = self.excess = 0.0
-        self.aspects: list[float] | None = None
 
     def begin(self, bucket: int, active_days: int) -> None:
         """Look at a bucket that has just been moved into the windows."""

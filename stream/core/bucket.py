@@ -34,9 +34,9 @@ class OpenBucket:
     """
 
     __slots__ = (
-        "calls", "cost_micros", "early", "index", "input_tokens", "log_output", "log_output_squares", "missing",
-        "models", "output_tokens", "plan", "reasoning_tokens", "saturated", "threshold", "vague_calls", "vague_input",
-        "vague_output",
+        "calls", "cost_micros", "early", "index", "input_tokens", "links", "log_output", "log_output_squares",
+        "missing", "models", "output_tokens", "plan", "reasoning_tokens", "refused", "saturated", "threshold",
+        "vague_calls", "vague_input", "vague_output",
     )  # fmt: skip
 
     def __init__(self, index: int, plan: Plan[float]) -> None:
@@ -63,6 +63,10 @@ class OpenBucket:
         """The same of its square."""
         self.models: dict[int, int] = {}
         """Known calls per class of model (16 bit of its name's CRC): at most MAX_MODELS and OTHER_MODELS."""
+        self.links = 0
+        """Which of the key's sets of traits the calls had, as a bit mask; see `Links`."""
+        self.refused = 0
+        """Calls that the gateway refused: their key was not, or no longer, valid."""
 
     @property
     def known_calls(self) -> int:

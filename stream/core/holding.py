@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
+from stream.core.evidence import Gathering
 from stream.core.key import KeyState
 from stream.core.keyring import Keyring, MakeKey
 from stream.core.origins import Origins
@@ -47,6 +48,7 @@ class Holding:
             settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
         )
         self._keys = Keyring(self.rules, make_key)
+        self._gathering = Gathering(partition)
         self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
         self._changed = False
         self._idle: float | None = None

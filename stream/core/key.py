@@ -16,6 +16,7 @@ from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
 from stream.core.judging import judge
+from stream.core.links import USED, USUAL, Links
 from stream.core.outlook import forecast, raise_bar
 from stream.core.presence import Presence
 from stream.core.residuals import Residuals
@@ -39,7 +40,7 @@ class KeyState:
 
     __slots__ = (
         "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "first_seen",
-        "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "moment",
+        "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "links", "moment",
         "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
@@ -52,6 +53,7 @@ class KeyState:
         self.open: dict[int, OpenBucket] = {}
         self.dirty = False
         """Sums changed since they were last written."""
+        self.links = Links()
         self._begin(-1)
 
     def _begin(self, next_bucket: int) -> None:
@@ -69,6 +71,7 @@ class KeyState:
         self.incident: Incident | None = None
         self.next_bucket = next_bucket
         self.active_in_step = 0
+        self.links.forget()
         self.bar = array("f", (math.inf, math.inf))
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
@@ -128,8 +131,11 @@ class KeyState:
     def _move(self, bucket: int, tokens: float, calls: int, fast: float, slow: float, frozen: bool) -> None:
         """The windows move by a bucket, and those of the slow channels by a step where one ends."""
         residuals = self.residuals
+        since = self.links.since
+        since[USUAL] += slow
         if calls:
             self.active_in_step += 1
+            since[USED] += tokens
         ended = residuals.update(bucket, tokens, calls, fast, slow)
         if ended is None:
             return
@@ -178,6 +184,7 @@ class KeyState:
                 self.last_active_day = day
             for i in ADDING:
                 self.channels[i].add(sums)
+            self.links.close(sums)
         guarded = incident is not None and self._guards(incident, bucket)
         self._move(bucket, tokens, calls, fast, slow, guarded)
         verdict = Verdict(bucket, sums, fast, slow)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState, Skips
+from stream.core.links import Traits
 from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
@@ -16,6 +17,7 @@ SLEEP_SECONDS = 2 * 3600
 """A key that was silent for so long in event time is packed again: it takes a tenth of the memory then."""
 SWEEP_SECONDS = 900
 """How often the keys are looked through for such."""
+MOST_TRAITS = 50_000
 PACKED_AT_ONCE = 250
 """Some 10 ms of work between two batches."""
 
@@ -31,7 +33,7 @@ class Keyring:
     `dirty` those whose sums or model have changed since `changes`.
     """
 
-    __slots__ = ("_make", "_sleepy", "_swept", "alarmed", "dirty", "held", "packed", "rules", "touched")
+    __slots__ = ("_make", "_sleepy", "_swept", "_traits", "alarmed", "dirty", "held", "packed", "rules", "touched")
 
     def __init__(self, rules: Rules, make: MakeKey = KeyState) -> None:
         self.rules = rules
@@ -41,6 +43,8 @@ class Keyring:
         self.touched: dict[int, set[KeyState]] = {}
         self.alarmed: set[KeyState] = set()
         self.dirty: set[KeyState] = set()
+        self._traits: dict[tuple[object, ...], Traits] = {}
+        """Sets of traits, to be held once for all keys that share them."""
         self._sleepy: list[KeyState] = []
         self._swept = 0
         """The first open bucket when the keys were looked through last."""
@@ -76,6 +80,23 @@ class Keyring:
             touched = self.touched[index] = set()
         touched.add(key)
         return key.open_bucket(index, sealed, skips)
+
+    def link(self, key: KeyState, traits: tuple[object, ...]) -> int:
+        """Note the traits of a key's newest call; returns their bit in the mask of its bucket."""
+        links = key.links
+        if traits == links.last:
+            return links.bit
+        known = self._traits.get(traits)
+        if known is None:
+            if len(self._traits) >= MOST_TRAITS:
+                self._traits.clear()
+            known = self._traits[traits] = Traits(*traits)  # type: ignore[arg-type]
+        used = 0
+        for bucket in key.open.values():
+            used |= bucket.links
+        if links.use(known, used):
+            key.stale = True  # they lie with the model: unwritten, a bucket would name what nobody knows
+        return links.bit
 
     def mark(self, key: KeyState) -> None:
         """The key has changed: it has to be written, and may have become alarmed or calm."""

@@ -18,6 +18,7 @@ from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOU
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
+from stream.core.links import PackedLinks
 from stream.core.shardrecord import VERSION
 
 _START = struct.Struct("<BH")
@@ -45,7 +46,7 @@ class _Head(msgspec.Struct, array_like=True):
 
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
     asked; plans: buckets from the next one to each that is planned; chain: see `Chain.pack`;
-    what was written before there were chains has no such field
+    what was written before there were chains, and links, has no such field
     """
 
     incident: Incident | None
@@ -58,6 +59,7 @@ class _Head(msgspec.Struct, array_like=True):
     active: _Count
     plans: list[_Count]
     chain: tuple[_Count, _Count, _Count, _Count] | msgspec.UnsetType | None = msgspec.UNSET
+    links: PackedLinks | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -73,7 +75,7 @@ def pack_model(key: KeyState) -> bytes:
             key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
-            key.chain.pack(first),
+            key.chain.pack(first), key.links.pack(),
         )
     )  # fmt: skip
     kept = 0
@@ -118,6 +120,8 @@ def model_2(data: memoryview, key: KeyState) -> None:
     baseline.age, baseline.active = head.age, head.active
     if head.chain:
         key.chain.unpack(head.chain, first)
+    if head.links is not None:
+        key.links.unpack(head.links)
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []

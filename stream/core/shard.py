@@ -76,6 +76,10 @@ class Shard(Holding):
             bucket.calls += calls
             bucket.input_tokens += input_tokens
             bucket.output_tokens += output_tokens
+            traits = (
+                call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model,
+            )  # fmt: skip
+            bucket.links |= key.links.bit if traits == key.links.last else keyring.link(key, traits)
             cost = call.cost_usd
             if cost:
                 bucket.cost_micros += round(cost * 1e6)
@@ -222,6 +226,8 @@ class Shard(Holding):
         if bucket is None:
             bucket = self._keys.open_bucket(key, index, windows.first_open, self._skips)
         add_to_bucket(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens, cost_micros)
+        traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
+        bucket.links |= self._keys.link(key, traits)
         if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
             self._check_early(key, bucket, step)
 
@@ -258,10 +264,11 @@ class Shard(Holding):
         keys = len(self._keys) * self.settings.partitions
         alerts: list[Alert] = []
         for key in self._keys.due(limit):
-            found, closed = settle(key, limit, self._skips, quality, keys)
+            found, closed = settle(key, limit, self._skips, quality, keys, self._gathering)
             alerts += found
             step.buckets_closed += closed
             self._keys.mark(key)
+        step.evidence += self._gathering.hand_on(first, limit, self.rules.calendar.per_hour)
         # keys are closed in no particular order; their alerts are reported in one
         alerts.sort(key=reading_order)
         step.alerts += alerts

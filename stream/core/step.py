@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stream.alerts import Alert
+from stream.core.evidence import Evidence
 from stream.events import Reject
 
 
@@ -25,6 +26,7 @@ class Step:
     missing_usage: int = 0
     buckets_closed: int = 0
     alerts: list[Alert] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
     @property
@@ -33,9 +35,10 @@ class Step:
         return self.accepted, self.duplicates, self.late, self.missing_usage
 
     def add(self, other: Step) -> None:
-        """Take up another step's counts, alerts and rejects."""
+        """Take up another step's counts, alerts, evidence and rejects."""
         self.add_counts(other)
         self.alerts += other.alerts
+        self.evidence += other.evidence
         self.rejects += other.rejects
 
     def add_counts(self, other: Step) -> None:

@@ -17,6 +17,8 @@ from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
 FIRST_FAILURE = 400
+REFUSALS = (401, 403)
+"""What a gateway answers to a key that is blocked."""
 CLASS_MASK = 0xFFFF
 """A model is known by 16 bit of its name's CRC, for Python's own hash differs from process to process."""
 NO_CLASS = 0
@@ -109,6 +111,8 @@ def add_to_bucket(
             output_tokens = _estimate(each, calls) if answered else 0
             bucket.missing += 1
         _add_vague(bucket, calls, input_tokens, output_tokens)
+        if call.status in REFUSALS:
+            bucket.refused += calls
     bucket.calls += calls
     bucket.input_tokens += input_tokens
     bucket.output_tokens += output_tokens
@@ -125,6 +129,8 @@ def add_shape(
     status = call.status
     if status is not None and status >= FIRST_FAILURE:
         _add_vague(bucket, calls, input_tokens, output_tokens)
+        if status in REFUSALS:
+            bucket.refused += calls
         return
     total, count = call.output_tokens or 0, call.calls
     log, square = _LOGS[total] if total < _SHORT and count == 1 else scaled_logs(total / count)

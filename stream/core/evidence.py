@@ -1,0 +1,221 @@
+"""What a shard tells of its keys, so that those that move together can be found across all shards.
+
+Once in each hour in which it was used, a key gives evidence of itself when a bucket of it closes: how far it is above
+what is usual for it, over four windows, and what it took since the last time. Keys with the same traits in the same
+bucket make one cell; cells are what travels. A bucket's cells depend on nothing but the shard's log.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
+from stream.core.links import Traits
+
+if TYPE_CHECKING:
+    from stream.core.key import KeyState
+
+CLIP = 3.0
+"""Beyond this a member says no more: one heavy key must not make a group."""
+HOT_Z = 1.5
+"""What counts as elevated, of the day's level; one in fifteen clean keys is."""
+LEAVES = 16
+"""Smallest hashes of members that a cell carries, from which their number is estimated."""
+MOST_MEMBERS = 32
+"""Members that a cell names: the strongest, and those that are new."""
+NAMED_Z = 0.3
+LEAST_LEVEL = 1e-3
+RECENT_HOURS = 8.0
+"""Memory of the groups' slow windows: how often a key speaks within it is what its weight is divided by."""
+
+# the sums of a cell; z are of established keys
+(
+    KEYS, Z_40M, Z_4H, Z_1D, Z_5D, WEIGHT, WEIGHTED_1D, WEIGHTED_5D, WEIGHTED_HOT, HOT_40M, USED, USUAL, USED_OUTPUT,
+    SPENT, ALARMED, YOUNG, FIRST, YOUNG_TOKENS, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES,
+) = range(23)  # fmt: skip
+COUNT = 23
+
+NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
+"""What is noted of a member: its first evidence; in its first week; refused by the gateway; an incident of its own."""
+
+
+class Member(NamedTuple):
+    """One key of a cell, as far as it is named.
+
+    z: of the day's level; excess: tokens above its expectation since it last spoke; level: ln of tokens per second;
+    length: mean of ln(1 + output tokens) of its calls, -1 if unknown; notes: a mask
+    """
+
+    key_id: str
+    z: float
+    excess: float
+    level: float
+    length: float
+    notes: int
+
+
+class Cell(msgspec.Struct, array_like=True):
+    """Keys of one shard with the same traits in one bucket: sums over them (COUNT of them), and who they are.
+
+    leaves: the smallest hashes of their ids
+    """
+
+    traits: list[Traits]
+    sums: list[float]
+    leaves: list[int]
+    members: list[Member]
+
+
+class Evidence(msgspec.Struct, array_like=True):
+    """The cells of one bucket of a shard, or a part of them; `complete`: no more will come up to this bucket."""
+
+    shard: int
+    bucket: int
+    cells: list[Cell]
+    complete: bool = False
+
+
+class _Word(NamedTuple):
+    """What one key says."""
+
+    key_id: str
+    traits: tuple[Traits, ...]
+    sums: list[float]
+    member: Member | None
+
+
+def leaf_of(key_id: str) -> int:
+    """A key's place among all, the same everywhere: 63 bits of a hash of its id."""
+    return int.from_bytes(blake2b(key_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
+
+
+class Gathering:
+    """Evidence of a shard's keys, bucket by bucket, until it is handed on."""
+
+    __slots__ = ("_words", "shard")
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self._words: dict[int, list[_Word]] = {}
+
+    def add(self, key: KeyState, bucket: int) -> None:
+        """Take the word of a key whose `bucket` has just been judged, if it is due.
+
+        A key that had no call since it last spoke has nothing to say.
+        """
+        links = key.links
+        if not links.mask or not (key.moment.hourly or links.due):
+            return
+        links.due = False
+        self._words.setdefault(bucket, []).append(_word(key, links.taken(), not links.spoke))
+        links.spoke = True
+        links.since = array("f", bytes(16))
+
+    def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
+        """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
+        found = [Evidence(self.shard, bucket, _cells(self._words.pop(bucket))) for bucket in sorted(self._words)]
+        if first // per_hour != limit // per_hour:
+            if found and found[-1].bucket == limit - 1:
+                found[-1].complete = True
+            else:
+                found.append(Evidence(self.shard, limit - 1, [], complete=True))
+        return found
+
+
+def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
+    sums = [0.0] * COUNT
+    moment, since = key.moment, key.links.since
+    tokens, expected, sums[USED_OUTPUT], sums[SPENT] = since
+    sums[USED], sums[USUAL] = tokens, expected
+    notes = 0
+    z = 0.0
+    if moment.warm:
+        quick, (z_4h, z_1d, z_5d, _) = key.surge.z[1], key.channels[1].z
+        z = _clip(z_1d)
+        weight = 1 / max(1.0, RECENT_HOURS * min(1.0, _hours_used(key)))
+        sums[KEYS] = 1.0
+        sums[Z_40M], sums[Z_4H], sums[Z_1D], sums[Z_5D] = _clip(quick), _clip(z_4h), z, _clip(z_5d)
+        sums[WEIGHT], sums[WEIGHTED_1D], sums[WEIGHTED_5D] = weight, weight * z, weight * sums[Z_5D]
+        sums[WEIGHTED_HOT] = weight if z_1d > HOT_Z else 0.0
+        sums[HOT_40M] = 1.0 if quick > HOT_Z else 0.0
+    if key.incident is not None:
+        sums[ALARMED] = 1.0
+        notes |= HAS_INCIDENT
+    level = math.log(max(key.baseline.level.value / key.rules.settings.bucket_seconds, LEAST_LEVEL))
+    shape = key.channels[_SHAPE]
+    assert isinstance(shape, Shape)
+    window = shape.windows[1]
+    length = window[LOGS] / window[CALLS] if window[CALLS] > 0 else -1.0
+    if moment.age_days <= NEWCOMER_DAYS:
+        notes |= IS_YOUNG
+        sums[YOUNG] = 1.0
+        if new:
+            sums[FIRST] = 1.0
+            notes |= NEW
+        sums[YOUNG_TOKENS] = tokens
+        sums[LEVEL], sums[LEVEL_SQUARES] = level, level * level
+        if length >= 0:
+            sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
+    if key.links.refused:
+        notes |= REFUSED
+    named = notes or z >= NAMED_Z
+    member = Member(key.key_id, z, tokens - expected, level, length, notes) if named else None
+    return _Word(key.key_id, traits, sums, member)
+
+
+def _hours_used(key: KeyState) -> float:
+    """The share of hours in which the key is used, from the share of its buckets, as if those came at random."""
+    return 1 - (1 - min(key.presence.long_share, 1.0)) ** key.rules.calendar.per_hour
+
+
+def _clip(z: float) -> float:
+    return CLIP if z > CLIP else -CLIP if z < -CLIP else z
+
+
+def _cells(words: Iterable[_Word]) -> list[Cell]:
+    """Keys with the same traits together, in an order of their own: keys are closed in none."""
+    cells: dict[tuple[Traits, ...], list[_Word]] = {}
+    for word in sorted(words):
+        cells.setdefault(word.traits, []).append(word)
+    return [_cell(traits, alike) for traits, alike in cells.items()]
+
+
+def _cell(traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
+    sums = (
+        words[0].sums
+        if len(words) == 1
+        else [math.fsum(values) for values in zip(*(w.sums for w in words), strict=True)]
+    )
+    members = [word.member for word in words if word.member is not None]
+    if len(members) > MOST_MEMBERS:
+        members.sort(key=lambda member: (-(member.notes & (NEW | REFUSED)), -member.z, member.key_id))
+        del members[MOST_MEMBERS:]
+    return Cell(list(traits), sums, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
+
+
+def by_group(evidence: Iterable[Evidence]) -> Iterator[tuple[str, Evidence]]:
+    """Evidence in parts, each with what it is keyed by on its topic: the organisation's group, or another one."""
+    for whole in evidence:
+        parts: dict[str, list[Cell]] = {}
+        for cell in whole.cells:
+            parts.setdefault(_topic_key(cell.traits[0]), []).append(cell)
+        for name in sorted(parts):
+            yield name, Evidence(whole.shard, whole.bucket, parts[name])
+        if whole.complete:
+            yield f"shard:{whole.shard}", Evidence(whole.shard, whole.bucket, [], complete=True)
+
+
+def _topic_key(traits: Traits) -> str:
+    for name, value in zip(Traits._fields, traits, strict=True):
+        if value is not None:
+            return f"{name}:{value}"
+    return "none:"
+
+
+from stream.core.rules import SHAPE as _SHAPE  # noqa: E402 - the rules know the channels, which know nothing of these

@@ -29,7 +29,6 @@ LEAVES = 16
 """Smallest hashes of members that a cell carries, from which their number is estimated."""
 MOST_MEMBERS = 32
 """Members that a cell names: the strongest, and those that are new."""
-NAMED_Z = 0.3
 LEAST_LEVEL = 1e-3
 RECENT_HOURS = 8.0
 """Memory of the groups' slow windows: how often a key speaks within it is what its weight is divided by."""
@@ -38,8 +37,9 @@ RECENT_HOURS = 8.0
 (
     KEYS, Z_40M, Z_4H, Z_1D, Z_5D, WEIGHT, WEIGHTED_1D, WEIGHTED_5D, WEIGHTED_HOT, HOT_40M, USED, USUAL, USED_OUTPUT,
     SPENT, ALARMED, YOUNG, FIRST, YOUNG_TOKENS, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES,
-) = range(23)  # fmt: skip
-COUNT = 23
+    YOUNG_USUAL, ALL,
+) = range(25)  # fmt: skip
+COUNT = 25
 
 NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
 """What is noted of a member: its first evidence; in its first week; refused by the gateway; an incident of its own."""
@@ -87,7 +87,7 @@ class _Word(NamedTuple):
     key_id: str
     traits: tuple[Traits, ...]
     sums: list[float]
-    member: Member | None
+    member: Member
 
 
 def leaf_of(key_id: str) -> int:
@@ -132,7 +132,7 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
     sums = [0.0] * COUNT
     moment, since = key.moment, key.links.since
     tokens, expected, sums[USED_OUTPUT], sums[SPENT] = since
-    sums[USED], sums[USUAL] = tokens, expected
+    sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
     z = 0.0
     if moment.warm:
@@ -158,15 +158,13 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
         if new:
             sums[FIRST] = 1.0
             notes |= NEW
-        sums[YOUNG_TOKENS] = tokens
+        sums[YOUNG_TOKENS], sums[YOUNG_USUAL] = tokens, expected
         sums[LEVEL], sums[LEVEL_SQUARES] = level, level * level
         if length >= 0:
             sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
     if key.links.refused:
         notes |= REFUSED
-    named = notes or z >= NAMED_Z
-    member = Member(key.key_id, z, tokens - expected, level, length, notes) if named else None
-    return _Word(key.key_id, traits, sums, member)
+    return _Word(key.key_id, traits, sums, Member(key.key_id, z, tokens - expected, level, length, notes))
 
 
 def _hours_used(key: KeyState) -> float:
@@ -192,7 +190,7 @@ def _cell(traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
         if len(words) == 1
         else [math.fsum(values) for values in zip(*(w.sums for w in words), strict=True)]
     )
-    members = [word.member for word in words if word.member is not None]
+    members = [word.member for word in words]
     if len(members) > MOST_MEMBERS:
         members.sort(key=lambda member: (-(member.notes & (NEW | REFUSED)), -member.z, member.key_id))
         del members[MOST_MEMBERS:]

@@ -13,6 +13,7 @@ from stream.settings.files import pseudonym_secret_of, text_named_by
 from stream.settings.values import (
     Broker,
     BucketSeconds,
+    Composites,
     IntakeFormat,
     KafkaProtocol,
     KafkaUser,
@@ -102,6 +103,14 @@ class Settings(BaseModel):
     alert_topic: Topic = Field("overdraw-alerts", description="topic of alerts, written in transactions")
     dead_letter_topic: Topic = Field("overdraw-dead-letters", description="topic of records that were refused")
     state_topic: Topic = Field("overdraw-state", description="compacted topic of the detector's state")
+    group_evidence_topic: Topic = Field(
+        "overdraw-group-evidence",
+        description="topic, of one partition, of what shards tell of their keys once an hour, so that campaigns are "
+        "found across all of them",
+    )
+    group_state_topic: Topic = Field(
+        "overdraw-group-state", description="compacted topic, of one partition, of what is known of groups"
+    )
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="partitions of the source, state and alert topics; fixed for life"
     )
@@ -144,6 +153,17 @@ class Settings(BaseModel):
     false_pages_per_week: Annotated[float, Field(ge=0.001, le=10_000)] = Field(
         1, description="the second dial: false alerts that may be high or critical, per week and installation"
     )
+    false_alerts_per_1000_group_days: Annotated[float, Field(ge=0.01, le=1000)] = Field(
+        1, description="the dial of groups: false alerts that are accepted, per 1,000 days of active groups"
+    )
+    group_composites: Composites = Field(
+        "network+client,asn+client",
+        description="what makes a group besides the single traits: traits joined by `+`, several separated by commas; "
+        "of org, network, asn, client, template, model",
+    )
+    max_groups: Annotated[int, Field(ge=100)] = Field(
+        100_000, description="groups that are known; beyond them those with the fewest members are forgotten"
+    )
     min_excess_tokens: Annotated[float, Field(ge=0)] = Field(
         100_000, description="evidence gate: tokens above the baseline below which nothing alerts"
     )
@@ -183,7 +203,10 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _topics_differ(self) -> Settings:
         taken: dict[str, str] = {}
-        for name in ("source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic"):
+        for name in (
+            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
+            "group_state_topic",
+        ):  # fmt: skip
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:
                 raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
@@ -269,10 +292,16 @@ class Settings(BaseModel):
         names = (
             "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
             "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
+            "false_alerts_per_1000_group_days", "group_composites", "max_groups",
         )  # fmt: skip
         text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
         text += "\nholidays=" + " ".join(sorted(map(str, self.holidays)))
         return sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def composites(self) -> tuple[tuple[str, ...], ...]:
+        """The traits that each of `group_composites` joins."""
+        return tuple(tuple(names.split("+")) for names in self.group_composites.split(",") if names)
 
     @property
     def state_settings(self) -> dict[str, int]:

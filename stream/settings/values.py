@@ -22,6 +22,10 @@ def zone_of(name: str) -> tzinfo:
     return UTC if name == "UTC" else ZoneInfo(name)
 
 
+MAX_COMPOSITES = 8
+"""Each makes every key a member of one more group."""
+
+
 def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
@@ -55,6 +59,18 @@ def _hosts_and_ports(value: str) -> str:
     return ",".join(server.strip() for server in value.split(","))
 
 
+def _joins_traits(composites: str) -> str:
+    known = ("org", "network", "asn", "client", "template", "model")
+    joined = [names.strip() for names in composites.split(",") if names.strip()]
+    for names in joined:
+        parts = names.split("+")
+        if len(parts) < 2 or len(set(parts)) < len(parts) or not set(parts) <= set(known):
+            raise ValueError(f"must join two or more of {', '.join(known)} by +, such as network+client")
+    if len(joined) > MAX_COMPOSITES:
+        raise ValueError(f"must name at most {MAX_COMPOSITES}")
+    return ",".join(dict.fromkeys(joined))
+
+
 def _zone_exists(name: str) -> str:
     try:
         zone_of(name)
@@ -84,6 +100,7 @@ OptionalPaths = Annotated[Annotated[str, Field(max_length=2000)] | None, BeforeV
 OptionalFile = Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_absolute)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
 BucketSeconds = Annotated[int, Field(ge=10, le=3600), AfterValidator(_divides_an_hour)]
+Composites = Annotated[str, AfterValidator(_joins_traits)]
 TimeZone = Annotated[str, AfterValidator(_zone_exists)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 Broker = Annotated[str, AfterValidator(_hosts_and_ports)]

@@ -1,0 +1,274 @@
+"""A campaign: many keys at once, as one incident of the group that shows it best; its members, and its alert."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from stream.alerts import (
+    Alert,
+    ChannelScore,
+    DataQuality,
+    Entity,
+    Links,
+    Members,
+    Status,
+    Window,
+    alert_id_of,
+    fingerprint_of,
+    printable,
+    runbook_of,
+)
+from stream.alerts import Member as NamedMember
+from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, Member
+from stream.core.explain import (
+    CRITICAL,
+    CRITICAL_EXCESS_TOKENS,
+    CRITICAL_RATE,
+    HIGH,
+    PAGE_EXCESS_TOKENS,
+    SEVERITIES,
+    WARNING,
+    finite,
+    short,
+    span,
+)
+from stream.core.incidents import Phase
+from stream.core.links import Group
+from stream.settings import Settings
+
+HOUR = 3600.0
+MOST_SUSPECTS = 512
+"""Members that are looked at one by one; beyond them those with the least evidence are left out."""
+MOST_NAMED = 100
+"""Members that an alert names."""
+SUSPECT_HOURS = 24
+ROUND_THE_CLOCK = 18
+"""Hours of the last 24 in which new keys were active, from which on nobody sleeps: a class or an office does."""
+LEAST_ORGS = 3
+"""What one organisation's keys do together is mostly its own business; nobody is woken for it."""
+LEAST_PAGE_MEMBERS = 5
+CALM_HOURS = 24
+UPDATE_HOURS = 6
+
+
+class Suspect(msgspec.Struct, array_like=True):
+    """What a group's member has shown: sum of its z and how often, tokens above its baseline, and its notes.
+
+    seen: the hour in which it spoke last
+    """
+
+    z: float
+    times: int
+    excess: float
+    notes: int
+    seen: int
+
+    @property
+    def mean(self) -> float:
+        """Its mean z."""
+        return self.z / self.times
+
+
+class Campaign(msgspec.Struct, array_like=True):
+    """One open incident of a group. Hours are hours of event time since 1970; tokens are sums so far.
+
+    group: whose incident it is; joined: other groups that show the same one; score: the highest, in decades; channels:
+    the highest value of each statistic; alone: members with an alert of their own
+    """
+
+    group: Group
+    kind: str
+    started: int
+    detected_at: float
+    last_anomalous: int
+    phase: Phase = Phase.OPEN
+    sequence: int = 0
+    severity: int = WARNING
+    severity_reason: str = ""
+    updated: int = 0
+    score: float = 0.0
+    observed: float = 0.0
+    expected: float = 0.0
+    excess: float = 0.0
+    excess_output: float = 0.0
+    cost: float = 0.0
+    told_excess: float = 0.0
+    channels: dict[str, float] = {}
+    joined: list[Group] = []
+    suspects: dict[str, Suspect] = {}
+
+
+def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
+    """Take up what a group's members said in an hour."""
+    for member in members:
+        known = suspects.get(member.key_id)
+        if known is None:
+            suspects[member.key_id] = Suspect(member.z, 1, member.excess, member.notes, hour)
+        else:
+            known.z += member.z
+            known.times += 1
+            known.excess += member.excess
+            known.notes |= member.notes
+            known.seen = hour
+    if len(suspects) > MOST_SUSPECTS:
+        kept = sorted(suspects, key=lambda key_id: (-suspects[key_id].notes, -suspects[key_id].mean, key_id))
+        for key_id in kept[MOST_SUSPECTS:]:
+            del suspects[key_id]
+
+
+def named(suspects: dict[str, Suspect], new: bool) -> list[str]:
+    """Those that belong to it more likely than not, the strongest first.
+
+    new: it is a campaign of new accounts: they are all named. Else the mean z of members is taken as a mixture of two
+    normal laws of unit variance, innocents about 0 and members about what the upper half shows; a few steps of
+    expectation and maximisation find their shares.
+    """
+    if new:
+        chosen = [key_id for key_id, one in suspects.items() if one.notes & IS_YOUNG]
+    else:
+        means = sorted((one.mean for one in suspects.values()), reverse=True)
+        if not means:
+            return []
+        upper = means[: max(1, len(means) // 2)]
+        shift, share = max(sum(upper) / len(upper), 0.3), 0.5
+        for _ in range(20):
+            odds = [_odds(z, shift, share) for z in means]
+            total = sum(odds)
+            share = min(max(total / len(means), 0.02), 0.99)
+            shift = max(sum(o * z for o, z in zip(odds, means, strict=True)) / max(total, 1e-9), 0.3)
+        chosen = [key_id for key_id, one in suspects.items() if _odds(one.mean, shift, share) >= 0.5]
+    return sorted(chosen, key=lambda key_id: (-suspects[key_id].excess, key_id))
+
+
+def _odds(z: float, shift: float, share: float) -> float:
+    """Probability of being a member."""
+    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, shift * shift / 2 - shift * z)))
+    return 1 / (1 + against)
+
+
+def grade(campaign: Campaign, page: float, orgs: int, active_hours: int, hour: int) -> tuple[int, str]:
+    """Severity and its reason. A page needs a score that the dial of pages allows, size, and that it is not one
+    organisation's own doing: what its keys do together, a launch say, is seen by it first.
+    """  # noqa: D205
+    if campaign.score < page:
+        return WARNING, f"score {campaign.score:.1f} is below {page:.1f}, the page threshold"
+    if campaign.excess < PAGE_EXCESS_TOKENS:
+        return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
+    if orgs < LEAST_ORGS and campaign.kind != "respawn":
+        return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"
+    if "newcomers" in campaign.channels and len(campaign.channels) == 1 and active_hours < ROUND_THE_CLOCK:
+        return WARNING, f"new keys, active in {active_hours} of the last 24 hours: people sleep, so may these"
+    hours = max(hour + 1 - campaign.started, 1)
+    rate = campaign.excess / hours
+    if campaign.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
+        return CRITICAL, f"{short(campaign.excess)} tokens above the baselines, {short(rate)} an hour"
+    return HIGH, f"score {campaign.score:.1f} over {page:.1f}, {short(campaign.excess)} tokens above the baselines"
+
+
+def alert_of(
+    campaign: Campaign,
+    status: Status,
+    hour: int,
+    at: float,
+    *,
+    members: int,
+    share: float,
+    settings: Settings,
+    digest: str,
+    quality: DataQuality,
+    incomplete: bool,
+) -> Alert:
+    """The alert that reports a campaign as of the hour that has closed; `members`: how many keys the group has."""
+    kind, value = campaign.group
+    entity = Entity(type=kind, id=value)  # type: ignore[arg-type]
+    started_at = campaign.started * HOUR
+    window = Window(start=started_at, end=(hour + 1) * HOUR, horizon_seconds=(hour + 1 - campaign.started) * HOUR)
+    names = named(campaign.suspects, "newcomers" in campaign.channels or campaign.kind == "respawn")
+    alone = sum(bool(one.notes & HAS_INCIDENT) for one in campaign.suspects.values())
+    top = [
+        NamedMember(key_id=key_id, z=campaign.suspects[key_id].mean, excess_tokens=campaign.suspects[key_id].excess)
+        for key_id in names[:MOST_NAMED]
+    ]
+    shared = {kind: value, **{other: joined for other, joined in campaign.joined}}
+    channels = sorted(campaign.channels.items(), key=lambda item: (-item[1], item[0]))
+    severity = SEVERITIES[campaign.severity]
+    ratio = campaign.observed / campaign.expected if campaign.expected > 0 else None
+    return Alert(
+        alert_id=alert_id_of(entity, started_at),
+        fingerprint=fingerprint_of(entity),
+        sequence=campaign.sequence,
+        status=status,
+        severity=severity,
+        severity_reason=campaign.severity_reason
+        + ("; a shard was missing: the sums are incomplete" if incomplete else ""),
+        kind=campaign.kind,  # type: ignore[arg-type]
+        entity=entity,
+        started_at=started_at,
+        detected_at=campaign.detected_at,
+        updated_at=at,
+        resolved_at=window.end if status == "resolved" else None,
+        window=window,
+        observed=finite(campaign.observed),
+        expected=finite(campaign.expected),
+        upper=finite(campaign.expected),
+        ratio=None if ratio is None else finite(ratio),
+        z=finite(channels[0][1] if channels else 0.0),
+        score=1.0 - share,
+        false_alarm_probability=share,
+        excess_tokens=campaign.excess,
+        excess_output_tokens=campaign.excess_output,
+        excess_per_hour=campaign.excess / max(hour + 1 - campaign.started, 1),
+        excess_cost_usd=campaign.cost or None,
+        channels=[ChannelScore(name=name, z=finite(z)) for name, z in channels],
+        members=Members(count=max(len(names), 0), top=top, shared_traits=shared),
+        data_quality=quality,
+        summary=_summary(campaign, status, len(names), members, alone, window.horizon_seconds),
+        suggested_action=_action(status, severity),
+        links=Links(dashboard=settings.dashboard_url, runbook=runbook_of(settings.runbook_url, campaign.kind)),
+        config_digest=digest,
+    )
+
+
+WORDS = {
+    "org": "organisation",
+    "network": "network",
+    "asn": "autonomous system",
+    "client": "client",
+    "template": "prompt template",
+    "model": "model",
+}
+
+
+def _summary(campaign: Campaign, status: Status, count: int, members: int, alone: int, seconds: float) -> str:
+    """One line for people: who, what they share, how much, and how many would have been seen alone."""
+    kind, value = campaign.group
+    what = " and ".join(WORDS[name] for name in kind.split("+"))
+    keys = f"{count} of {max(members, count)} keys" if count else f"keys, of {members},"
+    verb = {"opened": "take", "updated": "still take", "resolved": "have stopped: they took"}[status]
+    line = f"{keys} that share the {what} {printable(value)} "
+    if campaign.kind == "pivot":
+        line += "have moved between models within a day" if status != "resolved" else "use their models as before"
+    elif campaign.kind == "respawn":
+        line += f"have taken up what blocked ones did: {short(campaign.excess)} tokens in {span(seconds)}"
+    elif "newcomers" in campaign.channels and len(campaign.channels) == 1:
+        line += f"are new and alike, and {verb} {short(campaign.excess)} tokens in {span(seconds)}"
+    else:
+        line += f"{verb} {short(campaign.excess)} tokens more than usual in {span(seconds)}"
+    return line + (f"; {alone} of them alone" if alone else "; none of them would have been seen alone")
+
+
+def _action(status: Status, severity: str) -> str:
+    if status == "resolved":
+        return "Review what was taken; nothing is needed now."
+    if severity in ("high", "critical"):
+        return "Look at the members that are named; block those whose owners cannot tell you why, all at once."
+    return "Look at what the members share; ask their owners if it goes on."
+
+
+def kind_of(values: Sequence[tuple[str, float]]) -> str:
+    """The kind of a campaign whose statistics, the strongest first, are these."""
+    strongest = values[0][0] if values else ""
+    return strongest if strongest in ("pivot", "respawn") else "campaign"

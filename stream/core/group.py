@@ -1,0 +1,402 @@
+"""One group of keys: what is usual for it, and how far an hour of it is from that.
+
+Eight numbers an hour. Four say how far its members are above their own baselines, over the windows of 40 minutes, 4
+hours, 1 day and 5 days: the mean of their z, less that of all other keys, by how much it usually differs from zero for
+this group. Others count those that are elevated, new keys that are alike, a change of models, and keys that take up
+what blocked ones had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from stream.core.calibration import DailyMaximum
+from stream.core.evidence import (
+    ALL,
+    COUNT,
+    FIRST,
+    KEYS,
+    LENGTH,
+    LENGTH_SQUARES,
+    LEVEL,
+    LEVEL_SQUARES,
+    NEW,
+    REFUSED,
+    SHAPED,
+    SPENT,
+    USED,
+    USED_OUTPUT,
+    USUAL,
+    WEIGHT,
+    WEIGHTED_1D,
+    WEIGHTED_5D,
+    WEIGHTED_HOT,
+    YOUNG,
+    YOUNG_TOKENS,
+    YOUNG_USUAL,
+    Z_4H,
+    Z_40M,
+    Cell,
+    Member,
+)  # fmt: skip
+from stream.core.links import Group
+from stream.core.priors import Normal
+from stream.core.sketch import count_of, joined
+
+STATISTICS = ("level_40m", "level_4h", "level_1d", "level_5d", "elevated", "newcomers", "pivot", "respawn")
+LEVELS = 4
+ELEVATED, NEWCOMERS, PIVOT, RESPAWN = range(4, 8)
+LEAST_KEYS = 3
+"""Fewer keys are no group."""
+OTHERS = 20.0
+"""The mean of the other keys is taken as if so many more had shown nothing."""
+RECENT_HOURS = 8.0
+DAY_HOURS = 24.0
+WEEK_HOURS = 168.0
+YEAR_HOURS = 60 * 24.0
+"""Memory of how many keys a group usually gains."""
+USUAL_DAYS = 14.0
+PRIOR_DAYS = 5.0
+PRIOR_WANDER = (0.04, 0.04, 0.03, 0.03)
+"""Variance of a group's mean z beyond chance, before it has shown its own."""
+FREEZE_Z = 2.2
+FREEZE_RATE = 0.05
+INCIDENT_RATE = 0.15
+CLIP_SD = 3.0
+PRIOR_HOT = 0.08
+"""Share of clean keys that are elevated."""
+PRIOR_ARRIVALS = 0.5
+ARRIVAL_PRIOR_DAYS = 4.0
+"""A group that is just seen for the first time is taken to gain a key every other day, as if for so many days."""
+HOMOGENEOUS = 0.05
+MOST_MODELS = 12
+OTHER = ""
+MIX_HOURS = 12.0
+USUAL_MIX_HOURS = 240.0
+LEAST_MIX_HOURS = 72
+LEAST_PIVOT_KEYS = 4.0
+FALLEN_DAYS = 14
+MOST_FALLEN = 64
+LEVEL_BELOW, LEVEL_ABOVE = 1.5, 3.5
+"""How far a new key's level may be from a blocked one's: of a key's first minutes it is much too high."""
+LENGTH_DISTANCE = 0.6
+MATCHED = 0.3
+"""Share of new keys that are like a blocked one by chance."""
+RETURNED_HOURS = 72.0
+MOST_DECADES = 30.0
+
+
+class Fallen(msgspec.Struct, array_like=True):
+    """A member that was blocked: since which hour, and what it was like."""
+
+    key_id: str
+    hour: int
+    level: float
+    length: float
+
+
+class Hour:
+    """All that one group's keys said in one hour."""
+
+    __slots__ = ("leaves", "members", "models", "orgs", "sums")
+
+    def __init__(self) -> None:
+        self.sums = [0.0] * COUNT
+        self.leaves: list[int] = []
+        self.orgs: set[str] = set()
+        self.members: list[Member] = []
+        self.models: dict[str, float] = {}
+
+    def add(self, cell: Cell) -> None:
+        """Add a cell; the order of cells is fixed by the caller, for sums of floats depend on it."""
+        sums = self.sums
+        for i, value in enumerate(cell.sums):
+            if value:
+                sums[i] += value
+        self.leaves += cell.leaves
+        self.members += cell.members
+        names = {traits.model or OTHER for traits in cell.traits}
+        share = cell.sums[ALL] / len(names)
+        for name in sorted(names):
+            self.models[name] = self.models.get(name, 0.0) + share
+        for traits in cell.traits:
+            if traits.org is not None:
+                self.orgs.add(traits.org)
+
+
+class GroupState(msgspec.Struct, array_like=True):
+    """What is known of one group. Hours are hours of event time since 1970; memories fade exponentially.
+
+    leaves, orgs: sketches of its members, ever, and of their organisations
+    judged: hours in which it had enough keys; usual, wander: mean, and variance beyond chance, of its members' mean z
+    recent: sums of weights over 8 hours: of keys, of their z of a day and of 5 days, and of those elevated
+    day: sums over a day: tokens, expected and output tokens and dollars of established keys; of young ones their
+    number, tokens, level, its square, those with a known length, length and its square
+    arrivals: new keys within a day, a week and 60 days
+    mix: for each model its share of keys within half a day and within ten days; hours: how many that rests on
+    laws: of each statistic its daily maxima (`DailyMaximum`); law_day: the UTC day that they are in
+    active: the last 24 hours, as bits, in which young keys were active
+    """
+
+    kind: str
+    value: str
+    first: int
+    last: int
+    leaves: list[int] = []
+    orgs: list[int] = []
+    judged: int = 0
+    usual: list[float] = []
+    wander: list[float] = []
+    recent: list[float] = []
+    hot: float = PRIOR_HOT
+    day: list[float] = []
+    arrivals: list[float] = []
+    mix: dict[str, list[float]] = {}
+    mix_hours: int = 0
+    laws: list[tuple[float, float, float, int]] = []
+    law_day: int = 0
+    fallen: list[Fallen] = []
+    returned: float = 0.0
+    active: int = 0
+
+    @property
+    def group(self) -> Group:
+        """Its type and value."""
+        return self.kind, self.value
+
+    @property
+    def members(self) -> int:
+        """How many keys were ever in it, about."""
+        return count_of(self.leaves)
+
+    @property
+    def is_small(self) -> bool:
+        """True while it had too few members to be watched."""
+        return len(self.leaves) < LEAST_KEYS
+
+    def fade(self, hour: int) -> None:
+        """Let the memories fade to `hour`."""
+        passed = hour - self.last
+        self.last = hour
+        if passed <= 0:
+            return
+        self.active = (self.active << passed) & (1 << 24) - 1 if passed < 24 else 0
+        recent, day, week = (math.exp(-passed / memory) for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS))
+        self.recent = [value * recent for value in self.recent]
+        self.day = [value * day for value in self.day]
+        a, b, c = self.arrivals
+        self.arrivals = [a * day, b * week, c * math.exp(-passed / YEAR_HOURS)]
+        self.returned *= math.exp(-passed / RETURNED_HOURS)
+
+    def begin(self, laws: Sequence[tuple[float, float]]) -> None:
+        """Make room for what is learned; `laws`: location and scale of the daily maximum of each statistic."""
+        self.usual = [0.0] * LEVELS
+        self.wander = list(PRIOR_WANDER)
+        self.recent = [0.0] * 4
+        self.day = [0.0] * 11
+        self.arrivals = [0.0] * 3
+        self.laws = [_packed(DailyMaximum(*law)) for law in laws]
+
+    def take(self, hour: int, said: Hour) -> None:
+        """Move the windows by an hour in which keys spoke."""
+        self.fade(hour)
+        sums = said.sums
+        for i, j in enumerate((WEIGHT, WEIGHTED_1D, WEIGHTED_5D, WEIGHTED_HOT)):
+            self.recent[i] += sums[j]
+        used, usual = sums[USED] - sums[YOUNG_TOKENS], sums[USUAL] - sums[YOUNG_USUAL]
+        for i, value in enumerate((
+            used, usual, sums[USED_OUTPUT], sums[SPENT], sums[YOUNG], sums[YOUNG_TOKENS], sums[LEVEL],
+            sums[LEVEL_SQUARES], sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES],
+        )):  # fmt: skip
+            self.day[i] += value
+        self.arrivals = [value + sums[FIRST] for value in self.arrivals]
+        if sums[YOUNG]:
+            self.active |= 1
+        self.leaves = joined(self.leaves, said.leaves)
+        self._mix(said.models, sums[ALL])
+
+    def _mix(self, models: dict[str, float], count: float) -> None:
+        if count <= 0:
+            return
+        quick = 1 - math.exp(-min(count, LEAST_PIVOT_KEYS) / LEAST_PIVOT_KEYS / MIX_HOURS)
+        slow = max(1 - math.exp(-1 / USUAL_MIX_HOURS), 1 / (self.mix_hours + 1))
+        if self.mix_hours < MIX_HOURS:
+            quick = max(quick, 1 / (self.mix_hours + 1))
+        self.mix_hours += 1
+        mix = self.mix
+        for name in [*mix, *(name for name in models if name not in mix)]:
+            share = models.get(name, 0.0) / count
+            pair = mix.setdefault(name, [0.0, 0.0])
+            pair[0] += quick * (share - pair[0])
+            pair[1] += slow * (share - pair[1])
+        if len(mix) > MOST_MODELS:
+            kept = sorted(mix, key=lambda name: (name != OTHER, -max(mix[name]), name))
+            rest = mix.setdefault(OTHER, [0.0, 0.0])
+            for name in kept[MOST_MODELS:]:
+                if name != OTHER:
+                    gone = mix.pop(name)
+                    rest[0] += gone[0]
+                    rest[1] += gone[1]
+
+    def moved(self) -> float:
+        """The share of its use that has moved between models, against what is usual: half the sum of differences."""
+        return sum(abs(quick - slow) for quick, slow in self.mix.values()) / 2
+
+    def excess(self) -> float:
+        """Tokens above the baselines within a day; all that young keys took is."""
+        used, usual = self.day[0], self.day[1]
+        return used - usual + self.day[5]
+
+    def statistics(self, said: Hour, others: Sequence[float], population: Normal, moved: float) -> list[float]:
+        """The numbers of the hour that was taken last; 0 where there is nothing to say.
+
+        others: the mean z of all other keys in the four windows
+        population: the law of ln tokens per second over all keys
+        moved: the share of all keys' use that has moved between models
+        """
+        values = [0.0] * len(STATISTICS)
+        for h, (x, variance) in enumerate(self._levels(said, others)):
+            if variance < math.inf:
+                values[h] = (x - self.usual[h]) / math.sqrt(variance + self.wander[h])
+        weight, *_, hot = self.recent
+        if weight >= LEAST_KEYS:
+            p = self.hot
+            values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
+        values[NEWCOMERS] = self._newcomers(population)
+        active = min(said.sums[ALL], count_of(self.leaves))
+        if self.mix_hours >= LEAST_MIX_HOURS and active >= LEAST_PIVOT_KEYS:
+            values[PIVOT] = 10 * max(0.0, self.moved() - moved) * min(1.0, active / 10) ** 0.5
+        if self.returned > 0.5:
+            mean = self._usual_arrivals() * RETURNED_HOURS / DAY_HOURS * MATCHED
+            values[RESPAWN] = self.returned * math.log10((1 + mean) / mean)
+        return values
+
+    def _levels(self, said: Hour, others: Sequence[float]) -> Iterable[tuple[float, float]]:
+        """For each window the members' mean z above the others', and its variance by chance, infinite: too few."""
+        sums = said.sums
+        n = sums[KEYS]
+        for h, z in enumerate((Z_40M, Z_4H)):
+            yield (sums[z] / n - others[h], 1 / n) if n >= LEAST_KEYS else (0.0, math.inf)
+        weight = self.recent[0]
+        for h, z in enumerate((1, 2), 2):
+            yield (self.recent[z] / weight - others[h], 1 / weight) if weight >= LEAST_KEYS else (0.0, math.inf)
+
+    def _usual_arrivals(self) -> float:
+        """New keys a day that it gained before the last week."""
+        _, week, long = self.arrivals
+        age = min((self.last - self.first) / DAY_HOURS, YEAR_HOURS / DAY_HOURS)
+        return (ARRIVAL_PRIOR_DAYS * PRIOR_ARRIVALS + max(long - week, 0.0)) / (ARRIVAL_PRIOR_DAYS + max(age - 7, 0.0))
+
+    def _newcomers(self, population: Normal) -> float:
+        """How unlikely so many new keys are, and that they are so alike, in decades.
+
+        Arrivals by a geometric law, for keys come in batches; likeness by the ratio of the likelihoods of their levels
+        and lengths under their own spread and under the population's.
+        """
+        today, week, _ = self.arrivals
+        if week < LEAST_KEYS - 0.5:
+            return 0.0
+        usual = self._usual_arrivals()
+        decades = max(
+            count * math.log10((1 + mean) / mean) for count, mean in ((today, usual), (week, usual * 7)) if mean > 0
+        )
+        n, _, level, level_squares, shaped, length, length_squares = self.day[4:]
+        alike = 0.0
+        if n >= LEAST_KEYS:
+            alike += _likeness(n, level, level_squares, population.sd**2)
+        if shaped >= LEAST_KEYS:
+            alike += _likeness(shaped, length, length_squares, LENGTH_SD**2)
+        # per key, for they speak many times a day
+        return min(decades + min(week, n) * max(alike, 0.0) / math.log(10), MOST_DECADES)
+
+    def learn(self, values: Sequence[float], said: Hour, others: Sequence[float], incident: bool) -> None:
+        """Take up what `statistics` has judged; `incident`: one is open, little may be learned from it."""
+        self.judged += 1
+        rate = 1 / (DAY_HOURS * min(PRIOR_DAYS + self.judged / DAY_HOURS, USUAL_DAYS))
+        if incident:
+            rate *= INCIDENT_RATE
+        for h, (x, variance) in enumerate(self._levels(said, others)):
+            if variance == math.inf:
+                continue
+            own = rate * FREEZE_RATE if values[h] > FREEZE_Z else rate
+            limit = CLIP_SD * math.sqrt(variance + self.wander[h])
+            deviation = max(-limit, min(limit, x - self.usual[h]))
+            self.usual[h] += own * deviation
+            self.wander[h] += own * (max(deviation * deviation - variance, 0.0) - self.wander[h])
+            self.wander[h] = max(self.wander[h], PRIOR_WANDER[h] / 4)
+        weight, *_, hot = self.recent
+        if weight >= LEAST_KEYS:
+            own = rate * FREEZE_RATE if values[ELEVATED] > FREEZE_Z else rate
+            self.hot += own * (min(max(hot / weight, 0.02), 0.5) - self.hot)
+
+    def standardised(
+        self, values: Sequence[float], day: int, priors: Sequence[tuple[float, float]], learns: bool
+    ) -> list[float]:
+        """The numbers by the group's own daily maxima, and `priors` of those; where `learns`, they count for the day's.
+
+        Nothing that was not above zero in any hour is a maximum.
+        """
+        found = []
+        for i, value in enumerate(values):
+            law = _law(priors[i], self.laws[i])
+            if day != self.law_day:
+                law.learn_day()
+            found.append(law.standardise(value))
+            if learns and value > 0:
+                law.see(value)
+            self.laws[i] = _packed(law)
+        self.law_day = day
+        return found
+
+    def meet(self, hour: int, members: Iterable[Member]) -> list[Member]:
+        """Note who was blocked, and who came back; returns the new keys that are like a blocked one."""
+        back: list[Member] = []
+        if self.fallen:
+            self.fallen = [fallen for fallen in self.fallen if hour - fallen.hour <= FALLEN_DAYS * DAY_HOURS]
+        for member in members:
+            if member.notes & REFUSED:
+                known = [fallen for fallen in self.fallen if fallen.key_id != member.key_id]
+                known.append(Fallen(member.key_id, hour, member.level, member.length))
+                self.fallen = known[-MOST_FALLEN:]
+            elif self.fallen:
+                if member.notes & NEW:
+                    like = next((fallen for fallen in self.fallen if _is_like(fallen, member)), None)
+                    if like is not None:
+                        self.fallen.remove(like)  # each is taken up once
+                        self.returned += 1
+                        back.append(member)
+                else:
+                    # it is not blocked after all
+                    self.fallen = [fallen for fallen in self.fallen if fallen.key_id != member.key_id]
+        return back
+
+
+LENGTH_SD = 1.3
+"""Of the mean log length of answers, over the keys of the population (real clients: 1.6 over all, less per model)."""
+
+
+def _likeness(n: float, total: float, squares: float, variance: float) -> float:
+    """Per key, the log of how much better their own spread fits n values than the population's variance."""
+    mean = total / n
+    own = max(squares / n - mean * mean, 0.0) + HOMOGENEOUS * variance
+    ratio = own / variance
+    return 0.5 * (ratio - 1 - math.log(ratio)) if ratio < 1 else 0.0
+
+
+def _is_like(fallen: Fallen, member: Member) -> bool:
+    if member.length >= 0 and fallen.length >= 0 and abs(member.length - fallen.length) > LENGTH_DISTANCE:
+        return False
+    return -LEVEL_BELOW <= member.level - fallen.level <= LEVEL_ABOVE
+
+
+def _packed(law: DailyMaximum) -> tuple[float, float, float, int]:
+    return law.mean, law.variance, law.peak, law.days
+
+
+def _law(prior: tuple[float, float], packed: tuple[float, float, float, int]) -> DailyMaximum:
+    law = DailyMaximum(*prior)
+    law.restore(*packed)
+    return law

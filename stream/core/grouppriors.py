@@ -1,0 +1,73 @@
+"""The frozen priors of groups: how often a clean group shows what, and the score that decides.
+
+A versioned file with a digest, shipped with the package; `python -m stream.lab.training.groups` makes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+
+from stream.core.calibration import TailLaw
+from stream.core.group import ELEVATED, NEWCOMERS, PIVOT, RESPAWN, STATISTICS
+from stream.core.priors import tail_of
+
+VERSION = 1
+FAMILIES = (tuple(range(ELEVATED + 1)), (NEWCOMERS,), (PIVOT,), (RESPAWN,))
+"""Statistics that see the same thing: of each family the strongest counts."""
+AGREEMENT = 0.5
+"""What the second family adds, of its decades."""
+LEAST_DECADES = 1.0
+"""A statistic that one clean group-day in ten shows is no channel of an alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPriors:
+    """The file's contents.
+
+    laws: location and scale of the daily maximum of each of STATISTICS
+    tails: of each of them, standardised, how often a clean group-day exceeds a value
+    tail: the same of the score that they give together
+    """
+
+    laws: tuple[tuple[float, float], ...]
+    tails: tuple[TailLaw, ...]
+    tail: TailLaw
+    digest: str
+
+    @classmethod
+    def from_json(cls, text: str) -> GroupPriors:
+        """Priors of a file's text; raises ValueError with what is wrong."""
+        try:
+            document = json.loads(text)
+            if document["version"] != VERSION:
+                raise ValueError(f"a priors file of groups of version {document['version']}, this reads {VERSION}")
+            laws = tuple((float(document["laws"][name][0]), float(document["laws"][name][1])) for name in STATISTICS)
+            tails = tuple(TailLaw(tail_of(document["tails"][name])) for name in STATISTICS)
+            tail = TailLaw(tail_of(document["tail"]))
+        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a priors file of groups: {error!r}") from error
+        if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in laws):
+            raise ValueError("a law of a priors file of groups must have a finite location and a scale above 0")
+        return cls(laws, tails, tail, sha256(text.encode()).hexdigest()[:16])
+
+    def decades(self, standardised: Sequence[float]) -> list[float]:
+        """How rare each statistic is on a clean group-day, in decades."""
+        return [-math.log10(tail.share(value)) for tail, value in zip(self.tails, standardised, strict=True)]
+
+    @staticmethod
+    def score(decades: Sequence[float]) -> float:
+        """One number of them all: the strongest family, and some of the next one."""
+        strongest = sorted((max(decades[i] for i in family) for family in FAMILIES), reverse=True)
+        return strongest[0] + AGREEMENT * strongest[1]
+
+
+@lru_cache(maxsize=1)
+def shipped_group_priors() -> GroupPriors:
+    """The priors in the package."""
+    return GroupPriors.from_json(resources.files("stream.core").joinpath("group_priors.json").read_text("utf-8"))

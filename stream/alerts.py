@@ -15,7 +15,8 @@ MAX_SUMMARY_ID = 64
 Status = Literal["opened", "updated", "resolved"]
 Severity = Literal["info", "warning", "high", "critical"]
 Kind = Literal["surge", "drift", "ramp", "newcomer", "quiet_hours", "shape", "campaign", "pivot", "respawn", "feed"]
-EntityType = Literal["key", "org", "network", "asn", "client", "template", "model", "partition"]
+EntityType = Literal["key", "org", "network", "asn", "client", "template", "model", "composite", "partition"]
+"""A composite is what shares several traits at once."""
 
 
 def rfc3339(seconds: float) -> str:

@@ -50,6 +50,7 @@ ROUND_THE_CLOCK = 18
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
 LEAST_PAGE_MEMBERS = 5
+INCOMPLETE = "; a shard has been missing, so the sums are incomplete"
 CALM_HOURS = 24
 UPDATE_HOURS = 6
 
@@ -168,6 +169,16 @@ def grade(campaign: Campaign, page: float, orgs: int, active_hours: int, hour: i
     return HIGH, f"score {campaign.score:.1f} over {page:.1f}, {short(campaign.excess)} tokens above the baselines"
 
 
+def entity_of(group: Group) -> Entity:
+    """What an alert calls a group: of joined traits, a composite that names them.
+
+    >>> entity_of(("network+client", "192.0.2.0/24 curl-1")).id
+    'network+client 192.0.2.0/24 curl-1'
+    """
+    kind, value = group
+    return Entity(type="composite", id=f"{kind} {value}") if "+" in kind else Entity(type=kind, id=value)
+
+
 def alert_of(
     campaign: Campaign,
     status: Status,
@@ -183,7 +194,7 @@ def alert_of(
 ) -> Alert:
     """The alert that reports a campaign as of the hour that has closed; `members`: how many keys the group has."""
     kind, value = campaign.group
-    entity = Entity(type=kind, id=value)  # type: ignore[arg-type]
+    entity = entity_of(campaign.group)
     started_at = campaign.started * HOUR
     window = Window(start=started_at, end=(hour + 1) * HOUR, horizon_seconds=(hour + 1 - campaign.started) * HOUR)
     names = named(campaign.suspects, "newcomers" in campaign.channels or campaign.kind == "respawn")
@@ -192,7 +203,7 @@ def alert_of(
         NamedMember(key_id=key_id, z=campaign.suspects[key_id].mean, excess_tokens=campaign.suspects[key_id].excess)
         for key_id in names[:MOST_NAMED]
     ]
-    shared = {kind: value, **{other: joined for other, joined in campaign.joined}}
+    shared = {kind: value, **dict(campaign.joined)}
     channels = sorted(campaign.channels.items(), key=lambda item: (-item[1], item[0]))
     severity = SEVERITIES[campaign.severity]
     ratio = campaign.observed / campaign.expected if campaign.expected > 0 else None
@@ -202,9 +213,8 @@ def alert_of(
         sequence=campaign.sequence,
         status=status,
         severity=severity,
-        severity_reason=campaign.severity_reason
-        + ("; a shard was missing: the sums are incomplete" if incomplete else ""),
-        kind=campaign.kind,  # type: ignore[arg-type]
+        severity_reason=campaign.severity_reason + (INCOMPLETE if incomplete else ""),
+        kind=campaign.kind,
         entity=entity,
         started_at=started_at,
         detected_at=campaign.detected_at,

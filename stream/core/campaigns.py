@@ -1,0 +1,297 @@
+"""All open campaigns: which groups show one, which show the same one, and what an hour does to each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from stream.alerts import Alert, DataQuality, Status
+from stream.core.campaign import (
+    CALM_HOURS,
+    HOUR,
+    SUSPECT_HOURS,
+    UPDATE_HOURS,
+    Campaign,
+    Suspect,
+    alert_of,
+    grade,
+    kind_of,
+    suspect,
+)
+from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG_USUAL, Cell
+from stream.core.group import GroupState, Hour
+from stream.core.grouppriors import GroupPriors
+from stream.core.incidents import HOLD, TRANSITIONS, Signal
+from stream.core.links import Group
+from stream.settings import Settings
+
+SAME_SHARE = 0.5
+"""Two groups of which so many keys are common show one campaign."""
+MOST_JOINED = 16
+SUSPECT_SCORE = 0.5
+"""From this share of the score that opens, members are looked at one by one."""
+MOST_SUSPECTED = 1_000
+"""Groups without a campaign whose members are looked at."""
+ACCEPT_HOURS = 7 * 24
+"""What has lasted so long is learned as the new normal."""
+UNKNOWN_QUALITY = DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0)
+
+Speaking = list[tuple[str, float]]
+"""The statistics that speak for a campaign in an hour, in decades, the strongest first."""
+
+
+class Judged(msgspec.Struct):
+    """What an hour showed of one group."""
+
+    state: GroupState
+    said: Hour
+    score: float
+    speaking: Speaking
+
+
+class Campaigns:
+    """The open campaigns of an installation; at most one for each group, and one for all groups that show the same."""
+
+    def __init__(self, settings: Settings, priors: GroupPriors) -> None:
+        self._settings = settings
+        self._priors = priors
+        self.open_score = priors.tail.threshold(settings.false_alerts_per_1000_group_days / 1000)
+        self.hold_score = HOLD * self.open_score
+        self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]
+        self.open: dict[Group, Campaign] = {}
+        self._joined: dict[Group, Group] = {}
+        """Groups that show another one's campaign."""
+        self.suspects: dict[Group, dict[str, Suspect]] = {}
+        """Of groups that are close to a campaign, and of those with one."""
+        self.changed: set[Group] = set()
+        """Groups whose campaign or suspects have changed since they were last written."""
+
+    def of(self, group: Group) -> Campaign | None:
+        """The campaign that a group shows, its own or another one's."""
+        return self.open.get(self._joined.get(group, group))
+
+    def take_up(self, group: Group, campaign: Campaign | None, suspects: dict[str, Suspect]) -> None:
+        """Take up what was written of a group."""
+        self.suspects[group] = suspects
+        if campaign is not None:
+            self.open[group] = campaign
+            self._joined.update(dict.fromkeys(campaign.joined, group))
+
+    def is_accepted(self, group: Group, hour: int) -> bool:
+        """True if the group's campaign has lasted so long that it is the new normal."""
+        campaign = self.of(group)
+        return campaign is not None and hour - campaign.started > ACCEPT_HOURS
+
+    def follow(
+        self,
+        hour: int,
+        judged: Mapping[Group, Judged],
+        spoken: Sequence[tuple[Cell, tuple[Group, ...]]],
+        states: Mapping[Group, GroupState],
+        *,
+        groups: int,
+        incomplete: bool,
+    ) -> list[Alert]:
+        """Open, continue and resolve campaigns by what an hour showed.
+
+        spoken: the hour's cells, each with its groups
+        groups: how many groups there are
+        """
+        self._suspect(hour, judged)
+        page = self._page_score(groups)
+        strong = [group for group, one in judged.items() if one.score >= self.open_score and self.of(group) is None]
+        strong.sort(key=lambda group: (-judged[group].score, -judged[group].said.sums[ALL], group))
+        common = _common(spoken, {*strong, *self.open})
+        told: list[tuple[Campaign, Status]] = []
+        older = sorted(self.open)
+        for group in strong:
+            main = self._same(group, judged, common)
+            if main is None:
+                told.append((self._open(group, hour, judged[group], page), "opened"))
+            else:
+                self._join(main, group)
+        for group in older:
+            status = self._continue(self.open[group], hour, judged, states[group], page)
+            if status is not None:
+                told.append((self.open[group], status))
+        at = (hour + 1) * HOUR + self._settings.allowed_lateness_seconds
+        alerts = []
+        for campaign, status in told:
+            alerts.append(
+                alert_of(
+                    campaign,
+                    status,
+                    hour,
+                    at,
+                    members=states[campaign.group].members,
+                    share=self._priors.tail.share(campaign.score),
+                    settings=self._settings,
+                    digest=self.digest,
+                    quality=UNKNOWN_QUALITY,
+                    incomplete=incomplete,
+                )
+            )
+            if status == "resolved":
+                self._end(campaign)
+        return alerts
+
+    def _page_score(self, groups: int) -> float:
+        """The score that at most `false_pages_per_week` clean group-days of an installation exceed."""
+        share = self._settings.false_pages_per_week / (7 * max(1, groups))
+        return max(self._priors.tail.threshold(min(share, 0.1)), self.open_score)
+
+    def _suspect(self, hour: int, judged: Mapping[Group, Judged]) -> None:
+        """Look one by one at the members of groups that are close to a campaign."""
+        for group, one in judged.items():
+            suspects = self.suspects.get(group)
+            if group in self.open or one.score >= SUSPECT_SCORE * self.open_score:
+                if suspects is None:
+                    if len(self.suspects) - len(self.open) >= MOST_SUSPECTED:
+                        continue
+                    suspects = self.suspects[group] = {}
+                suspect(suspects, one.said.members, hour)
+                self.changed.add(group)
+        for group in [group for group in self.suspects if group not in self.open]:
+            suspects = self.suspects[group]
+            old = [key_id for key_id, one in suspects.items() if hour - one.seen >= SUSPECT_HOURS]
+            for key_id in old:
+                del suspects[key_id]
+            if old:
+                self.changed.add(group)
+            if not suspects:
+                del self.suspects[group]
+
+    def _same(
+        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[tuple[Group, Group], float]
+    ) -> Group | None:
+        """The campaign that a group shows too."""
+        mine = judged[group].said.sums[ALL]
+        for main in sorted(self.open):
+            theirs = judged[main].said.sums[ALL] if main in judged else 0.0
+            least = min(mine, theirs)
+            if least > 0 and common.get(_pair(group, main), 0.0) >= SAME_SHARE * least:
+                return main
+        return None
+
+    def _join(self, main: Group, group: Group) -> None:
+        campaign = self.open[main]
+        self._joined[group] = main
+        campaign.joined.append(group)
+        if len(campaign.joined) > MOST_JOINED:
+            del self._joined[campaign.joined.pop(0)]
+        self.changed.add(main)
+
+    def _open(self, group: Group, hour: int, one: Judged, page: float) -> Campaign:
+        state = one.state
+        used, usual, output, spent, _, young_tokens = state.day[:6]
+        observed = used + young_tokens
+        excess = max(state.excess(), 0.0)
+        share = min(excess / observed, 1.0) if observed > 0 else 0.0
+        campaign = self.open[group] = Campaign(
+            group=group,
+            kind=kind_of(one.speaking),
+            started=hour,
+            detected_at=(hour + 1) * HOUR + self._settings.allowed_lateness_seconds,
+            last_anomalous=hour,
+            updated=hour,
+            score=one.score,
+            observed=observed,
+            expected=usual,
+            excess=excess,
+            excess_output=share * output,
+            cost=share * spent,
+            told_excess=excess,
+            channels=dict(one.speaking),
+            suspects=self.suspects.setdefault(group, {}),
+        )
+        _grade(campaign, page, state, hour)
+        self.changed.add(group)
+        return campaign
+
+    def _continue(
+        self, campaign: Campaign, hour: int, judged: Mapping[Group, Judged], state: GroupState, page: float
+    ) -> Status | None:
+        """One more hour of an open campaign; returns what is to be told, if anything."""
+        self.changed.add(campaign.group)
+        if campaign.group in judged:
+            _add(campaign, judged[campaign.group].said)
+        shown = [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
+        score = max((one.score for one in shown), default=0.0)
+        anomalous = score >= self.hold_score
+        known = set(campaign.channels)
+        if anomalous:
+            campaign.score = max(campaign.score, score)
+            for one in shown:
+                for name, decades in one.speaking:
+                    if one.score >= self.open_score or name in known:
+                        campaign.channels[name] = max(decades, campaign.channels.get(name, -math.inf))
+        calm = hour - campaign.last_anomalous >= CALM_HOURS
+        signal = Signal.ANOMALOUS if anomalous else Signal.CALM if calm else Signal.NORMAL
+        campaign.phase, transition = TRANSITIONS[campaign.phase, signal]
+        if transition == "resolved":
+            campaign.sequence += 1
+            return "resolved"
+        if transition != "continued":
+            return None
+        campaign.last_anomalous = hour
+        severity = campaign.severity
+        _grade(campaign, page, state, hour)
+        worse = campaign.severity > severity
+        doubled = campaign.excess >= 2 * max(campaign.told_excess, 1.0) and hour - campaign.updated >= UPDATE_HOURS
+        if not worse and not doubled:
+            return None
+        campaign.sequence += 1
+        campaign.updated = hour
+        campaign.told_excess = campaign.excess
+        return "updated"
+
+    def _end(self, campaign: Campaign) -> None:
+        del self.open[campaign.group]
+        self.suspects.pop(campaign.group, None)
+        self.changed.add(campaign.group)
+        for group in campaign.joined:
+            self._joined.pop(group, None)
+
+
+def _add(campaign: Campaign, said: Hour) -> None:
+    """Take an hour into a campaign's sums; what its keys lack is taken off again."""
+    sums = said.sums
+    used, usual = sums[USED], sums[USUAL] - sums[YOUNG_USUAL]
+    campaign.observed += used
+    campaign.expected += usual
+    excess, before = used - usual, campaign.excess
+    campaign.excess = max(0.0, before + excess)
+    if excess > 0 and used > 0:
+        campaign.excess_output += sums[USED_OUTPUT] * min(excess / used, 1.0)
+        campaign.cost += sums[SPENT] * min(excess / used, 1.0)
+    elif before > 0:
+        campaign.excess_output *= campaign.excess / before
+        campaign.cost *= campaign.excess / before
+
+
+def _grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> None:
+    """Severity may rise while a campaign is open, never fall."""
+    severity, reason = grade(campaign, page, len(state.orgs), state.active.bit_count(), hour)
+    if severity > campaign.severity or not campaign.severity_reason:
+        campaign.severity, campaign.severity_reason = severity, reason
+
+
+def _pair(one: Group, other: Group) -> tuple[Group, Group]:
+    return (one, other) if one < other else (other, one)
+
+
+def _common(spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group]) -> dict[tuple[Group, Group], float]:
+    """How many keys spoke that belong to both of two groups, of those that are wanted."""
+    common: dict[tuple[Group, Group], float] = {}
+    if len(wanted) < 2:
+        return common
+    for cell, groups in spoken:
+        mine = [group for group in groups if group in wanted]
+        for i, one in enumerate(mine):
+            for other in mine[i + 1 :]:
+                pair = _pair(one, other)
+                common[pair] = common.get(pair, 0.0) + cell.sums[ALL]
+    return common

@@ -1,0 +1,103 @@
+"""What is known of groups as bytes on their state topic: a head, the groups, and what is written of campaigns.
+
+Each is MessagePack behind a version byte. No pickle: whoever can write the topic must not be able to run code.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from stream.core.campaign import Campaign, Suspect
+from stream.core.group import GroupState
+from stream.core.links import Group
+from stream.core.shardrecord import StateError
+
+VERSION = 1
+HEAD_KEY = b"\x00groups"
+GROUP, CAMPAIGN = b"g", b"c"
+_START = bytes([VERSION])
+
+
+class GroupHead(msgspec.Struct):
+    """What belongs to all groups together; positions are offsets of the evidence topic.
+
+    digest: of the settings that make states incomparable; applied: the last position that was taken; read_from: the
+    first one that is needed of hours that are not closed; done: for each shard the first bucket that it has not told to
+    be complete; ahead: an hour up to which hours are to be closed though shards are missing, announced and not yet done
+    """
+
+    digest: str
+    applied: int
+    read_from: int
+    next_hour: int
+    first_hour: int
+    done: dict[int, int]
+    expected: list[int]
+    everybody: GroupState
+    groups: int
+    ahead: int | None = None
+
+
+class Written(msgspec.Struct, array_like=True):
+    """A group's open campaign, if there is one, and those of its members that are looked at."""
+
+    campaign: Campaign | None
+    suspects: dict[str, Suspect]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_head = msgspec.msgpack.Decoder(GroupHead).decode
+_group = msgspec.msgpack.Decoder(GroupState).decode
+_written = msgspec.msgpack.Decoder(Written).decode
+
+
+def name_of(kind: bytes, group: Group) -> bytes:
+    """The key of a group's record on the state topic."""
+    return kind + f"{group[0]}\0{group[1]}".encode("utf-8", "surrogatepass")
+
+
+def group_of(name: bytes) -> Group:
+    """The group whose record has this key."""
+    kind, _, value = name[1:].decode("utf-8", "surrogatepass").partition("\0")
+    return kind, value
+
+
+def pack(value: GroupHead | GroupState | Written) -> bytes:
+    """The record's bytes."""
+    return _START + _encode(value)
+
+
+def unpack_head(data: bytes) -> GroupHead:
+    """The head; raises StateError on a newer version or damage."""
+    try:
+        return _head(_checked(data, "the head of the groups"))
+    except msgspec.MsgspecError as error:
+        raise StateError(f"the head of the groups is damaged: {error}") from error
+
+
+def unpack_group(data: bytes) -> GroupState:
+    """A group; raises StateError on a newer version or damage."""
+    try:
+        return _group(_checked(data, "a group"))
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a group is damaged: {error}") from error
+
+
+def unpack_written(data: bytes) -> Written:
+    """A campaign; raises StateError on a newer version or damage."""
+    try:
+        return _written(_checked(data, "a campaign"))
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a campaign is damaged: {error}") from error
+
+
+def _checked(data: bytes, what: str) -> memoryview:
+    version = data[0] if data else 0
+    if version > VERSION:
+        raise StateError(
+            f"{what} was written by a newer Overdraw (version {version}, this one reads up to {VERSION}): run the "
+            "newer version; the state topic was left as it is"
+        )
+    if version != VERSION:
+        raise StateError(f"{what} is damaged: there is no version {version}")
+    return memoryview(data)[1:]

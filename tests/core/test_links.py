@@ -1,0 +1,87 @@
+"""What a key shares with others: which traits are known, what is told of them, and that callers cannot blow it up."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.bucket import OpenBucket
+from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, PackedLinks, Traits, groups_of
+
+TRAITS = st.builds(
+    Traits,
+    org=st.sampled_from((None, "o", "p")),
+    network=st.sampled_from((None, "192.0.2.0/24", "198.51.100.0/24")),
+    client=st.text(max_size=3),
+    model=st.sampled_from((None, "m")),
+)
+
+
+def used(links: Links, traits: Traits, mask: int = 0) -> int:
+    links.use(traits, mask)
+    return links.bit
+
+
+def test_only_what_was_used_since_is_told():
+    links = Links()
+    links.mask |= used(links, Traits(org="a"))
+    assert links.taken() == (Traits(org="a"),)
+    assert links.taken() == ()
+    links.mask |= used(links, Traits(org="b"))
+    assert links.taken() == (Traits(org="b"),)
+
+
+def test_a_new_set_of_traits_takes_the_place_of_an_old_one_but_never_of_one_in_use():
+    links = Links()
+    first = used(links, Traits(org="0"))
+    links.mask = first
+    for number in range(1, 5 * MAX_TRAITS):
+        used(links, Traits(org=str(number)))
+    assert len(links.known) == MAX_TRAITS
+    assert links.taken() == (Traits(org="0"),)
+
+
+def test_where_no_place_is_left_the_call_counts_for_no_group_until_there_is_one():
+    links = Links()
+    everything = 0
+    for number in range(MAX_TRAITS):
+        everything |= used(links, Traits(org=str(number)))
+    assert used(links, Traits(org="late"), everything) == 0
+    assert links.last == ()
+    assert used(links, Traits(org="late"), everything & ~1) == 1
+
+
+@given(st.lists(TRAITS, max_size=60), st.integers(0, 30))
+def test_links_that_were_packed_go_on_the_same(sequence, cut):
+    links, twin = Links(), Links()
+    for number, traits in enumerate(sequence):
+        if number == cut:
+            data = msgspec.msgpack.encode(links.pack())
+            twin.unpack(msgspec.msgpack.decode(data, type=PackedLinks))
+        for each in (links, twin) if number >= cut else (links,):
+            if traits != each.last:
+                each.use(traits, 0)
+            if number % 3 == 0:
+                each.mask |= each.bit
+    if len(sequence) > cut:
+        assert msgspec.msgpack.encode(links.pack()) == msgspec.msgpack.encode(twin.pack())
+
+
+def test_a_key_that_changes_a_trait_at_will_belongs_to_no_group_of_it():
+    many = tuple(Traits(org="o", client=f"c{i}") for i in range(MAX_VALUES + 1))
+    assert groups_of(many, (("org", "client"),)) == (("org", "o"),)
+    assert len(groups_of(many[:MAX_VALUES], ())) == 1 + MAX_VALUES
+
+
+def test_a_run_of_refusals_is_told_once():
+    links = Links()
+    bucket = OpenBucket(0, [float("inf"), 0, 0, 0, 0])
+    bucket.calls, bucket.refused = 10, 10
+    links.close(bucket)
+    assert (links.refused, links.due) == (True, True)
+    links.close(bucket)
+    assert (links.refused, links.due) == (True, False)
+    bucket.refused = 2
+    links.close(bucket)
+    assert (links.refused, links.due) == (False, False)

@@ -8,7 +8,6 @@ bucket make one cell; cells are what travels. A bucket's cells depend on nothing
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,16 +29,18 @@ LEAVES = 16
 MOST_MEMBERS = 32
 """Members that a cell names: the strongest, and those that are new."""
 LEAST_LEVEL = 1e-3
+STEADY_CALLS = 33.0
+"""Calls a day at which a key's own daily noise is as large as that of their number: a key counts for no more."""
+CLIP_CALLS = 3.0
 RECENT_HOURS = 8.0
 """Memory of the groups' slow windows: how often a key speaks within it is what its weight is divided by."""
 
-# the sums of a cell; z are of established keys
+# the sums of a cell
 (
-    KEYS, Z_40M, Z_4H, Z_1D, Z_5D, WEIGHT, WEIGHTED_1D, WEIGHTED_5D, WEIGHTED_HOT, HOT_40M, USED, USUAL, USED_OUTPUT,
-    SPENT, ALARMED, YOUNG, FIRST, YOUNG_TOKENS, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES,
-    YOUNG_USUAL, ALL,
-) = range(25)  # fmt: skip
-COUNT = 25
+    KEYS, Z_40M, Z_4H, WEIGHT, WEIGHTED_HOT, DUE, CALLED, TOOK, USED, USUAL, USED_OUTPUT, SPENT, ALARMED, YOUNG, FIRST,
+    YOUNG_TOKENS, YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL,
+) = range(23)  # fmt: skip
+COUNT = 23
 
 NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
 """What is noted of a member: its first evidence; in its first week; refused by the gateway; an incident of its own."""
@@ -63,11 +64,13 @@ class Member(NamedTuple):
 class Cell(msgspec.Struct, array_like=True):
     """Keys of one shard with the same traits in one bucket: sums over them (COUNT of them), and who they are.
 
+    models: how their calls are shared out among models, each key as one
     leaves: the smallest hashes of their ids
     """
 
     traits: list[Traits]
     sums: list[float]
+    models: dict[str, float]
     leaves: list[int]
     members: list[Member]
 
@@ -87,6 +90,7 @@ class _Word(NamedTuple):
     key_id: str
     traits: tuple[Traits, ...]
     sums: list[float]
+    models: dict[str, float]
     member: Member
 
 
@@ -110,12 +114,12 @@ class Gathering:
         A key that had no call since it last spoke has nothing to say.
         """
         links = key.links
-        if not links.mask or not (key.moment.hourly or links.due):
+        if not links.used or not (key.moment.hourly or links.due):
             return
         links.due = False
-        self._words.setdefault(bucket, []).append(_word(key, links.taken(), not links.spoke))
-        links.spoke = True
-        links.since = array("f", bytes(16))
+        traits = links.since_bucket(bucket - key.rules.calendar.per_day)
+        self._words.setdefault(bucket, []).append(_word(key, traits, not links.spoke))
+        links.spoken()
 
     def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
         """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
@@ -131,19 +135,23 @@ class Gathering:
 def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
     sums = [0.0] * COUNT
     moment, since = key.moment, key.links.since
-    tokens, expected, sums[USED_OUTPUT], sums[SPENT] = since
+    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls = since
     sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
     z = 0.0
     if moment.warm:
-        quick, (z_4h, z_1d, z_5d, _) = key.surge.z[1], key.channels[1].z
-        z = _clip(z_1d)
-        weight = 1 / max(1.0, RECENT_HOURS * min(1.0, _hours_used(key)))
-        sums[KEYS] = 1.0
-        sums[Z_40M], sums[Z_4H], sums[Z_1D], sums[Z_5D] = _clip(quick), _clip(z_4h), z, _clip(z_5d)
-        sums[WEIGHT], sums[WEIGHTED_1D], sums[WEIGHTED_5D] = weight, weight * z, weight * sums[Z_5D]
-        sums[WEIGHTED_HOT] = weight if z_1d > HOT_Z else 0.0
-        sums[HOT_40M] = 1.0 if quick > HOT_Z else 0.0
+        z = _clip(key.channels[1].z[1])
+        sums[KEYS], sums[Z_40M], sums[Z_4H] = 1.0, _clip(key.surge.z[1]), _clip(key.channels[1].z[0])
+        sums[WEIGHT] = 1 / max(1.0, RECENT_HOURS * _hours_used(key))
+        sums[WEIGHTED_HOT] = sums[WEIGHT] if z > HOT_Z else 0.0
+        usual = key.baseline.call_tokens.value
+        if usual > 0:
+            due = expected / usual
+            counts = 1 / (1 + key.baseline.level.value * key.rules.calendar.per_day / usual / STEADY_CALLS)
+            most = due + CLIP_CALLS * math.sqrt(2 * due + 2)
+            sums[DUE] = counts * due
+            sums[CALLED] = counts * min(calls, most)
+            sums[TOOK] = counts * min(tokens / usual, most)
     if key.incident is not None:
         sums[ALARMED] = 1.0
         notes |= HAS_INCIDENT
@@ -164,12 +172,16 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
             sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
     if key.links.refused:
         notes |= REFUSED
-    return _Word(key.key_id, traits, sums, Member(key.key_id, z, tokens - expected, level, length, notes))
+    models = key.links.models
+    total = sum(models.values())
+    shares = {name: calls / total for name, calls in models.items()} if total else {}
+    return _Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
 
 
 def _hours_used(key: KeyState) -> float:
     """The share of hours in which the key is used, from the share of its buckets, as if those came at random."""
-    return 1 - (1 - min(key.presence.long_share, 1.0)) ** key.rules.calendar.per_hour
+    used: float = 1 - (1 - min(key.presence.long_share, 1.0)) ** key.rules.calendar.per_hour
+    return used
 
 
 def _clip(z: float) -> float:
@@ -179,7 +191,7 @@ def _clip(z: float) -> float:
 def _cells(words: Iterable[_Word]) -> list[Cell]:
     """Keys with the same traits together, in an order of their own: keys are closed in none."""
     cells: dict[tuple[Traits, ...], list[_Word]] = {}
-    for word in sorted(words):
+    for word in sorted(words, key=lambda word: word.key_id):
         cells.setdefault(word.traits, []).append(word)
     return [_cell(traits, alike) for traits, alike in cells.items()]
 
@@ -194,7 +206,9 @@ def _cell(traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
     if len(members) > MOST_MEMBERS:
         members.sort(key=lambda member: (-(member.notes & (NEW | REFUSED)), -member.z, member.key_id))
         del members[MOST_MEMBERS:]
-    return Cell(list(traits), sums, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
+    names = sorted({name for word in words for name in word.models})
+    models = {name: math.fsum(word.models.get(name, 0.0) for word in words) for name in names}
+    return Cell(list(traits), sums, models, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
 
 
 def by_group(evidence: Iterable[Evidence]) -> Iterator[tuple[str, Evidence]]:

@@ -1,22 +1,25 @@
 """One group of keys: what is usual for it, and how far an hour of it is from that.
 
-Eight numbers an hour. Four say how far its members are above their own baselines, over the windows of 40 minutes, 4
-hours, 1 day and 5 days: the mean of their z, less that of all other keys, by how much it usually differs from zero for
-this group. Others count those that are elevated, new keys that are alike, a change of models, and keys that take up
-what blocked ones had.
+Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. Four say how many calls, or tokens
+in calls' worth, its keys made against what was due, over 6 hours, a day and three days: a busy key counts for no more
+than its own daily noise allows (weights by inverse variance), so that none outweighs the others. All of these are
+taken less the same of all other keys, and by how much they usually differ for this group. Others count members that
+are elevated, new keys that are alike, a change of models, and keys that take up what blocked ones had.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from stream.core.calibration import DailyMaximum
 from stream.core.evidence import (
     ALL,
+    CALLED,
     COUNT,
+    DUE,
     FIRST,
     KEYS,
     LENGTH,
@@ -27,12 +30,11 @@ from stream.core.evidence import (
     REFUSED,
     SHAPED,
     SPENT,
+    TOOK,
     USED,
     USED_OUTPUT,
     USUAL,
     WEIGHT,
-    WEIGHTED_1D,
-    WEIGHTED_5D,
     WEIGHTED_HOT,
     YOUNG,
     YOUNG_TOKENS,
@@ -46,9 +48,20 @@ from stream.core.links import Group
 from stream.core.priors import Normal
 from stream.core.sketch import count_of, joined
 
-STATISTICS = ("level_40m", "level_4h", "level_1d", "level_5d", "elevated", "newcomers", "pivot", "respawn")
-LEVELS = 4
-ELEVATED, NEWCOMERS, PIVOT, RESPAWN = range(4, 8)
+STATISTICS = (
+    "level_40m", "level_4h", "calls_6h", "calls_1d", "calls_3d", "tokens_1d", "tokens_3d", "elevated", "newcomers",
+    "pivot", "respawn",
+)  # fmt: skip
+LEVELS = 7
+"""So many of them are levels: a value that is usual for the group, and how far it usually differs from that."""
+ELEVATED, NEWCOMERS, PIVOT, RESPAWN = range(LEVELS, len(STATISTICS))
+RISES = ((0, 1), (3, 4), (6, 7), (3, 5), (6, 8))
+"""For each rise where in `windows` its due calls stand, and what came instead."""
+WINDOW_HOURS = (6.0, 24.0, 72.0)
+OFFSET_CALLS = 2.0
+"""On both sides of a ratio."""
+OTHER_CALLS = 20.0
+LEAST_DUE = 3.0
 LEAST_KEYS = 3
 """Fewer keys are no group."""
 OTHERS = 20.0
@@ -58,10 +71,14 @@ DAY_HOURS = 24.0
 WEEK_HOURS = 168.0
 YEAR_HOURS = 60 * 24.0
 """Memory of how many keys a group usually gains."""
-USUAL_DAYS = 14.0
-PRIOR_DAYS = 5.0
-PRIOR_WANDER = (0.04, 0.04, 0.03, 0.03)
-"""Variance of a group's mean z beyond chance, before it has shown its own."""
+USUAL_DAYS = 21.0
+PRIOR_DAYS = 10.0
+PRIOR_SPREAD = (0.8, 0.9, 1.0, 1.1, 0.8, 1.2, 0.9)
+"""Variance of each level times the group's size (keys, or due calls), before it has shown its own."""
+LEAST_SPREAD = 0.3
+"""A spread never falls below this share of its prior."""
+COMMON_VARIANCE = 0.0005
+"""What no size takes away: keys of a group have days in common."""
 FREEZE_Z = 2.2
 FREEZE_RATE = 0.05
 INCIDENT_RATE = 0.15
@@ -118,9 +135,7 @@ class Hour:
                 sums[i] += value
         self.leaves += cell.leaves
         self.members += cell.members
-        names = {traits.model or OTHER for traits in cell.traits}
-        share = cell.sums[ALL] / len(names)
-        for name in sorted(names):
+        for name, share in cell.models.items():
             self.models[name] = self.models.get(name, 0.0) + share
         for traits in cell.traits:
             if traits.org is not None:
@@ -131,8 +146,9 @@ class GroupState(msgspec.Struct, array_like=True):
     """What is known of one group. Hours are hours of event time since 1970; memories fade exponentially.
 
     leaves, orgs: sketches of its members, ever, and of their organisations
-    judged: hours in which it had enough keys; usual, wander: mean, and variance beyond chance, of its members' mean z
-    recent: sums of weights over 8 hours: of keys, of their z of a day and of 5 days, and of those elevated
+    judged: hours in which keys of it spoke; usual, spread: of each level its mean, and its variance times the size
+    windows: for each of WINDOW_HOURS calls that were due, calls, and tokens in calls' worth
+    recent: over 8 hours, weights of keys, and of those elevated
     day: sums over a day: tokens, expected and output tokens and dollars of established keys; of young ones their
     number, tokens, level, its square, those with a known length, length and its square
     arrivals: new keys within a day, a week and 60 days
@@ -149,7 +165,8 @@ class GroupState(msgspec.Struct, array_like=True):
     orgs: list[int] = []
     judged: int = 0
     usual: list[float] = []
-    wander: list[float] = []
+    spread: list[float] = []
+    windows: list[float] = []
     recent: list[float] = []
     hot: float = PRIOR_HOT
     day: list[float] = []
@@ -186,6 +203,8 @@ class GroupState(msgspec.Struct, array_like=True):
         self.active = (self.active << passed) & (1 << 24) - 1 if passed < 24 else 0
         recent, day, week = (math.exp(-passed / memory) for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS))
         self.recent = [value * recent for value in self.recent]
+        decays = [math.exp(-passed / memory) for memory in WINDOW_HOURS]
+        self.windows = [value * decays[i // 3] for i, value in enumerate(self.windows)]
         self.day = [value * day for value in self.day]
         a, b, c = self.arrivals
         self.arrivals = [a * day, b * week, c * math.exp(-passed / YEAR_HOURS)]
@@ -194,8 +213,9 @@ class GroupState(msgspec.Struct, array_like=True):
     def begin(self, laws: Sequence[tuple[float, float]]) -> None:
         """Make room for what is learned; `laws`: location and scale of the daily maximum of each statistic."""
         self.usual = [0.0] * LEVELS
-        self.wander = list(PRIOR_WANDER)
-        self.recent = [0.0] * 4
+        self.spread = list(PRIOR_SPREAD)
+        self.windows = [0.0] * 3 * len(WINDOW_HOURS)
+        self.recent = [0.0] * 2
         self.day = [0.0] * 11
         self.arrivals = [0.0] * 3
         self.laws = [_packed(DailyMaximum(*law)) for law in laws]
@@ -204,8 +224,9 @@ class GroupState(msgspec.Struct, array_like=True):
         """Move the windows by an hour in which keys spoke."""
         self.fade(hour)
         sums = said.sums
-        for i, j in enumerate((WEIGHT, WEIGHTED_1D, WEIGHTED_5D, WEIGHTED_HOT)):
-            self.recent[i] += sums[j]
+        self.recent = [self.recent[0] + sums[WEIGHT], self.recent[1] + sums[WEIGHTED_HOT]]
+        came = (sums[DUE], sums[CALLED], sums[TOOK])
+        self.windows = [value + came[i % 3] for i, value in enumerate(self.windows)]
         used, usual = sums[USED] - sums[YOUNG_TOKENS], sums[USUAL] - sums[YOUNG_USUAL]
         for i, value in enumerate((
             used, usual, sums[USED_OUTPUT], sums[SPENT], sums[YOUNG], sums[YOUNG_TOKENS], sums[LEVEL],
@@ -216,7 +237,7 @@ class GroupState(msgspec.Struct, array_like=True):
         if sums[YOUNG]:
             self.active |= 1
         self.leaves = joined(self.leaves, said.leaves)
-        self._mix(said.models, sums[ALL])
+        self._mix(said.models, sum(said.models.values()))
 
     def _mix(self, models: dict[str, float], count: float) -> None:
         if count <= 0:
@@ -250,39 +271,49 @@ class GroupState(msgspec.Struct, array_like=True):
         used, usual = self.day[0], self.day[1]
         return used - usual + self.day[5]
 
-    def statistics(self, said: Hour, others: Sequence[float], population: Normal, moved: float) -> list[float]:
+    def statistics(self, said: Hour, everybody: GroupState, all_said: Hour, population: Normal) -> list[float]:
         """The numbers of the hour that was taken last; 0 where there is nothing to say.
 
-        others: the mean z of all other keys in the four windows
+        everybody, all_said: all keys, and what they said
         population: the law of ln tokens per second over all keys
-        moved: the share of all keys' use that has moved between models
         """
         values = [0.0] * len(STATISTICS)
-        for h, (x, variance) in enumerate(self._levels(said, others)):
-            if variance < math.inf:
-                values[h] = (x - self.usual[h]) / math.sqrt(variance + self.wander[h])
-        weight, *_, hot = self.recent
+        for i, (x, size) in enumerate(self.levels(said, everybody, all_said)):
+            if size:
+                values[i] = (x - self.usual[i]) / self._width(i, size)
+        weight, hot = self.recent
         if weight >= LEAST_KEYS:
             p = self.hot
             values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
         values[NEWCOMERS] = self._newcomers(population)
         active = min(said.sums[ALL], count_of(self.leaves))
         if self.mix_hours >= LEAST_MIX_HOURS and active >= LEAST_PIVOT_KEYS:
-            values[PIVOT] = 10 * max(0.0, self.moved() - moved) * min(1.0, active / 10) ** 0.5
+            values[PIVOT] = 10 * max(0.0, self.moved() - everybody.moved()) * min(1.0, active / 10) ** 0.5
         if self.returned > 0.5:
             mean = self._usual_arrivals() * RETURNED_HOURS / DAY_HOURS * MATCHED
             values[RESPAWN] = self.returned * math.log10((1 + mean) / mean)
         return values
 
-    def _levels(self, said: Hour, others: Sequence[float]) -> Iterable[tuple[float, float]]:
-        """For each window the members' mean z above the others', and its variance by chance, infinite: too few."""
-        sums = said.sums
-        n = sums[KEYS]
-        for h, z in enumerate((Z_40M, Z_4H)):
-            yield (sums[z] / n - others[h], 1 / n) if n >= LEAST_KEYS else (0.0, math.inf)
-        weight = self.recent[0]
-        for h, z in enumerate((1, 2), 2):
-            yield (self.recent[z] / weight - others[h], 1 / weight) if weight >= LEAST_KEYS else (0.0, math.inf)
+    def levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
+        """Each level, less that of all other keys, and the size it rests on; 0: too small to say anything."""
+        mine, whole = said.sums, all_said.sums
+        n = mine[KEYS]
+        rest = max(whole[KEYS] - n, 0.0) + OTHERS
+        for z in (Z_40M, Z_4H):
+            yield (mine[z] / n - (whole[z] - mine[z]) / rest, n) if n >= LEAST_KEYS else (0.0, 0.0)
+        windows, all_windows = self.windows, everybody.windows
+        for i, j in RISES:
+            due, came = windows[i], windows[j]
+            if due < LEAST_DUE:
+                yield 0.0, 0.0
+                continue
+            size = due + OFFSET_CALLS
+            other_due = max(all_windows[i] - due, 0.0) + OTHER_CALLS
+            other_came = max(all_windows[j] - came, 0.0) + OTHER_CALLS
+            yield math.log((came + OFFSET_CALLS) / size) - math.log(other_came / other_due), size
+
+    def _width(self, i: int, size: float) -> float:
+        return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)
 
     def _usual_arrivals(self) -> float:
         """New keys a day that it gained before the last week."""
@@ -312,22 +343,22 @@ class GroupState(msgspec.Struct, array_like=True):
         # per key, for they speak many times a day
         return min(decades + min(week, n) * max(alike, 0.0) / math.log(10), MOST_DECADES)
 
-    def learn(self, values: Sequence[float], said: Hour, others: Sequence[float], incident: bool) -> None:
+    def learn(self, values: Sequence[float], said: Hour, everybody: GroupState, all_said: Hour, incident: bool) -> None:
         """Take up what `statistics` has judged; `incident`: one is open, little may be learned from it."""
         self.judged += 1
         rate = 1 / (DAY_HOURS * min(PRIOR_DAYS + self.judged / DAY_HOURS, USUAL_DAYS))
         if incident:
             rate *= INCIDENT_RATE
-        for h, (x, variance) in enumerate(self._levels(said, others)):
-            if variance == math.inf:
+        for i, (x, size) in enumerate(self.levels(said, everybody, all_said)):
+            if not size:
                 continue
-            own = rate * FREEZE_RATE if values[h] > FREEZE_Z else rate
-            limit = CLIP_SD * math.sqrt(variance + self.wander[h])
-            deviation = max(-limit, min(limit, x - self.usual[h]))
-            self.usual[h] += own * deviation
-            self.wander[h] += own * (max(deviation * deviation - variance, 0.0) - self.wander[h])
-            self.wander[h] = max(self.wander[h], PRIOR_WANDER[h] / 4)
-        weight, *_, hot = self.recent
+            own = rate * FREEZE_RATE if values[i] > FREEZE_Z else rate
+            limit = CLIP_SD * self._width(i, size)
+            deviation = max(-limit, min(limit, x - self.usual[i]))
+            self.usual[i] += own * deviation
+            spread = self.spread[i] + own * (deviation * deviation * size - self.spread[i])
+            self.spread[i] = max(spread, LEAST_SPREAD * PRIOR_SPREAD[i])
+        weight, hot = self.recent
         if weight >= LEAST_KEYS:
             own = rate * FREEZE_RATE if values[ELEVATED] > FREEZE_Z else rate
             self.hot += own * (min(max(hot / weight, 0.02), 0.5) - self.hot)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stream.alerts import Alert, reading_order
 from stream.core.campaigns import Campaigns, Judged
-from stream.core.evidence import FIRST, KEYS, Z_4H, Z_40M, Cell, Evidence, leaf_of
+from stream.core.evidence import FIRST, Cell, Evidence, leaf_of
 from stream.core.group import STATISTICS, WEEK_HOURS, GroupState, Hour
 from stream.core.grouppriors import LEAST_DECADES, GroupPriors, shipped_group_priors
 from stream.core.grouprecord import (
@@ -33,8 +33,6 @@ from stream.core.shardrecord import StateError
 from stream.core.sketch import joined
 from stream.settings import Settings
 
-OTHERS = 20.0
-"""The mean of all other keys is taken as if so many more had shown nothing."""
 MOST_ORGS = 16
 EVICTED_SHARE = 0.02
 
@@ -302,9 +300,7 @@ class Groups:
             state = self._met(group, hour, said[group])
             if not state.is_small:
                 judged[group] = self._judge(state, hour, said[group], everybody, young)
-        alerts = self.campaigns.follow(
-            hour, judged, spoken, self._groups, groups=len(self), incomplete=incomplete
-        )
+        alerts = self.campaigns.follow(hour, judged, spoken, self._groups, groups=len(self), incomplete=incomplete)
         if len(self._groups) > self.settings.max_groups:
             self._evict()
         return alerts
@@ -328,8 +324,7 @@ class Groups:
 
     def _judge(self, state: GroupState, hour: int, said: Hour, everybody: Hour, young: bool) -> Judged:
         """Judge a group's hour, then learn it."""
-        others = self._others(state, said, everybody)
-        values = state.statistics(said, others, self._population, self._all.moved())
+        values = state.statistics(said, self._all, everybody, self._population)
         campaigns = self.campaigns
         campaign = campaigns.of(state.group)
         standardised = state.standardised(values, hour // 24, self.priors.laws, not young and campaign is None)
@@ -338,20 +333,9 @@ class Groups:
         if self._watch is not None:
             self._watch(state, hour, said, values, standardised, score)
         guarded = campaign is not None and not campaigns.is_accepted(state.group, hour)
-        state.learn(values, said, others, guarded or score >= campaigns.hold_score)
+        state.learn(values, said, self._all, everybody, guarded or score >= campaigns.hold_score)
         speaking = [(STATISTICS[i], rarity) for i, rarity in enumerate(decades) if rarity >= LEAST_DECADES]
         return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])))
-
-    def _others(self, state: GroupState, said: Hour, everybody: Hour) -> list[float]:
-        """The mean z of all keys outside the group, in the four windows."""
-        mine, whole = said.sums, everybody.sums
-        rest = max(whole[KEYS] - mine[KEYS], 0.0) + OTHERS
-        recent, all_recent = state.recent, self._all.recent
-        weight = max(all_recent[0] - recent[0], 0.0) + OTHERS
-        return [
-            *((whole[z] - mine[z]) / rest for z in (Z_40M, Z_4H)),
-            *((all_recent[i] - recent[i]) / weight for i in (1, 2)),
-        ]
 
     def _evict(self) -> None:
         """Forget those with the fewest members, of those the longest silent; never one with a campaign."""

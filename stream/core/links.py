@@ -5,19 +5,22 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from msgspec import Meta
+
+from stream.core.models import class_of
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
 
 MAX_TRAITS = 16
 """Sets of traits that are known of one key: few keys use more within days, and a caller can make them up."""
-MAX_VALUES = 4
-"""A key with more values of one trait within an hour belongs to no group of that trait: it changes them at will."""
-USED, USUAL, USED_OUTPUT, SPENT = range(4)
+MAX_VALUES = 6
+"""A key with more values of one trait within a day belongs to no group of that trait: it changes them at will."""
+MAX_MODELS = 8
+USED, USUAL, USED_OUTPUT, SPENT, CALLS = range(5)
+BLANK = bytes(20)
 REFUSED_SHARE = 0.9
 LEAST_REFUSED = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
@@ -46,31 +49,37 @@ class PackedLinks(msgspec.Struct, array_like=True):
     """What is packed of a key's links."""
 
     known: list[Traits]
-    mask: Annotated[int, Meta(ge=0, lt=2**MAX_TRAITS)]
+    seen: list[int]
+    used: bool
     turn: int
     refused: bool
     spoke: bool
     since: bytes
+    models: dict[str, int]
 
 
 class Links:
     """The traits of one key, and what it used since it last gave evidence of itself.
 
-    `known` holds up to MAX_TRAITS sets of traits, `last` the newest call's, `bit` its place there as a bit mask; `mask`
-    tells those that were used since. `since` are sums over the closed buckets since: tokens, expected tokens, output
-    tokens, dollars, in 32 bits.
+    `known` holds up to MAX_TRAITS sets of traits, `seen` the closed bucket in which each was used last, -1: none;
+    `last` is the newest call's, `bit` its place there as a bit mask. `used` tells whether there were calls since,
+    `models` how many to each, by the name of the model, and `since` sums over the closed buckets: tokens, expected
+    tokens, output tokens, dollars, calls, in 32 bits. `refused`: the last bucket with calls looks as if the key was
+    blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
-    __slots__ = ("bit", "due", "known", "last", "mask", "refused", "since", "spoke", "turn")
+    __slots__ = ("bit", "due", "known", "last", "models", "refused", "seen", "since", "spoke", "turn", "used")
 
     def __init__(self) -> None:
         self.known: list[Traits] = []
+        self.seen: list[int] = []
         self.last: tuple[object, ...] = ()
         self.bit = 0
-        self.mask = 0
+        self.used = False
+        self.models: dict[str, int] = {}
         self.turn = 0
         """Where the next set of traits is put once all places are taken."""
-        self.since = array("f", bytes(16))
+        self.since = array("f", BLANK)
         self.spoke = self.refused = self.due = False
 
     def use(self, traits: Traits, used: int) -> bool:
@@ -87,12 +96,13 @@ class Links:
         if len(known) < MAX_TRAITS:
             self.bit = 1 << len(known)
             known.append(traits)
+            self.seen.append(-1)
             return True
-        used |= self.mask
         for place in range(self.turn, self.turn + MAX_TRAITS):
             bit = 1 << place % MAX_TRAITS
             if not used & bit:
                 known[place % MAX_TRAITS] = traits
+                self.seen[place % MAX_TRAITS] = -1
                 self.turn = (place + 1) % MAX_TRAITS
                 self.bit = bit
                 return True
@@ -101,36 +111,66 @@ class Links:
 
     def close(self, sums: OpenBucket) -> None:
         """A bucket with calls has closed. What looks like a block is to be told at once: silence may follow."""
-        self.mask |= sums.links
+        self.used = True
+        mask, seen, known = sums.links, self.seen, self.known
+        for place in range(len(known)):
+            if mask >> place & 1:
+                seen[place] = sums.index
+        self._count(sums)
         since = self.since
         since[USED_OUTPUT] += sums.output_tokens
         since[SPENT] += sums.cost_micros * 1e-6
+        since[CALLS] += sums.calls - sums.refused
         refused = sums.refused >= LEAST_REFUSED and sums.refused >= REFUSED_SHARE * sums.calls
         self.due = refused and not self.refused
         self.refused = refused
 
-    def taken(self) -> tuple[Traits, ...]:
-        """The sets of traits that were used since the last time; from here on nothing was."""
-        mask, self.mask = self.mask, 0
-        return tuple(traits for place, traits in enumerate(self.known) if mask >> place & 1)
+    def _count(self, sums: OpenBucket) -> None:
+        """Count the calls to each model, by the names that are known of it."""
+        models, names = self.models, [traits.model or "" for traits in self.known]
+        for kind, calls in sums.models.items():
+            name = next((name for name in names if class_of(name) == kind), "")
+            if name in models or len(models) < MAX_MODELS:
+                models[name] = models.get(name, 0) + calls
+
+    def since_bucket(self, bucket: int) -> tuple[Traits, ...]:
+        """The sets of traits that were used in or after `bucket`.
+
+        A day of them says who a key belongs to: of an hour's, busy hours would have more than others.
+        """
+        return tuple(traits for traits, seen in zip(self.known, self.seen, strict=True) if seen >= bucket)
+
+    def spoken(self) -> None:
+        """It has given evidence; from here on nothing was used."""
+        self.spoke = True
+        self.forget()
 
     def pack(self) -> PackedLinks:
         """All that lasts."""
-        return PackedLinks(self.known, self.mask, self.turn, self.refused, self.spoke, self.since.tobytes())
+        return PackedLinks(
+            self.known, self.seen, self.used, self.turn, self.refused, self.spoke, self.since.tobytes(), self.models
+        )
 
     def unpack(self, packed: PackedLinks) -> None:
         """Take up what `pack` gave; raises ValueError on damage."""
-        if len(packed.known) > MAX_TRAITS or not 0 <= packed.turn < MAX_TRAITS or len(packed.since) != 16:
+        if (
+            len(packed.known) > MAX_TRAITS
+            or len(packed.seen) != len(packed.known)
+            or not 0 <= packed.turn < MAX_TRAITS
+            or len(packed.since) != len(BLANK)
+        ):
             raise ValueError("a key's links are damaged")
-        self.known, self.mask, self.turn = packed.known, packed.mask, packed.turn
+        self.known, self.seen, self.used, self.turn = packed.known, packed.seen, packed.used, packed.turn
+        self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since)
         self.last, self.bit = (), 0
 
     def forget(self) -> None:
         """What was used so far belongs to a past that is over."""
-        self.mask = 0
-        self.since = array("f", bytes(16))
+        self.used = False
+        self.models = {}
+        self.since = array("f", BLANK)
 
 
 @lru_cache(maxsize=20_000)

@@ -8,23 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from zlib import crc32
 
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
+from stream.core.models import class_of
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
 FIRST_FAILURE = 400
 REFUSALS = (401, 403)
 """What a gateway answers to a key that is blocked."""
-CLASS_MASK = 0xFFFF
-"""A model is known by 16 bit of its name's CRC, for Python's own hash differs from process to process."""
-NO_CLASS = 0
-"""What the CRC of no name is."""
-MAX_NAMES = 1024
-"""Names of models whose class is at hand: each may be long, and anybody can make them up."""
 
 
 def scaled_logs(output_tokens: float) -> tuple[int, int]:
@@ -150,12 +143,6 @@ def add_shape(
     except KeyError:
         if calls:
             _add_model(bucket.models, kind, calls)
-
-
-@lru_cache(maxsize=MAX_NAMES)
-def class_of(model: str | None) -> int:
-    """The class under which calls to a model are counted."""
-    return crc32(model.encode()) & CLASS_MASK if model else NO_CLASS
 
 
 def _add_vague(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.bucket import OpenBucket
 from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, PackedLinks, Traits, groups_of
+from stream.core.models import class_of
 
 TRAITS = st.builds(
     Traits,
     org=st.sampled_from((None, "o", "p")),
     network=st.sampled_from((None, "192.0.2.0/24", "198.51.100.0/24")),
+    asn=st.sampled_from((None, 64496)),
+    template=st.none(),
     client=st.text(max_size=3),
     model=st.sampled_from((None, "m")),
 )
@@ -23,23 +28,39 @@ def used(links: Links, traits: Traits, mask: int = 0) -> int:
     return links.bit
 
 
-def test_only_what_was_used_since_is_told():
+def bucket(index: int, links: int = 0, calls: int = 1, refused: int = 0) -> OpenBucket:
+    """A closed bucket with calls of these traits."""
+    sums = OpenBucket(index, array("f", [float("inf"), 0, 0, 0, 0]))
+    sums.links, sums.calls, sums.refused = links, calls, refused
+    return sums
+
+
+def test_only_what_was_used_lately_is_told():
     links = Links()
-    links.mask |= used(links, Traits(org="a"))
-    assert links.taken() == (Traits(org="a"),)
-    assert links.taken() == ()
-    links.mask |= used(links, Traits(org="b"))
-    assert links.taken() == (Traits(org="b"),)
+    links.close(bucket(10, used(links, Traits(org="a"))))
+    links.close(bucket(300, used(links, Traits(org="b"))))
+    assert links.since_bucket(12) == (Traits(org="b"),)
+    assert links.since_bucket(10) == (Traits(org="a"), Traits(org="b"))
+    links.spoken()
+    assert (links.used, links.spoke) == (False, True)
+
+
+def test_calls_are_counted_by_the_name_of_their_model():
+    links = Links()
+    used(links, Traits(model="m"))
+    sums = bucket(1, 1, 5)
+    sums.models = {class_of("m"): 3, class_of("made up"): 2}
+    links.close(sums)
+    assert links.models == {"m": 3, "": 2}
 
 
 def test_a_new_set_of_traits_takes_the_place_of_an_old_one_but_never_of_one_in_use():
     links = Links()
     first = used(links, Traits(org="0"))
-    links.mask = first
     for number in range(1, 5 * MAX_TRAITS):
-        used(links, Traits(org=str(number)))
+        used(links, Traits(org=str(number)), first)
     assert len(links.known) == MAX_TRAITS
-    assert links.taken() == (Traits(org="0"),)
+    assert Traits(org="0") in links.known
 
 
 def test_where_no_place_is_left_the_call_counts_for_no_group_until_there_is_one():
@@ -63,7 +84,7 @@ def test_links_that_were_packed_go_on_the_same(sequence, cut):
             if traits != each.last:
                 each.use(traits, 0)
             if number % 3 == 0:
-                each.mask |= each.bit
+                each.close(bucket(number, each.bit))
     if len(sequence) > cut:
         assert msgspec.msgpack.encode(links.pack()) == msgspec.msgpack.encode(twin.pack())
 
@@ -76,12 +97,9 @@ def test_a_key_that_changes_a_trait_at_will_belongs_to_no_group_of_it():
 
 def test_a_run_of_refusals_is_told_once():
     links = Links()
-    bucket = OpenBucket(0, [float("inf"), 0, 0, 0, 0])
-    bucket.calls, bucket.refused = 10, 10
-    links.close(bucket)
+    links.close(bucket(0, calls=10, refused=10))
     assert (links.refused, links.due) == (True, True)
-    links.close(bucket)
+    links.close(bucket(1, calls=10, refused=10))
     assert (links.refused, links.due) == (True, False)
-    bucket.refused = 2
-    links.close(bucket)
+    links.close(bucket(2, calls=10, refused=2))
     assert (links.refused, links.due) == (False, False)

@@ -19,6 +19,7 @@ from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 from stream.core import shardrecord, sumsrecord
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
+from stream.core.models import CLASS_MASK
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import (
@@ -37,7 +38,7 @@ from stream.core.state import (
     unpack_shard,
     unpack_sums,
 )
-from stream.core.sums import CLASS_MASK, add_to_bucket
+from stream.core.sums import add_to_bucket
 from stream.events import Call
 from stream.settings import Settings
 

@@ -48,7 +48,7 @@ def added(*records):
 
 
 def sums_of(into):
-    return {name: getattr(into, name) for name in OpenBucket.__slots__ if name not in ("plan", "threshold")}
+    return {name: getattr(into, name) for name in OpenBucket.__slots__ if name not in ("plan", "threshold", "links")}
 
 
 def one(**fields):

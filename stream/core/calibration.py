@@ -17,8 +17,8 @@ MOST_DAYS = 255
 MOST_PEAK = 30_000.0
 MOST_VARIANCE = 60_000.0
 """What 16 bits can hold."""
-_SD_OF_GUMBEL = math.pi / math.sqrt(6)
-_EULER = 0.5772156649015329
+SD_OF_GUMBEL = math.pi / math.sqrt(6)
+EULER = 0.5772156649015329
 _HALF = struct.Struct("<e")
 
 
@@ -31,8 +31,8 @@ def half(number: float) -> float:
 @lru_cache(maxsize=64)
 def _moments(location: float, scale: float) -> tuple[float, float, float]:
     """Mean and variance of a law, and the variance's floor; a key that wakes up asks for all of the population's."""
-    variance = (scale * _SD_OF_GUMBEL) ** 2
-    return half(location + _EULER * scale), half(variance), half(SCALE_FLOOR**2 * variance)
+    variance = (scale * SD_OF_GUMBEL) ** 2
+    return half(location + EULER * scale), half(variance), half(SCALE_FLOOR**2 * variance)
 
 
 class DailyMaximum:
@@ -56,8 +56,8 @@ class DailyMaximum:
         self._derive()
 
     def _derive(self) -> None:
-        self._scale = math.sqrt(self.variance) / _SD_OF_GUMBEL
-        self._location = self.mean - _EULER * self._scale
+        self._scale = math.sqrt(self.variance) / SD_OF_GUMBEL
+        self._location = self.mean - EULER * self._scale
 
     def standardise(self, z: float) -> float:
         """(z - location) / scale: P(a day's maximum exceeds it) is about exp(-value)."""

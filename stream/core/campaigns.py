@@ -22,8 +22,9 @@ from stream.core.campaign import (
     suspect,
 )
 from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG_USUAL, Cell
-from stream.core.group import GroupState, Hour
+from stream.core.group import GroupState
 from stream.core.grouppriors import GroupPriors
+from stream.core.hours import Hour
 from stream.core.incidents import HOLD, TRANSITIONS, Signal
 from stream.core.links import Group
 from stream.settings import Settings

@@ -38,9 +38,9 @@ RECENT_HOURS = 8.0
 # the sums of a cell
 (
     KEYS, Z_40M, Z_4H, WEIGHT, WEIGHTED_HOT, DUE, CALLED, TOOK, USED, USUAL, USED_OUTPUT, SPENT, ALARMED, YOUNG, FIRST,
-    YOUNG_TOKENS, YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL,
-) = range(23)  # fmt: skip
-COUNT = 23
+    YOUNG_TOKENS, YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL, REFUSALS,
+) = range(24)  # fmt: skip
+COUNT = 24
 
 NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
 """What is noted of a member: its first evidence; in its first week; refused by the gateway; an incident of its own."""
@@ -64,10 +64,12 @@ class Member(NamedTuple):
 class Cell(msgspec.Struct, array_like=True):
     """Keys of one shard with the same traits in one bucket: sums over them (COUNT of them), and who they are.
 
+    number: its place among the cells of the bucket
     models: how their calls are shared out among models, each key as one
     leaves: the smallest hashes of their ids
     """
 
+    number: int
     traits: list[Traits]
     sums: list[float]
     models: dict[str, float]
@@ -172,6 +174,7 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
             sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
     if key.links.refused:
         notes |= REFUSED
+        sums[REFUSALS] = 1.0
     models = key.links.models
     total = sum(models.values())
     shares = {name: calls / total for name, calls in models.items()} if total else {}
@@ -193,10 +196,10 @@ def _cells(words: Iterable[_Word]) -> list[Cell]:
     cells: dict[tuple[Traits, ...], list[_Word]] = {}
     for word in sorted(words, key=lambda word: word.key_id):
         cells.setdefault(word.traits, []).append(word)
-    return [_cell(traits, alike) for traits, alike in cells.items()]
+    return [_cell(number, traits, alike) for number, (traits, alike) in enumerate(cells.items())]
 
 
-def _cell(traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
+def _cell(number: int, traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
     sums = (
         words[0].sums
         if len(words) == 1
@@ -208,7 +211,7 @@ def _cell(traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
         del members[MOST_MEMBERS:]
     names = sorted({name for word in words for name in word.models})
     models = {name: math.fsum(word.models.get(name, 0.0) for word in words) for name in names}
-    return Cell(list(traits), sums, models, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
+    return Cell(number, list(traits), sums, models, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
 
 
 def by_group(evidence: Iterable[Evidence]) -> Iterator[tuple[str, Evidence]]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
-from stream.core.calibration import DailyMaximum
+from stream.core.calibration import EULER, HALF_LIFE_DAYS, SCALE_FLOOR, SD_OF_GUMBEL
+from stream.core.calibration import PRIOR_DAYS as LAW_PRIOR_DAYS
 from stream.core.evidence import (
     ALL,
     CALLED,
-    COUNT,
     DUE,
     FIRST,
     KEYS,
@@ -41,12 +42,12 @@ from stream.core.evidence import (
     YOUNG_USUAL,
     Z_4H,
     Z_40M,
-    Cell,
     Member,
 )  # fmt: skip
+from stream.core.hours import Hour
 from stream.core.links import Group
 from stream.core.priors import Normal
-from stream.core.sketch import count_of, joined
+from stream.core.sketch import KEPT, count_of, joined
 
 STATISTICS = (
     "level_40m", "level_4h", "calls_6h", "calls_1d", "calls_3d", "tokens_1d", "tokens_3d", "elevated", "newcomers",
@@ -115,33 +116,6 @@ class Fallen(msgspec.Struct, array_like=True):
     length: float
 
 
-class Hour:
-    """All that one group's keys said in one hour."""
-
-    __slots__ = ("leaves", "members", "models", "orgs", "sums")
-
-    def __init__(self) -> None:
-        self.sums = [0.0] * COUNT
-        self.leaves: list[int] = []
-        self.orgs: set[str] = set()
-        self.members: list[Member] = []
-        self.models: dict[str, float] = {}
-
-    def add(self, cell: Cell) -> None:
-        """Add a cell; the order of cells is fixed by the caller, for sums of floats depend on it."""
-        sums = self.sums
-        for i, value in enumerate(cell.sums):
-            if value:
-                sums[i] += value
-        self.leaves += cell.leaves
-        self.members += cell.members
-        for name, share in cell.models.items():
-            self.models[name] = self.models.get(name, 0.0) + share
-        for traits in cell.traits:
-            if traits.org is not None:
-                self.orgs.add(traits.org)
-
-
 class GroupState(msgspec.Struct, array_like=True):
     """What is known of one group. Hours are hours of event time since 1970; memories fade exponentially.
 
@@ -153,7 +127,7 @@ class GroupState(msgspec.Struct, array_like=True):
     number, tokens, level, its square, those with a known length, length and its square
     arrivals: new keys within a day, a week and 60 days
     mix: for each model its share of keys within half a day and within ten days; hours: how many that rests on
-    laws: of each statistic its daily maxima (`DailyMaximum`); law_day: the UTC day that they are in
+    maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today
     active: the last 24 hours, as bits, in which young keys were active
     """
 
@@ -170,10 +144,10 @@ class GroupState(msgspec.Struct, array_like=True):
     recent: list[float] = []
     hot: float = PRIOR_HOT
     day: list[float] = []
-    arrivals: list[float] = []
+    arrivals: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
     mix: dict[str, list[float]] = {}
     mix_hours: int = 0
-    laws: list[tuple[float, float, float, int]] = []
+    maxima: list[list[float]] = []
     law_day: int = 0
     fallen: list[Fallen] = []
     returned: float = 0.0
@@ -200,25 +174,36 @@ class GroupState(msgspec.Struct, array_like=True):
         self.last = hour
         if passed <= 0:
             return
-        self.active = (self.active << passed) & (1 << 24) - 1 if passed < 24 else 0
-        recent, day, week = (math.exp(-passed / memory) for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS))
-        self.recent = [value * recent for value in self.recent]
-        decays = [math.exp(-passed / memory) for memory in WINDOW_HOURS]
-        self.windows = [value * decays[i // 3] for i, value in enumerate(self.windows)]
-        self.day = [value * day for value in self.day]
+        recent, day, week, long, returned, windows = _decays(passed)
         a, b, c = self.arrivals
-        self.arrivals = [a * day, b * week, c * math.exp(-passed / YEAR_HOURS)]
-        self.returned *= math.exp(-passed / RETURNED_HOURS)
+        self.arrivals = [a * day, b * week, c * long]
+        if not self.windows:
+            return
+        self.active = (self.active << passed) & (1 << 24) - 1 if passed < 24 else 0
+        self.recent = [value * recent for value in self.recent]
+        self.windows = [value * decay for value, decay in zip(self.windows, windows, strict=True)]
+        self.day = [value * day for value in self.day]
+        self.returned *= returned
 
     def begin(self, laws: Sequence[tuple[float, float]]) -> None:
-        """Make room for what is learned; `laws`: location and scale of the daily maximum of each statistic."""
+        """Make room for what is learned; `laws`: mean and variance of the daily maximum of each statistic."""
         self.usual = [0.0] * LEVELS
         self.spread = list(PRIOR_SPREAD)
         self.windows = [0.0] * 3 * len(WINDOW_HOURS)
         self.recent = [0.0] * 2
         self.day = [0.0] * 11
-        self.arrivals = [0.0] * 3
-        self.laws = [_packed(DailyMaximum(*law)) for law in laws]
+        self.maxima = [[mean, variance, 0.0, 0.0] for mean, variance in laws]
+
+    def meet(self, hour: int, said: Hour) -> bool:
+        """Take up who spoke, while there are too few to be a group; True if anything of it has to be written."""
+        leaves = joined(self.leaves, said.leaves)
+        first = said.sums[FIRST]
+        changed = leaves != self.leaves or first > 0 or hour // DAY_HOURS != self.last // DAY_HOURS
+        if changed:
+            self.fade(hour)
+            self.leaves = leaves
+            self.arrivals = [value + first for value in self.arrivals]
+        return changed
 
     def take(self, hour: int, said: Hour) -> None:
         """Move the windows by an hour in which keys spoke."""
@@ -236,10 +221,14 @@ class GroupState(msgspec.Struct, array_like=True):
         self.arrivals = [value + sums[FIRST] for value in self.arrivals]
         if sums[YOUNG]:
             self.active |= 1
-        self.leaves = joined(self.leaves, said.leaves)
-        self._mix(said.models, sum(said.models.values()))
+        known = self.leaves
+        last = known[-1] if len(known) >= KEPT else math.inf
+        if any(leaf < last and leaf not in known for leaf in said.leaves):
+            self.leaves = joined(known, said.leaves)
+        self._mix(said.models)
 
-    def _mix(self, models: dict[str, float], count: float) -> None:
+    def _mix(self, models: dict[str, float]) -> None:
+        count = sum(models.values())
         if count <= 0:
             return
         quick = 1 - math.exp(-min(count, LEAST_PIVOT_KEYS) / LEAST_PIVOT_KEYS / MIX_HOURS)
@@ -271,14 +260,16 @@ class GroupState(msgspec.Struct, array_like=True):
         used, usual = self.day[0], self.day[1]
         return used - usual + self.day[5]
 
-    def statistics(self, said: Hour, everybody: GroupState, all_said: Hour, population: Normal) -> list[float]:
+    def statistics(
+        self, said: Hour, levels: Sequence[tuple[float, float]], everybody: GroupState, population: Normal
+    ) -> list[float]:
         """The numbers of the hour that was taken last; 0 where there is nothing to say.
 
-        everybody, all_said: all keys, and what they said
+        levels: see there; everybody: all keys
         population: the law of ln tokens per second over all keys
         """
         values = [0.0] * len(STATISTICS)
-        for i, (x, size) in enumerate(self.levels(said, everybody, all_said)):
+        for i, (x, size) in enumerate(levels):
             if size:
                 values[i] = (x - self.usual[i]) / self._width(i, size)
         weight, hot = self.recent
@@ -294,8 +285,14 @@ class GroupState(msgspec.Struct, array_like=True):
             values[RESPAWN] = self.returned * math.log10((1 + mean) / mean)
         return values
 
-    def levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
-        """Each level, less that of all other keys, and the size it rests on; 0: too small to say anything."""
+    def levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> list[tuple[float, float]]:
+        """Each level, less that of all other keys, and the size it rests on; 0: too small to say anything.
+
+        everybody, all_said: all keys, and what they said
+        """
+        return list(self._levels(said, everybody, all_said))
+
+    def _levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
         mine, whole = said.sums, all_said.sums
         n = mine[KEYS]
         rest = max(whole[KEYS] - n, 0.0) + OTHERS
@@ -343,13 +340,13 @@ class GroupState(msgspec.Struct, array_like=True):
         # per key, for they speak many times a day
         return min(decades + min(week, n) * max(alike, 0.0) / math.log(10), MOST_DECADES)
 
-    def learn(self, values: Sequence[float], said: Hour, everybody: GroupState, all_said: Hour, incident: bool) -> None:
+    def learn(self, values: Sequence[float], levels: Sequence[tuple[float, float]], incident: bool) -> None:
         """Take up what `statistics` has judged; `incident`: one is open, little may be learned from it."""
         self.judged += 1
         rate = 1 / (DAY_HOURS * min(PRIOR_DAYS + self.judged / DAY_HOURS, USUAL_DAYS))
         if incident:
             rate *= INCIDENT_RATE
-        for i, (x, size) in enumerate(self.levels(said, everybody, all_said)):
+        for i, (x, size) in enumerate(levels):
             if not size:
                 continue
             own = rate * FREEZE_RATE if values[i] > FREEZE_Z else rate
@@ -364,27 +361,28 @@ class GroupState(msgspec.Struct, array_like=True):
             self.hot += own * (min(max(hot / weight, 0.02), 0.5) - self.hot)
 
     def standardised(
-        self, values: Sequence[float], day: int, priors: Sequence[tuple[float, float]], learns: bool
+        self, values: Sequence[float], day: int, laws: Sequence[tuple[float, float]], learns: bool
     ) -> list[float]:
-        """The numbers by the group's own daily maxima, and `priors` of those; where `learns`, they count for the day's.
+        """The numbers by the group's own daily maxima, by a Gumbel law as in `DailyMaximum`.
 
-        Nothing that was not above zero in any hour is a maximum.
+        laws: see `begin`; where `learns`, the numbers count for today's maxima, if they are above zero
         """
+        maxima = self.maxima
+        if day != self.law_day:
+            for law, prior in zip(maxima, laws, strict=True):
+                _learn_day(law, prior[1])
+            self.law_day = day
         found = []
-        for i, value in enumerate(values):
-            law = _law(priors[i], self.laws[i])
-            if day != self.law_day:
-                law.learn_day()
-            found.append(law.standardise(value))
-            if learns and value > 0:
-                law.see(value)
-            self.laws[i] = _packed(law)
-        self.law_day = day
+        for value, law in zip(values, maxima, strict=True):
+            mean, variance, peak, _ = law
+            scale = math.sqrt(variance) / SD_OF_GUMBEL
+            found.append((value - mean) / scale + EULER)
+            if learns and value > peak:
+                law[2] = value
         return found
 
-    def meet(self, hour: int, members: Iterable[Member]) -> list[Member]:
-        """Note who was blocked, and who came back; returns the new keys that are like a blocked one."""
-        back: list[Member] = []
+    def follow(self, hour: int, members: Iterable[Member]) -> None:
+        """Note who was blocked, and count the new keys that are like one of those."""
         if self.fallen:
             self.fallen = [fallen for fallen in self.fallen if hour - fallen.hour <= FALLEN_DAYS * DAY_HOURS]
         for member in members:
@@ -398,11 +396,9 @@ class GroupState(msgspec.Struct, array_like=True):
                     if like is not None:
                         self.fallen.remove(like)  # each is taken up once
                         self.returned += 1
-                        back.append(member)
                 else:
                     # it is not blocked after all
                     self.fallen = [fallen for fallen in self.fallen if fallen.key_id != member.key_id]
-        return back
 
 
 LENGTH_SD = 1.3
@@ -423,11 +419,24 @@ def _is_like(fallen: Fallen, member: Member) -> bool:
     return -LEVEL_BELOW <= member.level - fallen.level <= LEVEL_ABOVE
 
 
-def _packed(law: DailyMaximum) -> tuple[float, float, float, int]:
-    return law.mean, law.variance, law.peak, law.days
+def _learn_day(law: list[float], prior: float) -> None:
+    """Take up the day's maximum, and begin a new day; a day without one teaches nothing."""
+    mean, variance, peak, days = law
+    law[2] = 0.0
+    if peak <= 0:
+        return
+    weight = max(1 / (LAW_PRIOR_DAYS + days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
+    distance = min(peak, mean + CLIP_SD * math.sqrt(variance)) - mean
+    law[0] = mean + weight * distance
+    law[1] = max(SCALE_FLOOR**2 * prior, (1 - weight) * (variance + weight * distance * distance))
+    law[3] = days + 1
 
 
-def _law(prior: tuple[float, float], packed: tuple[float, float, float, int]) -> DailyMaximum:
-    law = DailyMaximum(*prior)
-    law.restore(*packed)
-    return law
+@lru_cache(maxsize=256)
+def _decays(passed: int) -> tuple[float, float, float, float, float, tuple[float, ...]]:
+    """What is left after so many hours: of recent, a day, a week, the long memory, what returned, and the windows."""
+    recent, day, week, long, returned, *windows = (
+        math.exp(-passed / memory)
+        for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, YEAR_HOURS, RETURNED_HOURS, *WINDOW_HOURS)
+    )
+    return recent, day, week, long, returned, tuple(window for window in windows for _ in range(3))

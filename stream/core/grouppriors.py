@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
 
-from stream.core.calibration import TailLaw
+from stream.core.calibration import EULER, SD_OF_GUMBEL, TailLaw
 from stream.core.group import ELEVATED, NEWCOMERS, PIVOT, RESPAWN, STATISTICS
 from stream.core.priors import tail_of
 
@@ -30,7 +30,7 @@ LEAST_DECADES = 1.0
 class GroupPriors:
     """The file's contents.
 
-    laws: location and scale of the daily maximum of each of STATISTICS
+    laws: mean and variance of the daily maximum of each of STATISTICS, of its location and scale in the file
     tails: of each of them, standardised, how often a clean group-day exceeds a value
     tail: the same of the score that they give together
     """
@@ -54,7 +54,8 @@ class GroupPriors:
             raise ValueError(f"not a priors file of groups: {error!r}") from error
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in laws):
             raise ValueError("a law of a priors file of groups must have a finite location and a scale above 0")
-        return cls(laws, tails, tail, sha256(text.encode()).hexdigest()[:16])
+        moments = tuple((location + EULER * scale, (scale * SD_OF_GUMBEL) ** 2) for location, scale in laws)
+        return cls(moments, tails, tail, sha256(text.encode()).hexdigest()[:16])
 
     def decades(self, standardised: Sequence[float]) -> list[float]:
         """How rare each statistic is on a clean group-day, in decades."""

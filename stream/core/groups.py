@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from stream.alerts import Alert, reading_order
 from stream.core.campaigns import Campaigns, Judged
-from stream.core.evidence import FIRST, Cell, Evidence, leaf_of
-from stream.core.group import STATISTICS, WEEK_HOURS, GroupState, Hour
+from stream.core.evidence import FIRST, REFUSALS, Evidence, leaf_of
+from stream.core.group import STATISTICS, WEEK_HOURS, GroupState
 from stream.core.grouppriors import LEAST_DECADES, GroupPriors, shipped_group_priors
 from stream.core.grouprecord import (
     CAMPAIGN,
@@ -27,7 +27,8 @@ from stream.core.grouprecord import (
     unpack_head,
     unpack_written,
 )
-from stream.core.links import Group, groups_of
+from stream.core.hours import Hour, Said
+from stream.core.links import Group
 from stream.core.priors import Priors, priors_of
 from stream.core.shardrecord import StateError
 from stream.core.sketch import joined
@@ -90,7 +91,8 @@ class Groups:
         """The first hour that is not closed, -1 before the first."""
         self.first_hour = -1
         self._groups: dict[Group, GroupState] = {}
-        self._all = self._new("all", "", 0)
+        self._all = GroupState("all", "", 0, 0)
+        self._all.begin(self.priors.laws)
 
     # ------------------------------------------------------------------ what it is asked
 
@@ -277,54 +279,48 @@ class Groups:
 
     def _close_hour(self, hour: int, parts: list[Evidence], incomplete: bool) -> list[Alert]:
         young = hour - self.first_hour < WEEK_HOURS
-        everybody = Hour()
-        said: dict[Group, Hour] = {}
-        spoken: list[tuple[Cell, tuple[Group, ...]]] = []
-        for cell in _in_order(parts):
-            if young:
-                cell.sums[FIRST] = 0.0  # every key is new where nothing was known before
-            everybody.add(cell)
-            groups = groups_of(tuple(cell.traits), self._composites)
-            spoken.append((cell, groups))
-            for group in groups:
-                hours = said.get(group)
-                if hours is None:
-                    hours = said[group] = Hour()
-                hours.add(cell)
-        if self._all.first == 0:
-            self._all.first = self._all.last = hour
-        if spoken:
-            self._all.take(hour, everybody)
+        said = Said(parts, self._composites)
+        if said.spoken:
+            if self._all.first == 0:
+                self._all.first = self._all.last = hour
+            self._all.take(hour, _without_first(said.everybody, young))
         judged: dict[Group, Judged] = {}
-        for group in sorted(said):
-            state = self._met(group, hour, said[group])
-            if not state.is_small:
-                judged[group] = self._judge(state, hour, said[group], everybody, young)
-        alerts = self.campaigns.follow(hour, judged, spoken, self._groups, groups=len(self), incomplete=incomplete)
+        for group in sorted(said.groups):
+            own = _without_first(said.groups[group], young)
+            state = self._met(group, hour, own)
+            if state is not None:
+                judged[group] = self._judge(state, hour, own, said.everybody, young)
+        alerts = self.campaigns.follow(hour, judged, said.spoken, self._groups, groups=len(self), incomplete=incomplete)
         if len(self._groups) > self.settings.max_groups:
             self._evict()
         return alerts
 
-    def _new(self, kind: str, value: str, hour: int) -> GroupState:
-        state = GroupState(kind, value, hour, hour)
-        state.begin(self.priors.laws)
-        return state
-
-    def _met(self, group: Group, hour: int, said: Hour) -> GroupState:
-        """The group, moved by an hour."""
+    def _met(self, group: Group, hour: int, said: Hour) -> GroupState | None:
+        """The group, moved by an hour; None while it is too small to be one."""
         state = self._groups.get(group)
         if state is None:
-            state = self._groups[group] = self._new(*group, hour)
+            state = self._groups[group] = GroupState(*group, hour, hour)
             self._gone.discard(group)
+            self._dirty.add(group)
+        if state.is_small:
+            if state.meet(hour, said):
+                self._dirty.add(group)
+            if state.is_small:
+                return None
+            state.begin(self.priors.laws)
+            said.sums[FIRST] = 0.0  # they have been counted
         state.take(hour, said)
-        state.orgs = joined(state.orgs, [leaf_of(org) for org in sorted(said.orgs)], MOST_ORGS)
-        state.meet(hour, said.members)
+        if len(state.orgs) < MOST_ORGS:
+            state.orgs = joined(state.orgs, [leaf_of(org) for org in sorted(said.orgs)], MOST_ORGS)
+        if state.fallen or said.sums[REFUSALS]:
+            state.follow(hour, said.members)
         self._dirty.add(group)
         return state
 
     def _judge(self, state: GroupState, hour: int, said: Hour, everybody: Hour, young: bool) -> Judged:
         """Judge a group's hour, then learn it."""
-        values = state.statistics(said, self._all, everybody, self._population)
+        levels = state.levels(said, self._all, everybody)
+        values = state.statistics(said, levels, self._all, self._population)
         campaigns = self.campaigns
         campaign = campaigns.of(state.group)
         standardised = state.standardised(values, hour // 24, self.priors.laws, not young and campaign is None)
@@ -333,7 +329,7 @@ class Groups:
         if self._watch is not None:
             self._watch(state, hour, said, values, standardised, score)
         guarded = campaign is not None and not campaigns.is_accepted(state.group, hour)
-        state.learn(values, said, self._all, everybody, guarded or score >= campaigns.hold_score)
+        state.learn(values, levels, guarded or score >= campaigns.hold_score)
         speaking = [(STATISTICS[i], rarity) for i, rarity in enumerate(decades) if rarity >= LEAST_DECADES]
         return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])))
 
@@ -351,12 +347,8 @@ class Groups:
                 self.campaigns.changed.add(group)
 
 
-def _in_order(parts: Iterable[Evidence]) -> list[Cell]:
-    """The cells of an hour in the one order in which they are summed."""
-    numbered = [(part.bucket, part.shard, _order(cell), cell) for part in parts for cell in part.cells]
-    return [cell for *_, cell in sorted(numbered, key=lambda item: item[:3])]
-
-
-def _order(cell: Cell) -> tuple[tuple[str, ...], ...]:
-    """No two cells of a shard and a bucket have the same traits."""
-    return tuple(tuple("" if value is None else str(value) for value in traits) for traits in cell.traits)
+def _without_first(said: Hour, young: bool) -> Hour:
+    """Where nothing was known before, every key is new: none counts as that."""
+    if young:
+        said.sums[FIRST] = 0.0
+    return said

@@ -157,7 +157,7 @@ class Settings(BaseModel):
         1, description="the dial of groups: false alerts that are accepted, per 1,000 days of active groups"
     )
     group_composites: Composites = Field(
-        "network+client,asn+client",
+        "network+client",
         description="what makes a group besides the single traits: traits joined by `+`, several separated by commas; "
         "of org, network, asn, client, template, model",
     )

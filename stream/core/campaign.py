@@ -45,6 +45,10 @@ MOST_SUSPECTS = 512
 MOST_NAMED = 100
 """Members that an alert names."""
 SUSPECT_HOURS = 24
+LEAST_SHIFT = 0.3
+EM_STEPS = 20
+OWN_VARIANCE = 0.15
+ALIKE_HOURS = 12
 ROUND_THE_CLOCK = 18
 """Hours of the last 24 in which new keys were active, from which on nobody sleeps: a class or an office does."""
 LEAST_ORGS = 3
@@ -71,6 +75,11 @@ class Suspect(msgspec.Struct, array_like=True):
     def mean(self) -> float:
         """Its mean z."""
         return self.z / self.times
+
+    @property
+    def variance(self) -> float:
+        """Of the mean: the day's level of half a day later is another one, and a part of it is the key's own."""
+        return OWN_VARIANCE + (1 - OWN_VARIANCE) / (1 + (self.times - 1) / ALIKE_HOURS)
 
 
 class Campaign(msgspec.Struct, array_like=True):
@@ -124,29 +133,29 @@ def named(suspects: dict[str, Suspect], new: bool) -> list[str]:
     """Those that belong to it more likely than not, the strongest first.
 
     new: it is a campaign of new accounts: they are all named. Else the mean z of members is taken as a mixture of two
-    normal laws of unit variance, innocents about 0 and members about what the upper half shows; a few steps of
-    expectation and maximisation find their shares.
+    normal laws, innocents about 0 and members about what the upper half shows; a few steps of expectation and
+    maximisation find their shares. A mean's variance falls with the time that it covers, as far as hours are not alike.
     """
     if new:
         chosen = [key_id for key_id, one in suspects.items() if one.notes & IS_YOUNG]
     else:
-        means = sorted((one.mean for one in suspects.values()), reverse=True)
+        means = sorted(((one.mean, one.variance) for one in suspects.values()), reverse=True)
         if not means:
             return []
         upper = means[: max(1, len(means) // 2)]
-        shift, share = max(sum(upper) / len(upper), 0.3), 0.5
-        for _ in range(20):
-            odds = [_odds(z, shift, share) for z in means]
+        shift, share = max(sum(z for z, _ in upper) / len(upper), LEAST_SHIFT), 0.5
+        for _ in range(EM_STEPS):
+            odds = [_odds(z, variance, shift, share) for z, variance in means]
             total = sum(odds)
             share = min(max(total / len(means), 0.02), 0.99)
-            shift = max(sum(o * z for o, z in zip(odds, means, strict=True)) / max(total, 1e-9), 0.3)
-        chosen = [key_id for key_id, one in suspects.items() if _odds(one.mean, shift, share) >= 0.5]
+            shift = max(sum(o * z for o, (z, _) in zip(odds, means, strict=True)) / max(total, 1e-9), LEAST_SHIFT)
+        chosen = [key_id for key_id, one in suspects.items() if _odds(one.mean, one.variance, shift, share) >= 0.5]
     return sorted(chosen, key=lambda key_id: (-suspects[key_id].excess, key_id))
 
 
-def _odds(z: float, shift: float, share: float) -> float:
+def _odds(z: float, variance: float, shift: float, share: float) -> float:
     """Probability of being a member."""
-    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, shift * shift / 2 - shift * z)))
+    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, (shift * shift / 2 - shift * z) / variance)))
     return 1 / (1 + against)
 
 
@@ -279,6 +288,7 @@ def _action(status: Status, severity: str) -> str:
 
 
 def kind_of(values: Sequence[tuple[str, float]]) -> str:
-    """The kind of a campaign whose statistics, the strongest first, are these."""
-    strongest = values[0][0] if values else ""
-    return strongest if strongest in ("pivot", "respawn") else "campaign"
+    """The kind of a campaign whose statistics, the strongest first, are these: what came back is new as well."""
+    if any(name == "respawn" for name, _ in values):
+        return "respawn"
+    return "pivot" if values and values[0][0] == "pivot" else "campaign"

@@ -51,6 +51,8 @@ class Judged(msgspec.Struct):
     said: Hour
     score: float
     speaking: Speaking
+    present: bool
+    """The last hours show it too: a window of days remembers a campaign that is over."""
 
 
 class Campaigns:
@@ -69,6 +71,8 @@ class Campaigns:
         """Of groups that are close to a campaign, and of those with one."""
         self.changed: set[Group] = set()
         """Groups whose campaign or suspects have changed since they were last written."""
+        self.settled: set[Group] = set()
+        """Groups whose windows began anew since they were last written."""
 
     def of(self, group: Group) -> Campaign | None:
         """The campaign that a group shows, its own or another one's."""
@@ -136,6 +140,10 @@ class Campaigns:
                 )
             )
             if status == "resolved":
+                for group in (campaign.group, *campaign.joined):
+                    if group in states:
+                        states[group].settle()
+                        self.settled.add(group)
                 self._end(campaign)
         return alerts
 
@@ -220,7 +228,7 @@ class Campaigns:
         if campaign.group in judged:
             _add(campaign, judged[campaign.group].said)
         shown = [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
-        score = max((one.score for one in shown), default=0.0)
+        score = max((one.score for one in shown if one.present), default=0.0)
         anomalous = score >= self.hold_score
         known = set(campaign.channels)
         if anomalous:

@@ -63,6 +63,11 @@ OFFSET_CALLS = 2.0
 """On both sides of a ratio."""
 OTHER_CALLS = 20.0
 LEAST_DUE = 3.0
+LEAST_OTHERS = 0.25
+"""A group of which all others together are a smaller part has nobody to be compared with."""
+PRESENT = 2
+"""The last of the statistics that look at hours alone."""
+PRESENT_Z = 0.5
 LEAST_KEYS = 3
 """Fewer keys are no group."""
 OTHERS = 20.0
@@ -292,22 +297,33 @@ class GroupState(msgspec.Struct, array_like=True):
         """
         return list(self._levels(said, everybody, all_said))
 
+    def is_present(self, values: Sequence[float]) -> bool:
+        """Whether the last hours are unusual too, by the numbers of an hour."""
+        return max(values[: PRESENT + 1]) >= PRESENT_Z or max(values[NEWCOMERS:]) > 0
+
+    def settle(self) -> None:
+        """A campaign is over: what it left in the windows must not open another one."""
+        for i, j in RISES:
+            self.windows[j] = self.windows[i] * math.exp(self.usual[LEVELS - len(RISES) + RISES.index((i, j))])
+        self.recent[1] = self.hot * self.recent[0]
+
     def _levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
         mine, whole = said.sums, all_said.sums
         n = mine[KEYS]
-        rest = max(whole[KEYS] - n, 0.0) + OTHERS
+        rest = max(whole[KEYS] - n, 0.0)
+        speaks = n >= LEAST_KEYS and rest >= LEAST_OTHERS * n
         for z in (Z_40M, Z_4H):
-            yield (mine[z] / n - (whole[z] - mine[z]) / rest, n) if n >= LEAST_KEYS else (0.0, 0.0)
+            yield (mine[z] / n - (whole[z] - mine[z]) / (rest + OTHERS), n) if speaks else (0.0, 0.0)
         windows, all_windows = self.windows, everybody.windows
         for i, j in RISES:
             due, came = windows[i], windows[j]
-            if due < LEAST_DUE:
+            other_due = max(all_windows[i] - due, 0.0)
+            if due < LEAST_DUE or other_due < LEAST_OTHERS * due:
                 yield 0.0, 0.0
                 continue
             size = due + OFFSET_CALLS
-            other_due = max(all_windows[i] - due, 0.0) + OTHER_CALLS
             other_came = max(all_windows[j] - came, 0.0) + OTHER_CALLS
-            yield math.log((came + OFFSET_CALLS) / size) - math.log(other_came / other_due), size
+            yield math.log((came + OFFSET_CALLS) / size) - math.log(other_came / (other_due + OTHER_CALLS)), size
 
     def _width(self, i: int, size: float) -> float:
         return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)

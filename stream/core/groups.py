@@ -204,8 +204,9 @@ class Groups:
             return []
         self._changed = False
         records: list[tuple[bytes, bytes | None]] = [(name_of(GROUP, group), None) for group in sorted(self._gone)]
-        records += [(name_of(GROUP, group), pack(self._groups[group])) for group in sorted(self._dirty)]
         campaigns = self.campaigns
+        self._dirty |= campaigns.settled
+        records += [(name_of(GROUP, group), pack(self._groups[group])) for group in sorted(self._dirty)]
         for group in sorted(campaigns.changed):
             campaign, suspects = campaigns.open.get(group), campaigns.suspects.get(group)
             written = None if campaign is None and not suspects else pack(Written(campaign, suspects or {}))
@@ -213,6 +214,7 @@ class Groups:
         self._dirty.clear()
         self._gone.clear()
         campaigns.changed.clear()
+        campaigns.settled.clear()
         records.append((HEAD_KEY, pack(self._head())))
         return records
 
@@ -331,7 +333,8 @@ class Groups:
         guarded = campaign is not None and not campaigns.is_accepted(state.group, hour)
         state.learn(values, levels, guarded or score >= campaigns.hold_score)
         speaking = [(STATISTICS[i], rarity) for i, rarity in enumerate(decades) if rarity >= LEAST_DECADES]
-        return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])))
+        present = state.is_present(values)
+        return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])), present)
 
     def _evict(self) -> None:
         """Forget those with the fewest members, of those the longest silent; never one with a campaign."""

@@ -1,0 +1,263 @@
+"""Groups: which hours of which keys make a campaign, and what looks like one and is none."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+
+import pytest
+
+from stream.core.campaign import named, suspect
+from stream.core.evidence import (
+    ALL,
+    CALLED,
+    COUNT,
+    DUE,
+    FIRST,
+    IS_YOUNG,
+    KEYS,
+    LEVEL,
+    LEVEL_SQUARES,
+    NEW,
+    REFUSALS,
+    REFUSED,
+    TOOK,
+    USED,
+    USUAL,
+    WEIGHT,
+    YOUNG,
+    YOUNG_TOKENS,
+    YOUNG_USUAL,
+    Cell,
+    Evidence,
+    Member,
+    leaf_of,
+)  # fmt: skip
+from stream.core.group import STATISTICS
+from stream.core.grouppriors import GroupPriors
+from stream.core.groups import Groups
+from stream.core.links import Traits
+from stream.settings import Settings
+
+SETTINGS = Settings(partitions=1)
+PER_HOUR = 12
+START = 490_000
+"""An hour of event time, in hours since 1970."""
+HISTORY = 14 * 24
+CALL_TOKENS = 2000.0
+PRIORS = GroupPriors.from_json(
+    json.dumps(
+        {
+            "version": 1,
+            "laws": {name: [0.8, 0.6] for name in STATISTICS},
+            "tails": {name: [[0.0, 0.6], [3.0, 0.05], [7.0, 0.001]] for name in STATISTICS},
+            "tail": [[0.5, 0.5], [2.0, 0.05], [3.0, 0.001]],
+        }
+    )
+)
+
+
+def key(number: int, **traits: str) -> Traits:
+    return Traits(**{"org": f"org-{number}", "client": "sdk-1", **traits})
+
+
+def said(key_id: str, traits: Traits, rng: random.Random, factor: float = 1.0, number: int = 0) -> Cell:
+    """An established key's hour: three calls are due, more or less of them come."""
+    sums = [0.0] * COUNT
+    due = 3.0
+    calls = sum(rng.random() < due * factor / 12 for _ in range(12))
+    sums[KEYS] = sums[ALL] = 1.0
+    sums[WEIGHT] = 1 / 8
+    sums[DUE], sums[CALLED], sums[TOOK] = due, float(min(calls, 12)), float(min(calls, 12))
+    sums[USED], sums[USUAL] = calls * CALL_TOKENS, due * CALL_TOKENS
+    z = rng.gauss(0.8 if factor > 1 else 0.0, 1.0)
+    member = Member(key_id, z, sums[USED] - sums[USUAL], 0.5, 6.0, 0)
+    return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [member])
+
+
+def young(key_id: str, traits: Traits, calls: int, *, first: bool, number: int = 0) -> Cell:
+    """A new key's hour."""
+    sums = [0.0] * COUNT
+    tokens = calls * CALL_TOKENS
+    sums[ALL] = sums[YOUNG] = 1.0
+    sums[FIRST] = float(first)
+    sums[USED] = sums[YOUNG_TOKENS] = tokens
+    sums[USUAL] = sums[YOUNG_USUAL] = tokens
+    sums[LEVEL], sums[LEVEL_SQUARES] = 3.0, 9.0
+    member = Member(key_id, 0.0, 0.0, 3.0, 6.0, IS_YOUNG | (NEW if first else 0))
+    return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [member])
+
+
+def tell(groups: Groups, hour: int, cells: list[Cell]):
+    """The cells of an hour, all in its first bucket, and that it is complete."""
+    for number, cell in enumerate(cells):
+        cell.number = number
+    groups.take([Evidence(0, hour * PER_HOUR, cells), Evidence(0, (hour + 1) * PER_HOUR - 1, [], complete=True)])
+    return groups.close().alerts
+
+
+def crowd(rng: random.Random, factor: float = 1.0) -> list[Cell]:
+    """A hundred keys of as many organisations; the first twenty share a prompt template."""
+    return [
+        said(f"key-{n}", key(n, template="shared") if n < 20 else key(n), rng, factor if n < 20 else 1.0)
+        for n in range(100)
+    ]
+
+
+@cache
+def history():
+    groups = Groups(SETTINGS, PRIORS)
+    rng = random.Random(1)
+    for hour in range(HISTORY):
+        assert tell(groups, START + hour, crowd(rng)) == []
+    return tuple(groups.changes())
+
+
+def experienced() -> Groups:
+    groups = Groups(SETTINGS, PRIORS)
+    groups.take_up(history())
+    groups.taken_up()
+    return groups
+
+
+def after(hours: int, make):
+    """The alerts of hours behind the history; `make` gives the cells of each."""
+    groups, rng = experienced(), random.Random(2)
+    alerts = []
+    for hour in range(hours):
+        alerts += tell(groups, START + HISTORY + hour, make(hour, rng))
+    return alerts
+
+
+def test_nothing_is_said_of_keys_that_go_on_as_usual():
+    assert after(7 * 24, lambda hour, rng: crowd(rng)) == []
+
+
+def test_many_keys_that_each_take_a_little_more_are_one_campaign():
+    alerts = after(72, lambda hour, rng: crowd(rng, 1.6))
+    opened = [alert for alert in alerts if alert.status == "opened"]
+    assert [(alert.entity.type, alert.entity.id, alert.kind) for alert in opened] == [
+        ("template", "shared", "campaign")
+    ]
+    last = alerts[-1]
+    assert {member.key_id for member in last.members.top} == {f"key-{n}" for n in range(20)}
+    # 0.6 x 3 calls of 2,000 tokens an hour of each of twenty
+    assert last.excess_tokens == pytest.approx(
+        0.6 * 3 * 2000 * 20 * (last.window.end / 3600 - START - HISTORY), rel=0.3
+    )
+    assert "none of them would have been seen alone" in opened[0].summary
+
+
+def test_a_rise_of_everybody_is_nobodys_campaign():
+    def make(hour, rng):
+        return [said(f"key-{n}", key(n, template="shared") if n < 20 else key(n), rng, 1.6) for n in range(100)]
+
+    assert after(72, make) == []
+
+
+def test_one_heavy_member_makes_no_campaign():
+    def make(hour, rng):
+        cells = crowd(rng)
+        sums = cells[3].sums
+        # what a key can say is bounded where it speaks (`evidence._word`)
+        sums[CALLED] = sums[TOOK] = sums[DUE] + 3 * (2 * sums[DUE] + 2) ** 0.5
+        sums[USED] *= 1000
+        return cells
+
+    assert after(12, make) == []
+
+
+def test_a_campaign_that_shows_in_two_traits_is_told_once():
+    def make(hour, rng):
+        network = "192.0.2.0/24"
+        return [
+            said(
+                f"key-{n}", key(n, template="shared", network=network) if n < 20 else key(n), rng, 1.8 if n < 20 else 1
+            )
+            for n in range(100)
+        ]
+
+    opened = [alert for alert in after(96, make) if alert.status == "opened"]
+    assert len(opened) == 1
+
+
+def test_new_accounts_that_are_alike_are_a_campaign_though_none_has_a_past():
+    def make(hour, rng):
+        accounts = [
+            young(f"new-{n}", Traits(org=f"fresh-{n}", template="farm"), 2, first=hour == n % 6)
+            for n in range(30)
+            if hour >= n % 6
+        ]
+        return [*crowd(rng), *accounts]
+
+    alerts = after(48, make)
+    opened = [alert for alert in alerts if alert.status == "opened"]
+    assert [(alert.entity.type, alert.entity.id) for alert in opened] == [("template", "farm")]
+    assert "are new and alike" in opened[0].summary
+    assert {member.key_id for member in alerts[-1].members.top} == {f"new-{n}" for n in range(30)}
+
+
+def test_a_campaign_ends_a_day_after_its_last_hour():
+    alerts = after(24 * 5, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
+    assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]
+    assert alerts[-1].resolved_at is not None
+
+
+def test_keys_that_take_up_what_blocked_ones_did_are_a_respawn():
+    def make(hour, rng):
+        cells = crowd(rng)
+        if hour == 1:
+            for cell in cells[:8]:
+                member = cell.members[0]
+                cell.members = [member._replace(notes=REFUSED)]
+                cell.sums[REFUSALS] = 1.0
+        if hour > 1:
+            cells = cells[8:]
+        if hour >= 4:
+            cells += [
+                young(f"again-{n}", Traits(org=f"o-{n}", client="sdk-1", template="shared"), 3, first=hour == 4)
+                for n in range(8)
+            ]
+        return cells
+
+    kinds = {alert.kind for alert in after(24, make)}
+    assert "respawn" in kinds
+
+
+def test_hours_wait_for_every_shard_that_is_expected():
+    groups = Groups(SETTINGS, PRIORS)
+    groups.expect([0, 1])
+    rng = random.Random(1)
+    tell(groups, START, crowd(rng))
+    tell(groups, START + 1, crowd(rng))
+    assert groups.next_hour == -1 or groups.next_hour == START
+    assert groups.behind() == {1: 0}
+    groups.take([Evidence(1, (START + 1) * PER_HOUR - 1, [], complete=True)])
+    assert groups.close().hours == 1
+    assert groups.next_hour == START + 1
+
+
+def test_an_hour_that_is_closed_without_a_shard_says_so():
+    groups, rng = experienced(), random.Random(2)
+    groups.expect([1])
+    alerts = []
+    for hour in range(72):
+        alerts += tell(groups, START + HISTORY + hour, crowd(rng, 1.8))
+    assert alerts == []
+    groups.announce(START + HISTORY + 72)
+    alerts = groups.advance().alerts
+    assert alerts
+    assert all("a shard has been missing" in alert.severity_reason for alert in alerts)
+
+
+def test_of_a_mixture_those_are_named_that_rose():
+    rng = random.Random(5)
+    suspects = {}
+    for hour in range(48):
+        members = [Member(f"m-{n}", rng.gauss(1.5, 1), 0.0, 0.0, 0.0, 0) for n in range(20)]
+        members += [Member(f"i-{n}", rng.gauss(0, 1), 0.0, 0.0, 0.0, 0) for n in range(60)]
+        suspect(suspects, members, hour)
+    chosen = set(named(suspects, new=False))
+    assert len(chosen & {f"m-{n}" for n in range(20)}) >= 18
+    assert len(chosen - {f"m-{n}" for n in range(20)}) <= 2

@@ -9,18 +9,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from zlib import crc32
 
+from stream.alerts import model_class
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
 FIRST_FAILURE = 400
-CLASS_MASK = 0xFFFF
-"""A model is known by 16 bit of its name's CRC, for Python's own hash differs from process to process."""
-NO_CLASS = 0
-"""What the CRC of no name is."""
 MAX_NAMES = 1024
 """Names of models whose class is at hand: each may be long, and anybody can make them up."""
 
@@ -138,6 +134,11 @@ def add_shape(
         bucket.saturated += calls
     if reasoning_tokens:
         bucket.reasoning_tokens += reasoning_tokens
+    cached = call.cached_input_tokens
+    if cached:
+        whole = call.input_tokens
+        # of a share of a call, as much as of its input
+        bucket.cached_input_tokens += cached if not whole or input_tokens == whole else cached * input_tokens // whole
     kind = class_of(call.model)
     try:
         bucket.models[kind] += calls
@@ -149,7 +150,7 @@ def add_shape(
 @lru_cache(maxsize=MAX_NAMES)
 def class_of(model: str | None) -> int:
     """The class under which calls to a model are counted."""
-    return crc32(model.encode()) & CLASS_MASK if model else NO_CLASS
+    return model_class(model)
 
 
 def _add_vague(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:

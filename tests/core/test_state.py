@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from made_priors import made_priors
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
+from stream.alerts import CLASS_MASK
 from stream.core import shardrecord, sumsrecord
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
@@ -37,7 +38,7 @@ from stream.core.state import (
     unpack_shard,
     unpack_sums,
 )
-from stream.core.sums import CLASS_MASK, add_to_bucket
+from stream.core.sums import add_to_bucket
 from stream.events import Call
 from stream.settings import Settings
 

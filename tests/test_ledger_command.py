@@ -52,7 +52,7 @@ def ledger(tmp_path):
 def test_a_table_has_a_line_for_each_and_counts_no_token_twice(ledger):
     lines = ledger(group(), alert(status="opened"), prices=PRICES).splitlines()
     assert [line.split()[:2] for line in lines[:4]] == [
-        ["who", "of"],
+        ["who", "n"],
         ["key", "key-1"],
         ["org", "acme"],
         ["all,", "each"],

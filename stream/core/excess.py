@@ -66,6 +66,10 @@ def excess_interval(key: KeyState, excess: float, expected_per_second: float, se
     lengths, while no incident is open. So its own use lies between (expected + c) exp(m ± 1.645 √v) - c, and the excess
     is uncertain by as much as that differs from the expectation, down and up. Between two lengths the limits are
     interpolated in ln(length).
+
+    It does not know of what is not the key's own variation: a slow window holds large calls capped (`Baseline.capped`),
+    so that what an attack with such calls took before its incident opened is understated; and a long attack raises the
+    expectation that it is measured by, by INCIDENT_RATE of the usual pace.
     """
     low, high = _own_use(key, expected_per_second, seconds)
     expected = expected_per_second * seconds

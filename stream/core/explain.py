@@ -134,6 +134,9 @@ def alert_of(
     low, high = excess_interval(
         key, incident.excess, expected / window.horizon_seconds, max(window.end - incident.since, bucket_seconds)
     )
+    if incident.kind == "newcomer":
+        # its baseline has known nothing but the incident, and learns it: all of its use may be the attacker's
+        high = max(high, observed)
     taken = incident.taken
     return Alert(
         alert_id=alert_id_of(entity, started_at),

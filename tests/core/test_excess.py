@@ -12,8 +12,13 @@ from core_streams import HOUR, PRIORS, START
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.alerts import Alert, model_id_of
+from stream.alerts import Alert, DataQuality, model_id_of
+from stream.alerts import Window as AlertWindow
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
+from stream.core.explain import alert_of
+from stream.core.incidents import Incident
+from stream.core.key import KeyState
+from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.taken import Taken, Window
 from stream.events import Call
@@ -97,6 +102,21 @@ def test_the_interval_is_about_the_excess_and_says_something():
     widths = sorted((alert.excess_high - alert.excess_low) / true for alert, true in cases)
     assert widths[len(widths) // 2] < 0.5
     assert all(0 <= alert.excess_low <= alert.excess_tokens <= alert.excess_high for alert in simulated()[0])
+
+
+def test_all_that_a_newcomer_used_may_be_the_attackers():
+    rules = Rules(SETTINGS, PRIORS)
+    key = KeyState("new", rules)
+    quality = DataQuality(missing_usage=0, late=0, duplicates=0, lag_seconds=0)
+    window = AlertWindow(start=START, end=START + HOUR, horizon_seconds=HOUR)
+    highs = {}
+    for kind in ("newcomer", "surge"):
+        incident = Incident(kind, int(START // HOUR), START, 0, since=START, excess=100.0)
+        alert = alert_of(key, incident, "opened", START, quality, (window, 9e9, 1000.0, 9e9))
+        assert alert.excess_input_tokens is None, "opened by a version that did not keep it"
+        highs[kind] = alert.excess_high
+    assert highs["newcomer"] == 9e9
+    assert highs["surge"] < 9e9
 
 
 def test_an_attack_is_told_apart_by_its_parts_and_its_model():

@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": "stream.cli.bench",
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",
+    "ledger": "stream.cli.ledger",
     "notifier": "stream.cli.notifier",
     "notify": "stream.cli.notify",
     "explain": "stream.cli.explain",

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal
+from zlib import crc32
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -64,6 +65,28 @@ def alert_id_of(entity: Entity, started_at: float) -> str:
     return sha256(f"{fingerprint_of(entity)}\0{started_at:.3f}".encode()).hexdigest()[:32]
 
 
+CLASS_MASK = 0xFFFF
+NO_MODEL = 0
+"""The class of calls that name no model: what the CRC of no name is."""
+
+
+def model_class(model: str | None) -> int:
+    """The class under which calls to a model are counted: 16 bit of its name's CRC.
+
+    A number, for names are untrusted and of any length, and Python's own hash differs from process to process.
+    """
+    return crc32(model.encode("utf-8", "surrogatepass")) & CLASS_MASK if model else NO_MODEL
+
+
+def model_id_of(model: str) -> str:
+    """How an alert names a model: its class as four hex digits.
+
+    >>> model_id_of("m-large")
+    '3a10'
+    """
+    return f"{model_class(model):04x}"
+
+
 def escaped(text: str) -> str:
     r"""Untrusted text with its control and bidirectional characters escaped.
 
@@ -111,12 +134,23 @@ class ChannelScore(_Frozen):
     z: float
 
 
+class ModelShare(_Frozen):
+    """One model's part of the tokens above the baseline.
+
+    `id` is `model_id_of` its name; `none` stands for calls that name no model, `other` for all further ones.
+    """
+
+    id: str
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
 class Member(_Frozen):
     """One key of a group alert."""
 
     key_id: str
     z: float
     excess_tokens: float
+    excess_output_tokens: float | None = None
 
 
 class Members(_Frozen):
@@ -125,6 +159,10 @@ class Members(_Frozen):
     count: int
     top: list[Member] = []
     shared_traits: dict[str, str] = {}
+    alone: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="members that have an incident of their own, or would have alerted by themselves"
+    )
+    tokens_per_hour: float | None = Field(default=None, description="what all members use now")
 
 
 class Baseline(_Frozen):
@@ -196,8 +234,24 @@ class Alert(_Frozen):
     )
     excess_tokens: float
     excess_output_tokens: float
+    excess_input_tokens: float | None = Field(
+        default=None,
+        description="like the output's by itself: where one part fell as the other rose, they are more than the whole",
+    )
+    excess_cached_input_tokens: float | None = Field(default=None, description="part of excess_input_tokens")
+    excess_reasoning_tokens: float | None = Field(default=None, description="part of excess_output_tokens")
+    excess_low: float | None = Field(
+        default=None,
+        description="with excess_high the 90 % interval of excess_tokens, by how the key's own use has varied",
+    )
+    excess_high: float | None = None
+    excess_since: Moment | None = Field(
+        default=None, description="from when on the excess counts: a slow window gathers its own before it tips"
+    )
     excess_per_hour: float
     excess_cost_usd: float | None = None
+    calls: Annotated[int, Field(ge=0)] | None = Field(default=None, description="all calls since started_at")
+    models: list[ModelShare] = []
     channels: list[ChannelScore] = []
     shape: dict[str, float] = {}
     members: Members | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-for folder in ("core",):
+for folder in (".", "core"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 # derandomised, so that a red build can be repeated; `explore` looks further, by hand

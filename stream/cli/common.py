@@ -60,6 +60,18 @@ def pairs(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
     return values
 
 
+def moment_of(text: str, option: str) -> float:
+    """Epoch seconds of a time that an option was given; raises BadInput."""
+    from pydantic_core import PydanticCustomError
+
+    from stream.events import epoch_seconds
+
+    try:
+        return epoch_seconds(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except PydanticCustomError as error:
+        raise BadInput(f"{option} {text}: {error.message()}") from error
+
+
 def settings_from(assignments: Iterable[str], config: str | None = None, **flags: object) -> Settings:
     """Settings with `--set` and further flags (None: not given) on top of environment and file.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, printable_json, rfc3339
-from stream.cli.common import BadInput, settings_from, settings_options
+from stream.cli.common import BadInput, moment_of, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def command(
         if since is not None:
             raise click.UsageError("--since is about the alert topic: with --file say --at")
         read = Files(files, reading, settings)
-        answer = from_files(wanted, read, settings, None if at is None else _time(at, "--at"))
+        answer = from_files(wanted, read, settings, None if at is None else moment_of(at, "--at"))
     else:
         only = reading.given | {"--at": at, "--window": window, "--plot": plot}
         for name, value in only.items():
             if value:
                 raise click.UsageError(f"{name} goes with --file: the state topic holds no calls")
-        answer = asyncio.run(from_kafka(wanted, settings, None if since is None else _time(since, "--since")))
+        answer = asyncio.run(from_kafka(wanted, settings, None if since is None else moment_of(since, "--since")))
     if plot is not None:
         _draw(answer, Path(plot), days or 21.0, window)
     if as_json:
@@ -96,17 +96,6 @@ def command(
     from stream.cli.explain_text import show
 
     show(answer, days or 7.0, None if window is None else WINDOWS[window])
-
-
-def _time(text: str, option: str) -> float:
-    from pydantic_core import PydanticCustomError
-
-    from stream.events import epoch_seconds
-
-    try:
-        return epoch_seconds(float(text) if text.replace(".", "", 1).isdigit() else text)
-    except PydanticCustomError as error:
-        raise BadInput(f"{option} {text}: {error.message()}") from error
 
 
 @dataclass(frozen=True, slots=True)

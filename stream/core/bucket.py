@@ -34,9 +34,9 @@ class OpenBucket:
     """
 
     __slots__ = (
-        "calls", "cost_micros", "early", "index", "input_tokens", "links", "log_output", "log_output_squares",
-        "missing", "models", "output_tokens", "plan", "reasoning_tokens", "refused", "saturated", "threshold",
-        "vague_calls", "vague_input", "vague_output",
+        "cached_input_tokens", "calls", "cost_micros", "early", "index", "input_tokens", "links", "log_output",
+        "log_output_squares", "missing", "models", "output_tokens", "plan", "reasoning_tokens", "refused", "saturated",
+        "threshold", "vague_calls", "vague_input", "vague_output",
     )  # fmt: skip
 
     def __init__(self, index: int, plan: Plan[float]) -> None:
@@ -55,6 +55,8 @@ class OpenBucket:
         self.vague_input = 0
         self.vague_output = 0
         self.reasoning_tokens = 0
+        self.cached_input_tokens = 0
+        """Both of known calls."""
         self.saturated = 0
         """Known calls whose output reached the limit that the caller had set."""
         self.log_output = 0

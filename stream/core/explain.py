@@ -6,12 +6,14 @@ import math
 from urllib.parse import quote
 
 from stream.alerts import (
+    NO_MODEL,
     Alert,
     Baseline,
     ChannelScore,
     DataQuality,
     Entity,
     Links,
+    ModelShare,
     Severity,
     Status,
     Window,
@@ -21,6 +23,8 @@ from stream.alerts import (
     runbook_of,
 )
 from stream.core.baseline import INCIDENT_RATE
+from stream.core.bucket import OTHER_MODELS
+from stream.core.excess import excess_interval
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
 from stream.core.rules import Rules
@@ -127,6 +131,13 @@ def alert_of(
     severity = SEVERITIES[incident.severity]
     channels = sorted(incident.channels.items(), key=lambda item: -item[1])
     summary = _summary(key, incident, status, window, observed, expected)
+    low, high = excess_interval(
+        key, incident.excess, expected / window.horizon_seconds, max(window.end - incident.since, bucket_seconds)
+    )
+    if incident.kind == "newcomer":
+        # its baseline has known nothing but the incident, and learns it: all of its use may be the attacker's
+        high = max(high, observed)
+    taken = incident.taken
     return Alert(
         alert_id=alert_id_of(entity, started_at),
         fingerprint=fingerprint_of(entity),
@@ -150,8 +161,16 @@ def alert_of(
         false_alarm_probability=share,
         excess_tokens=incident.excess,
         excess_output_tokens=incident.excess_output,
+        excess_input_tokens=None if taken is None else taken.input,
+        excess_cached_input_tokens=None if taken is None else min(taken.cached_input, taken.input),
+        excess_reasoning_tokens=None if taken is None else min(taken.reasoning, taken.output),
+        excess_low=low,
+        excess_high=finite(high, observed),
+        excess_since=incident.since,
         excess_per_hour=incident.excess / hours,
         excess_cost_usd=incident.excess_cost,
+        calls=None if taken is None else taken.calls,
+        models=[] if taken is None else [ModelShare(id=_model_id(kind), share=share) for kind, share in taken.shares()],
         shape={name: finite(factor, 1.0) for name, factor in incident.shape.items()},
         channels=[ChannelScore(name=name, z=finite(z)) for name, z in channels],
         baseline=Baseline(
@@ -166,6 +185,11 @@ def alert_of(
         links=_links(key, settings.dashboard_url, settings.runbook_url, incident.kind),
         config_digest=rules.digest,
     )
+
+
+def _model_id(kind: int) -> str:
+    """The id of a class of models in alerts; that of a name is `model_id_of`."""
+    return {NO_MODEL: "none", OTHER_MODELS: "other"}.get(kind, f"{kind:04x}")
 
 
 def _summary(

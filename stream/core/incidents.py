@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from stream.core.taken import Taken
+
 UPDATE_SECONDS = 6 * 3600
 """A lasting incident is reported again at this pace; a new channel or a higher severity is reported at once."""
 CALM_SECONDS = 3600
@@ -53,7 +55,8 @@ class Incident(msgspec.Struct, array_like=True):
 
     `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
     excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. `shape`
-    holds the factors by which the calls differed from the key's usual ones when their shape last spoke.
+    holds the factors by which the calls differed from the key's usual ones when their shape last spoke. `taken` has the
+    excess part by part; None: the incident was opened by a version that did not keep them.
     """
 
     kind: str
@@ -78,6 +81,7 @@ class Incident(msgspec.Struct, array_like=True):
     channels: dict[str, float] = {}
     since: float = 0.0
     shape: dict[str, float] = {}
+    taken: Taken | None = None
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

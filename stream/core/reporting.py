@@ -9,6 +9,7 @@ import msgspec
 from stream.alerts import Alert, DataQuality, Status, Window
 from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
 from stream.core.evidence import Gathering
+from stream.core.excess import new_taken, window_of
 from stream.core.explain import alert_of, severity_of
 from stream.core.incidents import Incident
 from stream.core.key import KeyState, Skips
@@ -113,7 +114,9 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
     incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
     key.stale = True  # the incident lies with the model: unwritten, it would open a second time after a crash
-    shown = msgspec.structs.replace(incident, excess=max(0.0, tokens - expected))
+    excess, taken = max(0.0, tokens - expected), new_taken(key)
+    taken.add(bucket, expected, excess, 1.0)
+    shown = msgspec.structs.replace(incident, excess=excess, excess_output=taken.output, taken=taken)
     return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, bucket.plan[THRESHOLD]))
 
 
@@ -142,6 +145,7 @@ def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Inc
         sequence=key.rules.first_sequence(bucket),
         channels={"surge": z},
         since=float(bucket * key.rules.settings.bucket_seconds),
+        taken=new_taken(key),
     )
 
 
@@ -160,11 +164,15 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         # a slow window has gathered its excess before the bucket that tipped it
         end = float((verdict.bucket + 1) * rules.settings.bucket_seconds)
         incident.since = end - incident.horizon
-        times = strongest.excess_tokens / incident.excess if incident.excess > 0 else 0.0
         incident.excess = strongest.excess_tokens
-        incident.excess_output *= times
-        if incident.excess_cost is not None:
-            incident.excess_cost *= times
+        taken, sums = incident.taken, verdict.sums
+        assert taken is not None
+        taken.begin_with(window_of(key, strongest.horizon, incident.horizon), sums)
+        incident.excess_output = taken.output
+        # at what the calls of the bucket that tipped it cost
+        tokens = sums.input_tokens + sums.output_tokens if sums is not None else 0
+        if sums is not None and sums.cost_micros and tokens:
+            incident.excess_cost = sums.cost_micros * 1e-6 * incident.excess / tokens
     return incident
 
 
@@ -185,19 +193,16 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     before = incident.excess
     # what a bucket lacks is taken off again: else the noise of a long incident adds up to millions
     incident.excess = max(0.0, before + observed - expected)
-    if observed < expected:
-        kept = incident.excess / before if before > 0 else 0.0
-        incident.excess_output *= kept
-        if incident.excess_cost is not None:
-            incident.excess_cost *= kept
-        return
-    excess = observed - expected
-    if sums is None:
-        return
-    usual = key.baseline.call_tokens.value
-    output_share = 1 - key.baseline.call_input.value / usual if usual > 0 else 0.0
-    incident.excess_output += max(0.0, sums.output_tokens - expected * output_share)
-    if sums.cost_micros and observed:
+    excess = max(0.0, observed - expected)
+    kept = min(1.0, incident.excess / before) if before > 0 else 1.0
+    if incident.taken is not None:
+        incident.taken.add(sums, expected, excess, kept)
+        incident.excess_output = incident.taken.output
+    else:
+        incident.excess_output *= incident.excess / before if before > 0 else 0.0
+    if incident.excess_cost is not None:
+        incident.excess_cost *= kept
+    if sums is not None and sums.cost_micros and excess:
         incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * excess / observed
 
 

@@ -137,6 +137,11 @@ def add_shape(
         bucket.saturated += calls
     if reasoning_tokens:
         bucket.reasoning_tokens += reasoning_tokens
+    cached = call.cached_input_tokens
+    if cached:
+        whole = call.input_tokens
+        # of a share of a call, as much as of its input
+        bucket.cached_input_tokens += cached if not whole or input_tokens == whole else cached * input_tokens // whole
     kind = class_of(call.model)
     try:
         bucket.models[kind] += calls

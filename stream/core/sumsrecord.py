@@ -49,6 +49,8 @@ class _BucketSums(msgspec.Struct, array_like=True):
     log_output: _Sum
     log_output_squares: _Sum
     models: dict[Annotated[int, Meta(ge=OTHER_MODELS)], _Sum]
+    cached_input_tokens: _Sum = 0
+    """What was written before it was counted has none."""
     links: _Sum = 0
     refused: _Sum = 0
 
@@ -95,7 +97,8 @@ def _sums_of(b: OpenBucket) -> _BucketSums:
     models = b.models if len(b.models) < 2 else dict(sorted(b.models.items()))  # the same bytes in whatever order
     return _BucketSums(
         b.calls, b.input_tokens, b.output_tokens, b.cost_micros, b.missing, b.early, b.vague_calls, b.vague_input,
-        b.vague_output, b.reasoning_tokens, b.saturated, b.log_output, b.log_output_squares, models, b.links, b.refused,
+        b.vague_output, b.reasoning_tokens, b.saturated, b.log_output, b.log_output_squares, models,
+        b.cached_input_tokens, b.links, b.refused,
     )  # fmt: skip
 
 
@@ -130,6 +133,7 @@ def sums_2(data: bytes, key: KeyState) -> None:
         b.vague_calls, b.vague_input, b.vague_output = s.vague_calls, s.vague_input, s.vague_output
         b.reasoning_tokens, b.saturated, b.models = s.reasoning_tokens, s.saturated, s.models
         b.log_output, b.log_output_squares = s.log_output, s.log_output_squares
+        b.cached_input_tokens = s.cached_input_tokens
         b.links, b.refused = s.links, s.refused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +57,25 @@ async def alerts_about(settings: Settings, wanted: str, partitions: int, since: 
 
     `since`: only those that were written from then on, in epoch seconds. Raises KafkaError.
     """
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-
     of_key, marker = fingerprint_of(Entity(type="key", id=wanted)).encode(), f'"{wanted}"'.encode()
     found: dict[tuple[str, int], Alert] = {}
+    async for batch in committed(settings, settings.alert_topic, partitions, since):
+        for record in batch:
+            # a look at the bytes first: nearly all are about others
+            if record.key == of_key or marker in (record.value or b""):
+                _take(record.value or b"", wanted, found)
+    return sorted(found.values(), key=reading_order)
+
+
+async def committed(
+    settings: Settings, topic: str, partitions: int, since: float | None = None
+) -> AsyncIterator[list[Any]]:
+    """A topic's records, batch by batch, from its beginning to what is its end now; only what is committed.
+
+    `since`: only those that were written from then on, in epoch seconds. Raises KafkaError.
+    """
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
     consumer: Any = AIOKafkaConsumer(
         **client_options(settings),
         isolation_level="read_committed",
@@ -68,7 +84,7 @@ async def alerts_about(settings: Settings, wanted: str, partitions: int, since: 
     )
     try:
         await consumer.start()
-        assigned = [TopicPartition(settings.alert_topic, partition) for partition in range(partitions)]
+        assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
         consumer.assign(assigned)
         ends = await consumer.end_offsets(assigned)
         await consumer.seek_to_beginning(*assigned)
@@ -77,13 +93,9 @@ async def alerts_about(settings: Settings, wanted: str, partitions: int, since: 
                 consumer.seek(place, ends[place] if offset is None else offset.offset)
         while [place for place in assigned if await consumer.position(place) < ends[place]]:
             for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                for record in batch:
-                    # a look at the bytes first: nearly all are about others
-                    if record.key == of_key or marker in (record.value or b""):
-                        _take(record.value or b"", wanted, found)
+                yield batch
     finally:
         await consumer.stop()
-    return sorted(found.values(), key=reading_order)
 
 
 def _take(value: bytes, wanted: str, found: dict[tuple[str, int], Alert]) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from made_priors import made_priors
 from state_golden import GOLDEN_SETTINGS, golden_shard, read_records
 
+from stream.alerts import CLASS_MASK
 from stream.core import shardrecord, sumsrecord
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
-from stream.core.models import CLASS_MASK
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import (

@@ -1,4 +1,4 @@
-"""`overdraw explain` on Kafka: what the state topic and the alert topic hold is what the shard knew."""
+"""`overdraw explain` and `ledger` on Kafka: what the state topic and the alert topic hold is what the shard knew."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from stream.__main__ import cli
 from stream.cli.common import BadInput
 from stream.cli.explain import document_of, from_kafka
 from stream.cli.explain_text import show
+from stream.cli.ledger import from_kafka as ledger_of
 from stream.core.season import season_of
 from stream.core.shard import Shard
 from stream.core.why import explain
 from stream.gateways.overdraw import parse
+from stream.ledger import Ledger
 from stream.partition import partition_of
 from stream.settings import Settings
 from stream.worker.outbox import alert_record
@@ -88,6 +90,11 @@ async def test_a_key_and_an_alert_are_explained_as_the_shard_knew_them(
     show(answer, 7.0, None)
     text = capsys.readouterr().out
     assert f"alert {last.alert_id}" in text
+
+    folded = Ledger()
+    for alert in answer.alerts:
+        folded.take(alert)
+    assert (await ledger_of(settings)).entries(key="key-0") == folded.entries()
     assert "as the state has learned the week" in text
 
 

@@ -49,8 +49,8 @@ LEAST_SHIFT = 0.3
 EM_STEPS = 20
 OWN_VARIANCE = 0.15
 ALIKE_HOURS = 12
-ROUND_THE_CLOCK = 18
-"""Hours of the last 24 in which new keys were active, from which on nobody sleeps: a class or an office does."""
+ROUND_THE_CLOCK = 0.5
+"""Evenness of a day's hours from which on nobody sleeps (`GroupState.evenness`): a class or an office does."""
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
 LEAST_PAGE_MEMBERS = 5
@@ -106,6 +106,7 @@ class Campaign(msgspec.Struct, array_like=True):
     excess_output: float = 0.0
     cost: float = 0.0
     told_excess: float = 0.0
+    last_hour: float = 0.0
     channels: dict[str, float] = {}
     joined: list[Group] = []
     suspects: dict[str, Suspect] = {}
@@ -159,7 +160,7 @@ def _odds(z: float, variance: float, shift: float, share: float) -> float:
     return 1 / (1 + against)
 
 
-def grade(campaign: Campaign, page: float, orgs: int, active_hours: int, hour: int) -> tuple[int, str]:
+def grade(campaign: Campaign, page: float, orgs: int, evenness: float, hour: int) -> tuple[int, str]:
     """Severity and its reason. A page needs a score that the dial of pages allows, size, and that it is not one
     organisation's own doing: what its keys do together, a launch say, is seen by it first.
     """  # noqa: D205
@@ -169,8 +170,8 @@ def grade(campaign: Campaign, page: float, orgs: int, active_hours: int, hour: i
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
     if orgs < LEAST_ORGS and campaign.kind != "respawn":
         return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"
-    if "newcomers" in campaign.channels and len(campaign.channels) == 1 and active_hours < ROUND_THE_CLOCK:
-        return WARNING, f"new keys, active in {active_hours} of the last 24 hours: people sleep, so may these"
+    if "newcomers" in campaign.channels and campaign.kind != "respawn" and evenness < ROUND_THE_CLOCK:
+        return WARNING, "its keys are new and have quiet hours: people sleep, so may these"
     hours = max(hour + 1 - campaign.started, 1)
     rate = campaign.excess / hours
     if campaign.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
@@ -247,7 +248,7 @@ def alert_of(
             top=top,
             shared_traits=shared,
             alone=alone,
-            tokens_per_hour=campaign.observed / max(hour + 1 - campaign.started, 1),
+            tokens_per_hour=campaign.last_hour,
         ),
         data_quality=quality,
         summary=_summary(campaign, status, len(names), members, alone, window.horizon_seconds),

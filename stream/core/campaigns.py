@@ -213,6 +213,7 @@ class Campaigns:
             excess_output=share * output,
             cost=share * spent,
             told_excess=excess,
+            last_hour=one.said.sums[USED],
             channels=dict(one.speaking),
             suspects=self.suspects.setdefault(group, {}),
         )
@@ -270,6 +271,7 @@ def _add(campaign: Campaign, said: Hour) -> None:
     sums = said.sums
     used, usual = sums[USED], sums[USUAL] - sums[YOUNG_USUAL]
     campaign.observed += used
+    campaign.last_hour = used
     campaign.expected += usual
     excess, before = used - usual, campaign.excess
     campaign.excess = max(0.0, before + excess)
@@ -283,7 +285,7 @@ def _add(campaign: Campaign, said: Hour) -> None:
 
 def _grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> None:
     """Severity may rise while a campaign is open, never fall."""
-    severity, reason = grade(campaign, page, len(state.orgs), state.active.bit_count(), hour)
+    severity, reason = grade(campaign, page, len(state.orgs), state.evenness, hour)
     if severity > campaign.severity or not campaign.severity_reason:
         campaign.severity, campaign.severity_reason = severity, reason
 

@@ -70,10 +70,13 @@ PRESENT = 2
 PRESENT_Z = 0.5
 LEAST_KEYS = 3
 """Fewer keys are no group."""
+LEAST_SPEAKERS = 5.0
+"""Fewer keys in an hour have no mean to speak of."""
 OTHERS = 20.0
 """The mean of the other keys is taken as if so many more had shown nothing."""
 RECENT_HOURS = 8.0
-DAY_HOURS = 24.0
+DAY = 24
+DAY_HOURS = float(DAY)
 WEEK_HOURS = 168.0
 YEAR_HOURS = 60 * 24.0
 """Memory of how many keys a group usually gains."""
@@ -89,6 +92,8 @@ FREEZE_Z = 2.2
 FREEZE_RATE = 0.05
 INCIDENT_RATE = 0.15
 CLIP_SD = 3.0
+MAXIMUM_CLIP = 2.0
+"""So many standard deviations of a day's maximum are learned at most: a campaign comes slowly."""
 PRIOR_HOT = 0.08
 """Share of clean keys that are elevated."""
 PRIOR_ARRIVALS = 0.5
@@ -132,8 +137,9 @@ class GroupState(msgspec.Struct, array_like=True):
     number, tokens, level, its square, those with a known length, length and its square
     arrivals: new keys within a day, a week and 60 days
     mix: for each model its share of keys within half a day and within ten days; hours: how many that rests on
-    maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today
-    active: the last 24 hours, as bits, in which young keys were active
+    maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
+    spoilt: the last day that is not to be learned from
+    clock: how many young keys spoke in each hour of UTC when it came last
     """
 
     kind: str
@@ -154,9 +160,10 @@ class GroupState(msgspec.Struct, array_like=True):
     mix_hours: int = 0
     maxima: list[list[float]] = []
     law_day: int = 0
+    spoilt: int = -1
     fallen: list[Fallen] = []
     returned: float = 0.0
-    active: int = 0
+    clock: list[float] = []
 
     @property
     def group(self) -> Group:
@@ -173,6 +180,12 @@ class GroupState(msgspec.Struct, array_like=True):
         """True while it had too few members to be watched."""
         return len(self.leaves) < LEAST_KEYS
 
+    @property
+    def evenness(self) -> float:
+        """How much of a day's use by young keys falls into its quietest eight hours: 1 if a third does, 0 if none."""
+        total = sum(self.clock)
+        return 3 * sum(sorted(self.clock)[: DAY // 3]) / total if total else 0.0
+
     def fade(self, hour: int) -> None:
         """Let the memories fade to `hour`."""
         passed = hour - self.last
@@ -184,7 +197,8 @@ class GroupState(msgspec.Struct, array_like=True):
         self.arrivals = [a * day, b * week, c * long]
         if not self.windows:
             return
-        self.active = (self.active << passed) & (1 << 24) - 1 if passed < 24 else 0
+        for gone in range(max(hour - DAY, hour - passed + 1), hour + 1):
+            self.clock[gone % DAY] = 0.0
         self.recent = [value * recent for value in self.recent]
         self.windows = [value * decay for value, decay in zip(self.windows, windows, strict=True)]
         self.day = [value * day for value in self.day]
@@ -197,6 +211,7 @@ class GroupState(msgspec.Struct, array_like=True):
         self.windows = [0.0] * 3 * len(WINDOW_HOURS)
         self.recent = [0.0] * 2
         self.day = [0.0] * 11
+        self.clock = [0.0] * DAY
         self.maxima = [[mean, variance, 0.0, 0.0] for mean, variance in laws]
 
     def meet(self, hour: int, said: Hour) -> bool:
@@ -224,8 +239,7 @@ class GroupState(msgspec.Struct, array_like=True):
         )):  # fmt: skip
             self.day[i] += value
         self.arrivals = [value + sums[FIRST] for value in self.arrivals]
-        if sums[YOUNG]:
-            self.active |= 1
+        self.clock[hour % DAY] = sums[YOUNG]
         known = self.leaves
         last = known[-1] if len(known) >= KEPT else math.inf
         if any(leaf < last and leaf not in known for leaf in said.leaves):
@@ -281,7 +295,8 @@ class GroupState(msgspec.Struct, array_like=True):
         if weight >= LEAST_KEYS:
             p = self.hot
             values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
-        values[NEWCOMERS] = self._newcomers(population)
+        if self.kind != "model":  # new keys take to a model because it is new
+            values[NEWCOMERS] = self._newcomers(population)
         active = min(said.sums[ALL], count_of(self.leaves))
         if self.mix_hours >= LEAST_MIX_HOURS and active >= LEAST_PIVOT_KEYS:
             values[PIVOT] = 10 * max(0.0, self.moved() - everybody.moved()) * min(1.0, active / 10) ** 0.5
@@ -311,7 +326,7 @@ class GroupState(msgspec.Struct, array_like=True):
         mine, whole = said.sums, all_said.sums
         n = mine[KEYS]
         rest = max(whole[KEYS] - n, 0.0)
-        speaks = n >= LEAST_KEYS and rest >= LEAST_OTHERS * n
+        speaks = n >= LEAST_SPEAKERS and rest >= LEAST_OTHERS * n
         for z in (Z_40M, Z_4H):
             yield (mine[z] / n - (whole[z] - mine[z]) / (rest + OTHERS), n) if speaks else (0.0, 0.0)
         windows, all_windows = self.windows, everybody.windows
@@ -386,6 +401,8 @@ class GroupState(msgspec.Struct, array_like=True):
         maxima = self.maxima
         if day != self.law_day:
             for law, prior in zip(maxima, laws, strict=True):
+                if self.spoilt == self.law_day:
+                    law[2] = 0.0
                 _learn_day(law, prior[1])
             self.law_day = day
         found = []
@@ -442,7 +459,7 @@ def _learn_day(law: list[float], prior: float) -> None:
     if peak <= 0:
         return
     weight = max(1 / (LAW_PRIOR_DAYS + days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
-    distance = min(peak, mean + CLIP_SD * math.sqrt(variance)) - mean
+    distance = min(peak, mean + MAXIMUM_CLIP * math.sqrt(variance)) - mean
     law[0] = mean + weight * distance
     law[1] = max(SCALE_FLOOR**2 * prior, (1 - weight) * (variance + weight * distance * distance))
     law[3] = days + 1

@@ -35,6 +35,8 @@ from stream.core.sketch import joined
 from stream.settings import Settings
 
 MOST_ORGS = 16
+SPOILT_SCORE = 0.75
+"""A day with so much of the score that opens a campaign teaches nothing about usual days."""
 EVICTED_SHARE = 0.02
 
 GroupWatch = Callable[[GroupState, int, Hour, Sequence[float], Sequence[float], float], None]
@@ -328,10 +330,13 @@ class Groups:
         standardised = state.standardised(values, hour // 24, self.priors.laws, not young and campaign is None)
         decades = self.priors.decades(standardised)
         score = 0.0 if young else self.priors.score(decades)
+        if score >= SPOILT_SCORE * campaigns.open_score:
+            state.spoilt = hour // 24
         if self._watch is not None:
             self._watch(state, hour, said, values, standardised, score)
         guarded = campaign is not None and not campaigns.is_accepted(state.group, hour)
-        state.learn(values, levels, guarded or score >= campaigns.hold_score)
+        if not young:  # so long the keys' own baselines are not settled
+            state.learn(values, levels, guarded or score >= campaigns.hold_score)
         speaking = [(STATISTICS[i], rarity) for i, rarity in enumerate(decades) if rarity >= LEAST_DECADES]
         present = state.is_present(values)
         return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])), present)

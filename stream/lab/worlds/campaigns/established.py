@@ -138,6 +138,7 @@ def campaign(
         links=who.links,
         start=scene.time(span[0]),
         end=scene.time(span[1]),
+        world_start=scene.start,
         curve=curve,
         fresh=who.fresh,
         innocents=who.innocents,

@@ -28,7 +28,7 @@ class Campaign:
 
     family: what it is; row: which row of a table it belongs to, within the family
     members: their keys; links: the groups that they have in common
-    start, end: epoch seconds
+    start, end: epoch seconds; world_start: from which buckets count
     curve: "flat", "own" (the member's own day) or "ramp"; empty where it has no such thing
     fresh: what links them came with the campaign, so that their group has no history
     innocents: established keys of the linking group that are no members
@@ -44,6 +44,7 @@ class Campaign:
     links: tuple[Link, ...]
     start: float
     end: float
+    world_start: float
     curve: str
     fresh: bool
     innocents: int

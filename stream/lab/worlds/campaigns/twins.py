@@ -31,6 +31,7 @@ def twin(scene: Scene, family: str, keys: Sums, links: tuple[Link, ...], span: t
         links=links,
         start=scene.time(span[0]),
         end=scene.time(min(span[1], scene.end)),
+        world_start=scene.start,
         curve="",
         fresh=False,
         innocents=0,

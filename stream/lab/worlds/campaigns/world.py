@@ -10,13 +10,14 @@ import numpy as np
 
 from stream.events import Call
 from stream.lab.worlds.campaigns.accounts import Background, Book, background
-from stream.lab.worlds.campaigns.labels import Campaign
+from stream.lab.worlds.campaigns.labels import Campaign, Link
 from stream.lab.worlds.campaigns.records import Records, joined
 from stream.lab.worlds.campaigns.scene import Family, Scene, background_day
 from stream.lab.worlds.campaigns.sharing import NONE, SHARINGS, Names
 from stream.lab.worlds.draws import generator
 from stream.lab.worlds.profiles import PROFILES
 from stream.lab.worlds.tally import BUCKET_SECONDS, PER_DAY
+from stream.lab.worlds.world import Sums
 
 HISTORY_DAYS = 21
 """Three weeks, as in the worlds of single keys: what a baseline and a group's own law need."""
@@ -39,37 +40,48 @@ class Day:
         """As calls in order of time, their traits reduced."""
         return self.records.calls_of(self.book, self.names, self.tag)
 
-    def members(self) -> dict[tuple[str, str], frozenset[str]]:
-        """Groups of the day: type and id to the keys that were active in it."""
+    def members(self, composites: Sequence[tuple[str, ...]] = ()) -> dict[Link, frozenset[str]]:
+        """Groups of the day, type and value, to the keys that were active in it; composites join types by `+`."""
         records, names = self.records, self.names
-        found: dict[tuple[str, str], frozenset[str]] = {}
         orgs = sorted(set(self.book.org_ids))
         org_index = {org: number for number, org in enumerate(orgs)}
         org_of = np.array([org_index[org] for org in self.book.org_ids])
-        asns = np.array([*names.network_asns, 0])
-        for kind, column, called in (
-            ("org", org_of[records.key], orgs),
-            ("network", records.network, names.networks),
-            ("asn", np.where(records.network == NONE, NONE, asns[records.network]), None),
-            ("client", records.client, names.clients),
-            ("template", records.template, names.templates),
-            ("model", records.model, names.models),
-        ):
-            pairs = np.unique(np.stack([column, records.key], axis=1), axis=0)
-            values, firsts = np.unique(pairs[:, 0], return_index=True)
-            for value, keys in zip(values.tolist(), np.split(pairs[:, 1], firsts[1:]), strict=True):
-                if value != NONE:
-                    name = str(value) if called is None else called[value]
-                    found[kind, name] = frozenset(self.book.key_ids[key] for key in keys.tolist())
-        return found
+        asns = sorted(set(names.network_asns))
+        asn_of = np.searchsorted(asns, names.network_asns)
+        columns: dict[str, tuple[Sums, Sequence[str]]] = {
+            "org": (org_of[records.key], orgs),
+            "network": (records.network, names.networks),
+            "asn": (np.where(records.network == NONE, NONE, asn_of[records.network]), [str(asn) for asn in asns]),
+            "client": (records.client, names.clients),
+            "template": (records.template, names.templates),
+            "model": (records.model, names.models),
+        }
+        found: dict[Link, set[str]] = {}
+        for parts in [(kind,) for kind in columns] + list(composites):
+            cells = np.unique(np.stack([*(columns[kind][0] for kind in parts), records.key], axis=1), axis=0)
+            for *values, key in cells[(cells != NONE).all(axis=1)].tolist():
+                value = " ".join(columns[kind][1][number] for kind, number in zip(parts, values, strict=True))
+                found.setdefault(("+".join(parts), value), set()).add(self.book.key_ids[key])
+        return {group: frozenset(keys) for group, keys in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """How the world goes on after its history: days, and what is true of them."""
+    """How the world goes on after its history: days from `start` (epoch seconds) on, and what is true of them."""
 
+    start: float
     days: tuple[Day, ...]
     campaigns: tuple[Campaign, ...]
+
+    @property
+    def first_day(self) -> int:
+        """The number of its first day."""
+        return self.days[0].number
+
+    @property
+    def end(self) -> float:
+        """Epoch seconds of its end."""
+        return self.start + len(self.days) * 86_400
 
 
 class CampaignWorld:
@@ -137,4 +149,4 @@ class CampaignWorld:
         made = tuple(
             Day(day, joined(parts), scene.book, scene.names, f"{number}.{day}-") for day, parts in scene.days.items()
         )
-        return Branch(made, tuple(campaigns))
+        return Branch(self.branch_start, made, tuple(campaigns))

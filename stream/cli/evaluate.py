@@ -20,20 +20,24 @@ if TYPE_CHECKING:
     from stream.lab.evaluation.floors import Held
     from stream.lab.evaluation.knobs import Effect, Variant
     from stream.lab.evaluation.run import Case, Result
+    from stream.lab.evaluation.suites import Wish
     from stream.settings import Settings
 
-NAB = "nab"
+NAB, CAMPAIGNS = "nab", "campaigns"
 DIAL_RANGE = click.FloatRange(0.01, 1000)
 
 
 @click.command()
-@click.option("--suite", default="synthetic", show_default=True, metavar="NAME", help="synthetic, servegen, nab or ci.")
+@click.option(
+    "--suite", default="synthetic", show_default=True, metavar="NAME", help="synthetic, servegen, campaigns, nab or ci."
+)
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="servegen, nab: the data."
 )
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same worlds; 2001. Below 1000: only with --tuning.")
-@click.option("--keys", type=click.IntRange(10, 100_000), help="synthetic: API keys of each world; 200.")
-@click.option("--days", type=click.IntRange(29, 366), help="synthetic: days, three weeks of them warm-up; 42.")
+@click.option("--keys", type=click.IntRange(10, 100_000), help="API keys of each world; 200, campaigns: 400.")
+@click.option("--days", type=click.IntRange(29, 366), help="Days, three weeks of them warm-up; 42, campaigns: 29.")
+@click.option("--worlds", type=click.IntRange(1, 500), metavar="N", help="campaigns: how many worlds; 6.")
 @click.option(
     "--dial", "dials", type=DIAL_RANGE, multiple=True, metavar="X",
     help="False alerts per 1,000 key-days that are asked for; again for several. Else the setting's.",
@@ -59,6 +63,7 @@ def command(
     seed: int | None,
     keys: int | None,
     days: int | None,
+    worlds: int | None,
     dials: tuple[float, ...],
     against: tuple[str, ...],
     knobs: tuple[str, ...],
@@ -75,7 +80,9 @@ def command(
     through the detector's own code, incidents and all. The suites: synthetic (made-up traffic: two profiles that were
     tuned on with other seeds, one that never was; each world says which), servegen (keys cut from real traffic, which
     you have to fetch), ci (small and always the same), nab (`overdraw score` on the Numenta Anomaly Benchmark, a folder
-    with its data and labels: another detector, a check).
+    with its data and labels: another detector, a check), campaigns (many accounts that are drained together, found
+    through what they share, beside what alerts of single keys show; each world goes on in twelve ways, with campaigns,
+    with benign twins, with nothing).
 
     False alerts are counted on clean key-days: a UTC day with a call, after the key's first week, with no attack or
     look-alike near. An attack is found if an incident opens between its start and an hour after its end. `gone` is the
@@ -91,6 +98,7 @@ def command(
       overdraw evaluate
       overdraw evaluate --dial 1 --dial 10 --against all
       overdraw evaluate --suite servegen --data ServeGen --json > report.json
+      overdraw evaluate --suite campaigns --worlds 20
       overdraw evaluate --suite nab --data NAB
       overdraw evaluate --suite ci --floors
       overdraw evaluate --suite ci --vary min_excess_tokens=30000,300000 --vary accept_days=3,14
@@ -103,8 +111,8 @@ def command(
     from stream.lab.worlds.clients import NoTracesError
     from stream.lab.worlds.tally import BUCKET_SECONDS
 
-    if suite not in (*SUITES, NAB):
-        raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, NAB))}")
+    if suite not in (*SUITES, CAMPAIGNS, NAB):
+        raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, CAMPAIGNS, NAB))}")
     wish = Wish(seed, keys, days, data, tuning)
     if suite == NAB:
         if replace(wish, data=None) != Wish() or dials or against or floors or knobs:
@@ -112,6 +120,15 @@ def command(
         return _nab(data, as_json)
     if floors and suite != "ci":
         raise BadInput("--floors are those of --suite ci")
+    if suite == CAMPAIGNS:
+        if dials or against or knobs:
+            raise BadInput(
+                "campaigns have a dial of their own, --set false_alerts_per_1000_group_days=X, and no rivals"
+            )
+        _campaigns(wish, worlds, settings_from(assignments, config), jobs or os.cpu_count() or 1, as_json)
+        return
+    if worlds is not None:
+        raise BadInput("--worlds is for --suite campaigns")
     if knobs and (dials or against or floors):
         raise BadInput("--vary goes without --dial, --against and --floors: it runs the worlds once for each value")
     if suite == "ci" and dials:
@@ -191,6 +208,33 @@ def _nab(data: Path | None, as_json: bool) -> None:
     except InputError as error:
         raise BadInput(str(error)) from error
     click.echo(json.dumps({"suite": NAB, **asdict(report)}) if as_json else nab_table(report))
+
+
+def _campaigns(wish: Wish, worlds: int | None, settings: Settings, jobs: int, as_json: bool) -> None:
+    """Look for campaigns."""
+    from stream.lab.evaluation.campaign_run import campaign_cases, evaluate_campaigns
+    from stream.lab.evaluation.campaign_table import CAMPAIGN_LEGEND, campaign_tables
+    from stream.lab.evaluation.suites import SuiteError
+    from stream.lab.worlds.tally import BUCKET_SECONDS
+
+    if settings.bucket_seconds != BUCKET_SECONDS:
+        raise BadInput(f"the worlds have buckets of {BUCKET_SECONDS} s, the settings say {settings.bucket_seconds}")
+    try:
+        cases = campaign_cases(wish, worlds)
+    except SuiteError as error:
+        raise BadInput(str(error)) from error
+    results = evaluate_campaigns(cases, settings, _Progress(), jobs=jobs)
+    if as_json:
+        found = [result.as_json() for result in results]
+        document = {"suite": CAMPAIGNS, "tuning": wish.tuning, "config_digest": settings.config_digest}
+        click.echo(json.dumps({**document, "results": found}))
+        return
+    console = _console()
+    for result in results:
+        for part in campaign_tables(result):
+            console.print(part)
+        console.print()
+    console.print(CAMPAIGN_LEGEND, style="dim")
 
 
 class _Progress:

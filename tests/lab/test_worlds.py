@@ -24,10 +24,11 @@ from stream.lab.worlds.draws import EXACT_CALLS, LognormalLengths, RequestShape,
 from stream.lab.worlds.failures import retried
 from stream.lab.worlds.kinds import KINDS, Habit, clock_of
 from stream.lab.worlds.lookalikes import RESHAPINGS, SETTLING
+from stream.lab.worlds.noise import tailed
 from stream.lab.worlds.profiles import PROFILES, Zone
 from stream.lab.worlds.reshaping import reshaping
 from stream.lab.worlds.servegen import halves, real_world
-from stream.lab.worlds.synthetic import FIRST_DAY, _tailed, synthetic_world
+from stream.lab.worlds.synthetic import FIRST_DAY, synthetic_world
 from stream.lab.worlds.tally import PER_DAY
 from stream.lab.worlds.world import Episode, World
 
@@ -325,10 +326,10 @@ def test_sizes_of_calls_differ_from_kind_to_kind_in_profile_d(platform: World) -
 
 def test_day_noise_with_tails_keeps_its_variance() -> None:
     noise = np.random.default_rng(1).standard_normal(200_000)
-    assert np.array_equal(_tailed(noise, 0.0), noise), "the other profiles stay what they are"
-    tailed = _tailed(noise, 0.07)
-    assert tailed.std() == pytest.approx(1, abs=0.02)
-    assert np.quantile(tailed, 0.999) > 1.15 * np.quantile(noise, 0.999)
+    assert np.array_equal(tailed(noise, 0.0), noise), "the other profiles stay what they are"
+    heavy = tailed(noise, 0.07)
+    assert heavy.std() == pytest.approx(1, abs=0.02)
+    assert np.quantile(heavy, 0.999) > 1.15 * np.quantile(noise, 0.999)
 
 
 def test_days_of_profile_d_vary_more_than_those_of_a_and_less_than_those_of_c() -> None:
@@ -338,7 +339,7 @@ def test_days_of_profile_d_vary_more_than_those_of_a_and_less_than_those_of_c() 
     for name in "ACD":
         law = PROFILES[name]
         low, high = law.daily_sd
-        worst[name] = np.quantile(_tailed(noise, law.day_tail) * (low + (high - low) * spread), 0.999)
+        worst[name] = np.quantile(tailed(noise, law.day_tail) * (low + (high - low) * spread), 0.999)
     assert worst["A"] < worst["D"] < worst["C"]
 
 

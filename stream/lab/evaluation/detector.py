@@ -118,7 +118,7 @@ def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
         return
     # spawned, not forked: a fork in the midst of another library's threads can hang
     pool = ProcessPoolExecutor(
-        min(jobs, len(tasks)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+        min(jobs, len(tasks)), multiprocessing.get_context("spawn"), initializer=leave_interrupts_to_the_parent
     )
     try:
         yield from pool.map(do, tasks)
@@ -126,7 +126,8 @@ def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def leave_interrupts_to_the_parent() -> None:
+    """What each process of a pool begins with: Ctrl-C ends the parent, which ends the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -15,6 +15,7 @@ from stream.lab.worlds.draws import MODELS, Floats, LognormalLengths, RequestSha
 from stream.lab.worlds.failures import failed, retried
 from stream.lab.worlds.kinds import KINDS, Habit, Job, clock_of
 from stream.lab.worlds.lookalikes import RESHAPINGS, Scene, happen, storm
+from stream.lab.worlds.noise import DAILY_LAG1, level_noise, wander
 from stream.lab.worlds.profiles import PROFILES, Profile
 from stream.lab.worlds.reshaping import reshaping
 from stream.lab.worlds.tally import PER_DAY, Background, Tally
@@ -36,11 +37,6 @@ PLAN = Plan(
     within_days=FIRST_DAY,
 )
 """Attacks in a world of `PLAN_KEYS` keys."""
-HALF_HOUR = 6
-"""Buckets between the points of the noise within a day."""
-DAILY_LAG1 = 0.7
-FAST_LAG1 = 0.8
-"""Autocorrelation of the log level from day to day, and from half hour to half hour."""
 MIX_CONCENTRATION = 20.0
 """How closely a key's mix of models of one day keeps to its usual mix."""
 LOSSES = 2
@@ -99,30 +95,8 @@ def _traits(law: Profile, seed: int, keys: int, days: int) -> _Traits:
     born = np.zeros(keys, np.int64)
     cold = rng.choice(keys, round(law.cold_share * keys), replace=False)
     born[cold] = rng.integers(FIRST_DAY * PER_DAY, (days - 4) * PER_DAY, len(cold))
-    daily = _tailed(_wander(rng, keys, days, DAILY_LAG1), law.day_tail) * rng.uniform(*law.daily_sd, (keys, 1))
-    spread = rng.uniform(*law.fast_sd, (keys, 1))
-    fast = _wander(rng, keys, days * PER_DAY // HALF_HOUR + 1, FAST_LAG1) * spread - spread**2 / 2
-    buckets = np.arange(days * PER_DAY)
-    noon = np.arange(days) * PER_DAY + PER_DAY / 2
-    points = np.arange(fast.shape[1]) * HALF_HOUR
-    noise = np.array(
-        [np.exp(np.interp(buckets, noon, d) + np.interp(buckets, points, f)) for d, f in zip(daily, fast, strict=True)]
-    )
+    noise = level_noise(law, rng, keys, days)
     return _Traits(kinds, rates, born, noise)
-
-
-def _wander(rng: np.random.Generator, keys: int, steps: int, lag1: float) -> Floats:
-    """Autoregressive noise of unit variance, keys x steps."""
-    noise = rng.standard_normal((steps, keys))
-    fresh = math.sqrt(1 - lag1**2)
-    for step in range(1, steps):
-        noise[step] = lag1 * noise[step - 1] + fresh * noise[step]
-    return np.ascontiguousarray(noise.T)
-
-
-def _tailed(noise: Floats, h: float) -> Floats:
-    """Normal noise with heavier tails and still of unit variance (Tukey's h distribution)."""
-    return np.asarray(noise * np.exp(h * noise**2 / 2) * (1 - 2 * h) ** 0.75)
 
 
 def _levels(
@@ -165,7 +139,7 @@ def _draw(
     days = level.shape[1] // PER_DAY
     for key in range(tally.keys):
         rng = generator(seed, "calls", key)
-        shape = _shape(law.of(str(kinds[key])), days, rng)
+        shape = shape_of(law.of(str(kinds[key])), days, rng)
         burst = rng.gamma(law.level_shape, 1 / law.level_shape, level.shape[1])
         calls = rng.poisson(level[key] * burst).astype(np.int64)
         known = calls
@@ -184,10 +158,11 @@ def _draw(
     return tally, shapes
 
 
-def _shape(law: Profile, days: int, rng: np.random.Generator) -> RequestShape:
+def shape_of(law: Profile, days: int, rng: np.random.Generator) -> RequestShape:
+    """What the calls of one key of a profile are like, over a run of so many days."""
     output_mu, output_sd = rng.normal(*law.output_mu), rng.uniform(*law.output_sd)
-    wander = rng.uniform(*law.wander_sd)
-    shift = _wander(rng, 1, days, DAILY_LAG1)[0] * wander if wander else np.zeros(1)
+    wandering = rng.uniform(*law.wander_sd)
+    shift = wander(rng, 1, days, DAILY_LAG1)[0] * wandering if wandering else np.zeros(1)
     lengths = LognormalLengths(
         float(rng.normal(*law.input_mu)), float(rng.uniform(*law.input_sd)), output_mu, output_sd, shift, PER_DAY
     )

@@ -1,0 +1,308 @@
+"""What alerts about groups are worth: which campaigns they found, whom they named, and what they said for nothing.
+
+Definitions. A group is a value of a trait, or of several joined ones, that keys share; a group-day is a UTC day on
+which at least three of its keys were active. An alert of a group belongs to a campaign if it opens between its start
+and two hours after its end (groups are judged by the hour), and most of the keys that it names are members, or the
+group is one of those that link them. It is false if nothing that happened has a member in its group on that day or in
+the two days before; those of one group within a day are one. What is neither is astray: its group holds some members,
+and it names none of them. Benign twins are on a line of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream.alerts import Alert
+from stream.core.campaign import MOST_NAMED
+from stream.lab.evaluation.detector import PAGES
+from stream.lab.evaluation.scoring import merged
+from stream.lab.worlds.campaigns.labels import Campaign, Link
+from stream.lab.worlds.campaigns.world import Branch
+from stream.lab.worlds.draws import Floats
+from stream.lab.worlds.tally import BUCKET_SECONDS
+
+DAY = 86_400.0
+LEAST_ACTIVE = 3
+"""Keys that make a group-day."""
+MERGE_SECONDS = DAY
+GRACE_SECONDS = 2 * 3600.0
+AFTER_DAYS = 2
+"""So long what a campaign left in baselines may still speak."""
+NAMED_SHARE = 0.5
+"""An alert of which less of the named keys are members is about something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One incident of a group as its alerts told it; times in epoch seconds.
+
+    links: the traits that its group is made of, one unless they are joined
+    named: the keys that were named last, before it was over or its campaign was; told: when that was
+    paged: when it first was high or critical, None if it never was
+    """
+
+    entity: Link
+    links: tuple[Link, ...]
+    kind: str
+    detected: float
+    named: frozenset[str]
+    told: float
+    paged: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignOutcome:
+    """What became of one campaign.
+
+    gone: tokens that it took before the first alert (all, if there was none); alone_gone: before each member's own
+    delay_seconds: from its start to the first alert, None if it was not found
+    alerts: incidents of groups that are about it, or name members of it
+    named: of the members that had come by then, the share that was named (of those an alert can hold)
+    innocents: of the named, the share that are no members; None where nobody was named
+    alone: members with an alert of their own
+    """
+
+    campaign: Campaign
+    tokens: int
+    gone: int
+    delay_seconds: float | None
+    kind: str | None
+    alerts: int
+    named: float | None
+    innocents: float | None
+    paged: bool
+    alone: int
+    alone_gone: int
+
+    @property
+    def found(self) -> bool:
+        """An alert of a group was about it."""
+        return self.delay_seconds is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TwinOutcome:
+    """What became of one benign twin: alerts of groups (merged), and whether one of them was a page."""
+
+    family: str
+    alerts: int
+    paged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLine:
+    """Group-days on which nothing happened, and what was said on them: alerts, pages; astray: see above."""
+
+    group_days: int = 0
+    alerts: int = 0
+    pages: int = 0
+    astray: int = 0
+
+    def __add__(self, other: GroupLine) -> GroupLine:
+        return GroupLine(
+            self.group_days + other.group_days,
+            self.alerts + other.alerts,
+            self.pages + other.pages,
+            self.astray + other.astray,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignScores:
+    """The counts of one branch, or of several."""
+
+    line: GroupLine = GroupLine()
+    campaigns: tuple[CampaignOutcome, ...] = ()
+    twins: tuple[TwinOutcome, ...] = ()
+
+    def __add__(self, other: CampaignScores) -> CampaignScores:
+        return CampaignScores(self.line + other.line, self.campaigns + other.campaigns, self.twins + other.twins)
+
+
+Members = dict[Link, frozenset[str]]
+
+
+def score_branch(branch: Branch, alerts: Sequence[Alert], composites: Sequence[tuple[str, ...]] = ()) -> CampaignScores:
+    """Count the alerts of a branch's days, those of keys and of groups; `composites`: what else makes groups."""
+    members = {day.number: day.members(composites) for day in branch.days}
+    start = branch.start
+    incidents = incidents_of([alert for alert in alerts if alert.entity.type != "key"], branch.campaigns)
+    single = [alert for alert in alerts if alert.entity.type == "key" and alert.status == "opened"]
+    touched = {
+        number: _touched(branch.campaigns, start + (number - branch.first_day) * DAY, groups)
+        for number, groups in members.items()
+    }
+    campaigns = [_outcome(campaign, incidents, single) for campaign in branch.campaigns if not campaign.benign]
+    twins = [campaign for campaign in branch.campaigns if campaign.benign]
+    free: list[Incident] = []
+    of_twin: dict[int, list[Incident]] = {number: [] for number in range(len(twins))}
+    astray = 0
+    for incident in incidents:
+        if any(concerns(incident, campaign) for campaign in branch.campaigns if not campaign.benign):
+            continue
+        day = branch.first_day + int((incident.detected - start) // DAY)
+        mine = next((n for n, one in enumerate(twins) if _concerns_twin(incident, one, members.get(day, {}))), None)
+        if mine is not None:
+            of_twin[mine].append(incident)
+        elif incident.entity in touched.get(day, frozenset()):
+            astray += 1
+        else:
+            free.append(incident)
+    line = GroupLine(
+        group_days=sum(
+            len(keys) >= LEAST_ACTIVE and group not in touched[number]
+            for number, groups in members.items()
+            for group, keys in groups.items()
+        ),
+        alerts=_merged(free),
+        pages=_merged(incident for incident in free if incident.paged is not None),
+        astray=astray,
+    )
+    return CampaignScores(
+        line,
+        tuple(campaigns),
+        tuple(
+            TwinOutcome(one.family, _merged(of_twin[n]), any(i.paged is not None for i in of_twin[n]))
+            for n, one in enumerate(twins)
+        ),
+    )
+
+
+def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) -> list[Incident]:
+    """Incidents out of the alerts about groups, in the order in which they were found."""
+    by_id: dict[str, list[Alert]] = {}
+    for alert in alerts:
+        by_id.setdefault(alert.alert_id, []).append(alert)
+    found = []
+    for steps in by_id.values():
+        steps.sort(key=lambda alert: alert.sequence)
+        opened = steps[0]
+        entity, links = _links_of(opened)
+        end = max(
+            (one.end for one in campaigns if one.start <= opened.detected_at < one.end + GRACE_SECONDS),
+            default=float("inf"),
+        )
+        telling = [step for step in steps if step.status != "resolved" and step.updated_at < end + GRACE_SECONDS]
+        last = telling[-1] if telling else opened
+        top = last.members.top if last.members is not None else []
+        found.append(
+            Incident(
+                entity=entity,
+                links=links,
+                kind=opened.kind,
+                detected=opened.detected_at,
+                named=frozenset(member.key_id for member in top),
+                told=last.updated_at,
+                paged=next((step.updated_at for step in steps if step.severity in PAGES), None),
+            )
+        )
+    found.sort(key=lambda incident: (incident.detected, incident.entity))
+    return found
+
+
+def _links_of(alert: Alert) -> tuple[Link, tuple[Link, ...]]:
+    """An alert's group as worlds name it, and the traits that it is made of."""
+    entity = alert.entity
+    if entity.type != "composite":
+        return (entity.type, entity.id), ((entity.type, entity.id),)
+    kind, _, value = entity.id.partition(" ")
+    # networks, systems, clients, templates and simulated organisations and models have no blanks in their names
+    return (kind, value), tuple(zip(kind.split("+"), value.split(" "), strict=True))
+
+
+def belongs(incident: Incident, campaign: Campaign) -> bool:
+    """Whether an incident of a group is about a campaign: see the module."""
+    if not campaign.start <= incident.detected < campaign.end + GRACE_SECONDS:
+        return False
+    if any(link in campaign.links for link in incident.links):
+        return True
+    true = incident.named & {*campaign.members, *campaign.also}
+    return len(true) >= 2 and len(true) >= NAMED_SHARE * len(incident.named)
+
+
+def concerns(incident: Incident, campaign: Campaign) -> bool:
+    """Whether it is about a campaign, or came during it (and the days after) and names some of its members."""
+    if belongs(incident, campaign):
+        return True
+    late = campaign.end + AFTER_DAYS * DAY
+    return campaign.start <= incident.detected < late and not incident.named.isdisjoint(
+        {*campaign.members, *campaign.also}
+    )
+
+
+def _concerns_twin(incident: Incident, twin: Campaign, members: Members) -> bool:
+    """Whether an incident is about what a twin did, itself or to a group that has members of it.
+
+    A twin without members happens to everybody.
+    """
+    if not twin.start <= incident.detected < twin.end + AFTER_DAYS * DAY:
+        return False
+    if not twin.members or any(link in twin.links for link in incident.links):
+        return True
+    return not members.get(incident.entity, frozenset()).isdisjoint(twin.members)
+
+
+def _touched(campaigns: Sequence[Campaign], day: float, groups: Members) -> frozenset[Link]:
+    """Groups that have a member of something that happened on a day, or on one of the days before."""
+    now = [one for one in campaigns if one.start < day + DAY and day < one.end + AFTER_DAYS * DAY]
+    if any(not one.members for one in now):
+        return frozenset(groups)
+    concerned = frozenset(key for one in now for key in (*one.members, *one.also))
+    links = {link for one in now for link in one.links}
+    return frozenset(group for group, keys in groups.items() if group in links or not concerned.isdisjoint(keys))
+
+
+def _merged(incidents: Iterable[Incident]) -> int:
+    """How many alerts are left where those of a group within a day are one."""
+    by_entity: dict[Link, list[int]] = {}
+    for incident in incidents:
+        by_entity.setdefault(incident.entity, []).append(int(incident.detected))
+    return sum(merged(times, int(MERGE_SECONDS)) for times in by_entity.values())
+
+
+def _outcome(campaign: Campaign, incidents: Sequence[Incident], single: Sequence[Alert]) -> CampaignOutcome:
+    mine = [incident for incident in incidents if belongs(incident, campaign)]
+    first = min((incident.detected for incident in mine), default=None)
+    also = [incident for incident in incidents if incident not in mine and concerns(incident, campaign)]
+    during = [incident for incident in also if incident.detected < campaign.end + GRACE_SECONDS]
+    own: dict[str, float] = {}
+    for alert in single:
+        if campaign.start <= alert.detected_at < campaign.end + GRACE_SECONDS:
+            own.setdefault(alert.entity.id, alert.detected_at)
+    members = {key_id: number for number, key_id in enumerate(campaign.members)}
+    alone = {members[key_id]: time for key_id, time in own.items() if key_id in members}
+    # the tokens of the bucket in which an alert falls are gone too
+    begun: Floats = campaign.world_start + campaign.extra.bucket * float(BUCKET_SECONDS)
+    limits = np.full(len(campaign.members), np.inf)
+    for number, time in alone.items():
+        limits[number] = time
+    tokens = campaign.extra.tokens
+    named, innocents = _named(campaign, mine, begun)
+    return CampaignOutcome(
+        campaign=campaign,
+        tokens=campaign.tokens,
+        gone=campaign.tokens if first is None else int(tokens[begun < first].sum()),
+        delay_seconds=None if first is None else first - campaign.start,
+        kind=None if first is None else min(mine, key=lambda one: one.detected).kind,
+        alerts=len(mine) + len(during),
+        named=named,
+        innocents=innocents,
+        paged=any(incident.paged is not None for incident in mine),
+        alone=len(alone),
+        alone_gone=int(tokens[begun < limits[campaign.extra.member]].sum()),
+    )
+
+
+def _named(campaign: Campaign, mine: Sequence[Incident], begun: Floats) -> tuple[float | None, float | None]:
+    """Shares of members that were named, and of innocents among the named."""
+    if not mine:
+        return None, None
+    named = frozenset[str]().union(*(incident.named for incident in mine))
+    told = max(incident.told for incident in mine)
+    come = {campaign.members[number] for number in np.unique(campaign.extra.member[begun < told]).tolist()}
+    share = len(named & come) / min(len(come), MOST_NAMED) if come else None
+    true = {*campaign.members, *campaign.also}
+    return None if share is None else min(share, 1.0), len(named - true) / len(named) if named else None

@@ -1,0 +1,63 @@
+"""A whole installation in one process, shards and groups, fed day by day: what campaigns are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from functools import partial
+
+from stream.alerts import Alert
+from stream.core.groups import Groups
+from stream.core.shard import Shard
+from stream.core.step import Step
+from stream.events import Arrival, Call
+from stream.partition import partition_of
+from stream.settings import Settings
+
+
+class Installation:
+    """All shards and the groups over them; `observe` gives the alerts of both, in no particular order.
+
+    with_groups False leaves groups out: what single keys show alone.
+    """
+
+    def __init__(self, settings: Settings, *, with_groups: bool = True) -> None:
+        self.settings = settings
+        home = partial(partition_of, partitions=settings.partitions)
+        self.shards = [Shard(number, settings, partition_of=home) for number in range(settings.partitions)]
+        self.groups = Groups(settings) if with_groups else None
+        if self.groups is not None:
+            self.groups.expect(range(settings.partitions))
+        self._position = 0
+
+    def copy(self) -> Installation:
+        """Another one that goes on from here."""
+        return deepcopy(self)
+
+    def observe(self, calls: Sequence[Call]) -> list[Alert]:
+        """Apply calls that are in order of time."""
+        split: list[list[Arrival]] = [[] for _ in self.shards]
+        for position, call in enumerate(calls, self._position):
+            split[partition_of(call.key_id, len(self.shards))].append((position, float(call.time), call))
+        self._position += len(calls)
+        return self._took(
+            shard.observe(part, self._position - 1) for shard, part in zip(self.shards, split, strict=True)
+        )
+
+    def finish(self, until: float) -> list[Alert]:
+        """Time goes on without calls up to `until` (epoch seconds): what has ended by then closes."""
+        steps = []
+        for shard in self.shards:
+            shard.announce(until)
+            steps.append(shard.advance())
+        return self._took(steps)
+
+    def _took(self, steps: Iterable[Step]) -> list[Alert]:
+        alerts: list[Alert] = []
+        for step in steps:
+            alerts += step.alerts
+            if self.groups is not None:
+                self.groups.take(step.evidence)
+        if self.groups is not None:
+            alerts += self.groups.close().alerts
+        return alerts

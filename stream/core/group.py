@@ -63,7 +63,7 @@ OFFSET_CALLS = 2.0
 """On both sides of a ratio."""
 OTHER_CALLS = 20.0
 LEAST_DUE = 3.0
-LEAST_OTHERS = 0.25
+LEAST_OTHERS = 0.5
 """A group of which all others together are a smaller part has nobody to be compared with."""
 PRESENT = 2
 """The last of the statistics that look at hours alone."""
@@ -292,7 +292,7 @@ class GroupState(msgspec.Struct, array_like=True):
             if size:
                 values[i] = (x - self.usual[i]) / self._width(i, size)
         weight, hot = self.recent
-        if weight >= LEAST_KEYS:
+        if weight >= LEAST_KEYS and self.kind != "model":
             p = self.hot
             values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
         if self.kind != "model":  # new keys take to a model because it is new
@@ -310,6 +310,8 @@ class GroupState(msgspec.Struct, array_like=True):
 
         everybody, all_said: all keys, and what they said
         """
+        if self.kind == "model":  # who uses most models in a day is who uses most
+            return [(0.0, 0.0)] * LEVELS
         return list(self._levels(said, everybody, all_said))
 
     def is_present(self, values: Sequence[float]) -> bool:

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -171,9 +172,8 @@ def main() -> None:
         records = list(pool.map(_record, WORLDS))
     document = train(records, jobs=arguments.jobs)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{arguments.out}: a score of {document['tail'][-1][0]} is exceeded on {document['tail'][-1][1]} of group-days"
-    )
+    score, share = document["tail"][-1]
+    sys.stdout.write(f"{arguments.out}: {share} of clean group-days exceed a score of {score}\n")
 
 
 if __name__ == "__main__":

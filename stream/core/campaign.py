@@ -35,6 +35,7 @@ from stream.core.explain import (
     short,
     span,
 )
+from stream.core.group import GroupState
 from stream.core.incidents import Phase
 from stream.core.links import Group
 from stream.settings import Settings
@@ -51,6 +52,7 @@ OWN_VARIANCE = 0.15
 ALIKE_HOURS = 12
 ROUND_THE_CLOCK = 0.5
 """Evenness of a day's hours from which on nobody sleeps (`GroupState.evenness`): a class or an office does."""
+MOSTLY = 0.5
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
 LEAST_PAGE_MEMBERS = 5
@@ -160,7 +162,7 @@ def _odds(z: float, variance: float, shift: float, share: float) -> float:
     return 1 / (1 + against)
 
 
-def grade(campaign: Campaign, page: float, orgs: int, evenness: float, hour: int) -> tuple[int, str]:
+def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tuple[int, str]:
     """Severity and its reason. A page needs a score that the dial of pages allows, size, and that it is not one
     organisation's own doing: what its keys do together, a launch say, is seen by it first.
     """  # noqa: D205
@@ -168,10 +170,16 @@ def grade(campaign: Campaign, page: float, orgs: int, evenness: float, hour: int
         return WARNING, f"score {campaign.score:.1f} is below {page:.1f}, the page threshold"
     if campaign.excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
+    orgs = len(state.orgs)
     if orgs < LEAST_ORGS and campaign.kind != "respawn":
         return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"
-    if "newcomers" in campaign.channels and campaign.kind != "respawn" and evenness < ROUND_THE_CLOCK:
-        return WARNING, "its keys are new and have quiet hours: people sleep, so may these"
+    if campaign.kind == "pivot":
+        return WARNING, "its keys use another model: mostly a new release"
+    if "newcomers" in campaign.channels and campaign.kind != "respawn":
+        if state.young_share < MOSTLY:
+            return WARNING, "new keys among many that are not: a group that everybody joins"
+        if state.evenness < ROUND_THE_CLOCK:
+            return WARNING, "its keys are new and have quiet hours: people sleep, so may these"
     hours = max(hour + 1 - campaign.started, 1)
     rate = campaign.excess / hours
     if campaign.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:

@@ -285,7 +285,7 @@ def _add(campaign: Campaign, said: Hour) -> None:
 
 def _grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> None:
     """Severity may rise while a campaign is open, never fall."""
-    severity, reason = grade(campaign, page, len(state.orgs), state.evenness, hour)
+    severity, reason = grade(campaign, page, state, hour)
     if severity > campaign.severity or not campaign.severity_reason:
         campaign.severity, campaign.severity_reason = severity, reason
 

@@ -134,7 +134,7 @@ class GroupState(msgspec.Struct, array_like=True):
     windows: for each of WINDOW_HOURS calls that were due, calls, and tokens in calls' worth
     recent: over 8 hours, weights of keys, and of those elevated
     day: sums over a day: tokens, expected and output tokens and dollars of established keys; of young ones their
-    number, tokens, level, its square, those with a known length, length and its square
+    number, tokens, level, its square, those with a known length, length and its square; all keys that spoke
     arrivals: new keys within a day, a week and 60 days
     mix: for each model its share of keys within half a day and within ten days; hours: how many that rests on
     maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
@@ -186,6 +186,11 @@ class GroupState(msgspec.Struct, array_like=True):
         total = sum(self.clock)
         return 3 * sum(sorted(self.clock)[: DAY // 3]) / total if total else 0.0
 
+    @property
+    def young_share(self) -> float:
+        """Which part of those that spoke within a day are in their first week."""
+        return self.day[4] / self.day[11] if self.day[11] > 0 else 0.0
+
     def fade(self, hour: int) -> None:
         """Let the memories fade to `hour`."""
         passed = hour - self.last
@@ -210,7 +215,7 @@ class GroupState(msgspec.Struct, array_like=True):
         self.spread = list(PRIOR_SPREAD)
         self.windows = [0.0] * 3 * len(WINDOW_HOURS)
         self.recent = [0.0] * 2
-        self.day = [0.0] * 11
+        self.day = [0.0] * 12
         self.clock = [0.0] * DAY
         self.maxima = [[mean, variance, 0.0, 0.0] for mean, variance in laws]
 
@@ -235,7 +240,7 @@ class GroupState(msgspec.Struct, array_like=True):
         used, usual = sums[USED] - sums[YOUNG_TOKENS], sums[USUAL] - sums[YOUNG_USUAL]
         for i, value in enumerate((
             used, usual, sums[USED_OUTPUT], sums[SPENT], sums[YOUNG], sums[YOUNG_TOKENS], sums[LEVEL],
-            sums[LEVEL_SQUARES], sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES],
+            sums[LEVEL_SQUARES], sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES], sums[ALL],
         )):  # fmt: skip
             self.day[i] += value
         self.arrivals = [value + sums[FIRST] for value in self.arrivals]
@@ -364,7 +369,7 @@ class GroupState(msgspec.Struct, array_like=True):
         decades = max(
             count * math.log10((1 + mean) / mean) for count, mean in ((today, usual), (week, usual * 7)) if mean > 0
         )
-        n, _, level, level_squares, shaped, length, length_squares = self.day[4:]
+        n, _, level, level_squares, shaped, length, length_squares = self.day[4:11]
         alike = 0.0
         if n >= LEAST_KEYS:
             alike += _likeness(n, level, level_squares, population.sd**2)

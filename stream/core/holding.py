@@ -48,7 +48,7 @@ class Holding:
             settings.bucket_seconds, settings.allowed_lateness_seconds, settings.max_ids, confirm_jumps
         )
         self._keys = Keyring(self.rules, make_key)
-        self._gathering = Gathering(partition)
+        self._gathering = self.rules.gathering = Gathering(partition)
         self._max_keys = max(1, -(-settings.max_keys // settings.partitions))
         self._changed = False
         self._idle: float | None = None

@@ -210,6 +210,8 @@ class KeyState:
                 channel.learn_day()
         shown = self.shown
         shown[SCORE], shown[TOKENS], shown[EXPECTED], shown[UPPER] = verdict.score, tokens, fast, verdict.upper
+        if rules.gathering is not None:
+            rules.gathering.add(self, bucket)
         self._pass(bucket, limit)
         return verdict
 

@@ -8,7 +8,6 @@ import msgspec
 
 from stream.alerts import Alert, DataQuality, Status, Window
 from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
-from stream.core.evidence import Gathering
 from stream.core.excess import new_taken, window_of
 from stream.core.explain import alert_of, severity_of
 from stream.core.incidents import Incident
@@ -20,12 +19,8 @@ SLOW_KINDS = ("drift", "ramp", "quiet_hours", "shape")
 """What they take is counted against the slow season, which they have not yet dragged."""
 
 
-def settle(
-    key: KeyState, limit: int, skips: Skips, quality: DataQuality, keys: int, gathering: Gathering | None = None
-) -> tuple[list[Alert], int]:
+def settle(key: KeyState, limit: int, skips: Skips, quality: DataQuality, keys: int) -> tuple[list[Alert], int]:
     """Close the key's buckets before `limit`; returns its alerts and how many buckets were judged.
-
-    Where there is a `gathering`, the key gives evidence of itself once an hour.
 
     Without an open incident only buckets with records are closed, and the empty ones on the way to them: the rest
     can wait until the key is seen again. With one, all are: it has to end in time.
@@ -46,8 +41,6 @@ def settle(
             continue
         verdict = key.close(key.open.pop(key.next_bucket, None), limit)
         closed += 1
-        if gathering is not None:
-            gathering.add(key, verdict.bucket)
         alert = report(key, verdict, quality, keys)
         if alert is not None:
             alerts.append(alert)

@@ -18,6 +18,7 @@ from stream.settings import Settings
 
 if TYPE_CHECKING:
     from stream.core.bucket import Verdict
+    from stream.core.evidence import Gathering
     from stream.core.key import KeyState
 
     Watch = Callable[[KeyState, Verdict], None]
@@ -39,8 +40,8 @@ class Rules:
     """Settings and priors, worked out once and shared by all keys of a shard."""
 
     __slots__ = (
-        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "digest", "hold_score", "horizons",
-        "lateness", "law", "newcomer_law", "open_score", "priors", "rule", "settings", "slow_calm_buckets", "taken",
+        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "digest", "gathering",
+        "hold_score", "horizons", "lateness", "law", "newcomer_law", "open_score", "priors", "rule", "settings", "slow_calm_buckets", "taken",
         "update_buckets", "warm_buckets", "watch",
     )  # fmt: skip
 
@@ -68,6 +69,8 @@ class Rules:
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
         higher sequence keeps its alerts apart from those."""
+        self.gathering: Gathering | None = None
+        """Takes what keys tell of themselves once an hour, if set."""
         self.watch: Watch | None = None
         """Hears every judgement of a closed bucket, if set; see `listen`."""
         self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]

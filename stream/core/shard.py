@@ -264,7 +264,7 @@ class Shard(Holding):
         keys = len(self._keys) * self.settings.partitions
         alerts: list[Alert] = []
         for key in self._keys.due(limit):
-            found, closed = settle(key, limit, self._skips, quality, keys, self._gathering)
+            found, closed = settle(key, limit, self._skips, quality, keys)
             alerts += found
             step.buckets_closed += closed
             self._keys.mark(key)

@@ -275,7 +275,7 @@ def _outcome(campaign: Campaign, incidents: Sequence[Incident], single: Sequence
     members = {key_id: number for number, key_id in enumerate(campaign.members)}
     alone = {members[key_id]: time for key_id, time in own.items() if key_id in members}
     # the tokens of the bucket in which an alert falls are gone too
-    begun: Floats = campaign.world_start + campaign.extra.bucket * float(BUCKET_SECONDS)
+    begun: Floats = np.float64(campaign.world_start) + campaign.extra.bucket * np.float64(BUCKET_SECONDS)
     limits = np.full(len(campaign.members), np.inf)
     for number, time in alone.items():
         limits[number] = time

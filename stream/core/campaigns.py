@@ -21,7 +21,7 @@ from stream.core.campaign import (
     kind_of,
     suspect,
 )
-from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG_USUAL, Cell
+from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG, YOUNG_USUAL, Cell
 from stream.core.group import GroupState
 from stream.core.grouppriors import GroupPriors
 from stream.core.hours import Hour
@@ -31,6 +31,7 @@ from stream.settings import Settings
 
 SAME_SHARE = 0.5
 """Two groups of which so many keys are common show one campaign."""
+OF_NEW_KEYS = ("newcomers", "respawn")
 MOST_JOINED = 16
 SUSPECT_SCORE = 0.5
 """From this share of the score that opens, members are looked at one by one."""
@@ -109,7 +110,8 @@ class Campaigns:
         page = self._page_score(groups)
         strong = [group for group, one in judged.items() if one.score >= self.open_score and self.of(group) is None]
         strong.sort(key=lambda group: (-judged[group].score, -judged[group].said.sums[ALL], group))
-        common = _common(spoken, {*strong, *self.open})
+        wanted = {*strong, *self.open}
+        common = {part: _common(spoken, wanted, part) for part in (ALL, YOUNG)}
         told: list[tuple[Campaign, Status]] = []
         older = sorted(self.open)
         for group in strong:
@@ -174,15 +176,20 @@ class Campaigns:
                 del self.suspects[group]
 
     def _same(
-        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[tuple[Group, Group], float]
+        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[int, Mapping[tuple[Group, Group], float]]
     ) -> Group | None:
-        """The campaign that a group shows too."""
-        mine = judged[group].said.sums[ALL]
+        """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
+        that it shows.
+        """  # noqa: D205
+        one = judged[group]
+        parts = (ALL, YOUNG) if one.speaking and one.speaking[0][0] in OF_NEW_KEYS else (ALL,)
         for main in sorted(self.open):
-            theirs = judged[main].said.sums[ALL] if main in judged else 0.0
-            least = min(mine, theirs)
-            if least > 0 and common.get(_pair(group, main), 0.0) >= SAME_SHARE * least:
-                return main
+            if main not in judged:
+                continue
+            for part in parts:
+                least = min(one.said.sums[part], judged[main].said.sums[part])
+                if least > 0 and common[part].get(_pair(group, main), 0.0) >= SAME_SHARE * least:
+                    return main
         return None
 
     def _join(self, main: Group, group: Group) -> None:
@@ -294,8 +301,10 @@ def _pair(one: Group, other: Group) -> tuple[Group, Group]:
     return (one, other) if one < other else (other, one)
 
 
-def _common(spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group]) -> dict[tuple[Group, Group], float]:
-    """How many keys spoke that belong to both of two groups, of those that are wanted."""
+def _common(
+    spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group], part: int
+) -> dict[tuple[Group, Group], float]:
+    """How many keys spoke (`part`: all, or young ones) that belong to both of two groups, of those that are wanted."""
     common: dict[tuple[Group, Group], float] = {}
     if len(wanted) < 2:
         return common
@@ -304,5 +313,5 @@ def _common(spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group]
         for i, one in enumerate(mine):
             for other in mine[i + 1 :]:
                 pair = _pair(one, other)
-                common[pair] = common.get(pair, 0.0) + cell.sums[ALL]
+                common[pair] = common.get(pair, 0.0) + cell.sums[part]
     return common

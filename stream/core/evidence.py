@@ -137,7 +137,7 @@ class Gathering:
 def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
     sums = [0.0] * COUNT
     moment, since = key.moment, key.links.since
-    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls = since
+    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls, due_tokens = since
     sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
     z = 0.0
@@ -148,7 +148,7 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
         sums[WEIGHTED_HOT] = sums[WEIGHT] if z > HOT_Z else 0.0
         usual = key.baseline.call_tokens.value
         if usual > 0:
-            due = expected / usual
+            due = due_tokens / usual
             counts = 1 / (1 + key.baseline.level.value * key.rules.calendar.per_day / usual / STEADY_CALLS)
             most = due + CLIP_CALLS * math.sqrt(2 * due + 2)
             sums[DUE] = counts * due

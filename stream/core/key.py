@@ -16,7 +16,7 @@ from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.incidents import Incident
 from stream.core.judging import judge
-from stream.core.links import USED, USUAL, Links
+from stream.core.links import DUE, USED, USUAL, Links
 from stream.core.outlook import forecast, raise_bar
 from stream.core.presence import Presence
 from stream.core.residuals import Residuals
@@ -133,12 +133,14 @@ class KeyState:
         residuals = self.residuals
         since = self.links.since
         since[USUAL] += slow
+        since[DUE] += slow
         if calls:
             self.active_in_step += 1
             since[USED] += tokens
         ended = residuals.update(bucket, tokens, calls, fast, slow)
         if ended is None:
             return
+        since[DUE] *= self.rules.due_fading
         step = Step(bucket, *ended, self.baseline.level.value)
         for i in STEPPING:
             self.channels[i].step(step, frozen)

@@ -66,8 +66,8 @@ class Links:
     `known` holds up to MAX_TRAITS sets of traits, `seen` the closed bucket in which each was used last, -1: none;
     `last` is the newest call's, `bit` its place there as a bit mask. `used` tells whether there were calls since,
     `models` how many to each, by the name of the model, and `since` sums over the closed buckets: tokens, expected
-    tokens, output tokens, dollars, calls, and the expected tokens of the last hours, in 32 bits. `refused`: the last bucket with calls looks as if the key was
-    blocked, which is `due` to be told; `spoke`: it has given evidence before.
+    tokens, output tokens, dollars, calls, and the expected tokens of the last hours, in 32 bits. `refused`: the last
+    bucket with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
     __slots__ = ("bit", "due", "known", "last", "models", "refused", "seen", "since", "spoke", "turn", "used")

@@ -25,8 +25,8 @@ from stream.alerts import (
 from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
 
 if TYPE_CHECKING:
+    from stream.notify.client import Answer
     from stream.notify.config import NotifyConfig, Secrets
-    from stream.notify.delivery import Answer
     from stream.settings import Settings
 
 
@@ -137,7 +137,7 @@ def test(name: str, as_json: bool, assignments: tuple[str, ...], config: str | N
 
 
 async def _send(settings: Settings, chosen: NotifyConfig, name: str) -> dict[str, Answer]:
-    from stream.notify.delivery import Client
+    from stream.notify.client import Client
     from stream.notify.message import Message
     from stream.notify.services import notifier_of
 

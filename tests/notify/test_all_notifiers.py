@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 from services import ALERTS, CHECKS, EVIL, KEY, SIGNING, T0, Service, made, made_alert
 
+from stream.notify.client import MAX_ANSWER_BYTES, Answer, Client
 from stream.notify.config import secrets_of
-from stream.notify.delivery import MAX_ANSWER_BYTES, Answer, Client
 from stream.notify.digest import Digest, Gathered
 from stream.notify.message import Message
 from stream.notify.secrets import hidden

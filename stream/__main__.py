@@ -25,6 +25,8 @@ COMMANDS = {
     "ledger": "stream.cli.ledger",
     "notifier": "stream.cli.notifier",
     "notify": "stream.cli.notify",
+    "responder": "stream.cli.responder",
+    "response": "stream.cli.response",
     "explain": "stream.cli.explain",
     "broker": "stream.cli.broker",
     "feed": "stream.cli.feed",

@@ -72,7 +72,7 @@ class Client:
             async with self._session.post(
                 request.url, data=request.body, headers=request.headers, proxy=self._proxy, allow_redirects=False
             ) as answer:
-                body = await _start_of(answer)
+                body = await start_of(answer)
                 return self._judge(answer.status, answer.headers.get("Retry-After"), body)
         except TimeoutError:
             return Answer("retry", f"no answer within {self._timeout.total:g} s")
@@ -106,11 +106,11 @@ class Client:
             await self._session.close()
 
 
-async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
-    """What fits into MAX_ANSWER_BYTES; of a longer answer the connection is closed."""
+async def start_of(answer: aiohttp.ClientResponse, most_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+    """What fits into so many bytes; of a longer answer the connection is closed."""
     body = b""
-    while len(body) < MAX_ANSWER_BYTES:
-        part = await answer.content.read(MAX_ANSWER_BYTES - len(body))
+    while len(body) < most_bytes:
+        part = await answer.content.read(most_bytes - len(body))
         if not part:
             return body
         body += part

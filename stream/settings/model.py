@@ -32,6 +32,11 @@ from stream.settings.values import (
 SASL_SETTINGS = ("kafka_username", "kafka_password", "kafka_password_file")
 KEY_SETTINGS = ("kafka_key_file", "kafka_key_password", "kafka_key_password_file")
 TLS_SETTINGS = ("kafka_ca_file", "kafka_cert_file", *KEY_SETTINGS)
+DECIDING = (
+    "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
+    "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
+)  # fmt: skip
+"""The settings that decide what is found, besides the holidays and the priors."""
 
 
 class Settings(BaseModel):
@@ -172,6 +177,18 @@ class Settings(BaseModel):
     notifier_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6067, description="port of the notifier's HTTP server, on web_host and with web_token; 0: any free one"
     )
+    response_file: OptionalFile = Field(
+        None, description="TOML file of what may be done about an incident, for `overdraw responder`"
+    )
+    response_topic: Topic = Field(
+        "overdraw-responses", description="compacted topic of recommended actions and what came of them; one partition"
+    )
+    deny_list_topic: Topic = Field(
+        "overdraw-deny-list", description="compacted topic of denied keys, for gateways that read Kafka"
+    )
+    responder_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        6068, description="port of the responder's HTTP server, on web_host and with web_token; 0: any free one"
+    )
     data_dir: str = Field(default_factory=cache_dir, description="folder of the embedded Kafka and its caches")
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: LogLevel = Field("info", description="least level that is logged")
@@ -183,7 +200,10 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _topics_differ(self) -> Settings:
         taken: dict[str, str] = {}
-        for name in ("source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic"):
+        for name in (
+            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "response_topic",
+            "deny_list_topic",
+        ):  # fmt: skip
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:
                 raise ValueError(f"{other} and {name} are both {topic!r}: each needs a topic of its own")
@@ -266,11 +286,7 @@ class Settings(BaseModel):
     @property
     def config_digest(self) -> str:
         """16 hex digits over the settings that decide what is found; an alert's digest covers the priors as well."""
-        names = (
-            "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
-            "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
-        )  # fmt: skip
-        text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
+        text = "\n".join(f"{name}={getattr(self, name)!r}" for name in DECIDING)
         text += "\nholidays=" + " ".join(sorted(map(str, self.holidays)))
         return sha256(text.encode()).hexdigest()[:16]
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "responder": "stream.cli.responder",
     "response": "stream.cli.response",
     "explain": "stream.cli.explain",
+    "evidence": "stream.cli.evidence",
     "broker": "stream.cli.broker",
     "feed": "stream.cli.feed",
     "state": "stream.cli.state",

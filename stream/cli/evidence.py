@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--file", "files", multiple=True, metavar="INPUT", help="From recorded calls instead of Kafka; with hours."
 )
 @functools.partial(format_options, prefix="--file: ")
+@click.option("--prices", "prices_file", type=click.Path(dir_okay=False), metavar="FILE", help="Price file (TOML).")
 @click.option("--since", metavar="TIME", help="Kafka: alerts that were written from this time on; else all.")
 @settings_options
 def command(
@@ -36,6 +37,7 @@ def command(
     out: str,
     files: tuple[str, ...],
     reading: Reading,
+    prices_file: str | None,
     since: str | None,
     assignments: tuple[str, ...],
     config: str | None,
@@ -58,7 +60,7 @@ def command(
         raise BadInput(
             f"there is no alert {printable(alert_id)}: `overdraw alerts export --format csv` lists them by their ids"
         )
-    _write(folder, answer, steps, settings)
+    _write(folder, answer, steps, settings, prices_file)
     click.echo(f"{folder}: {len(steps)} steps of {printable(steps[-1].summary, 200)}")
 
 
@@ -100,7 +102,18 @@ def settings_of(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, answer: Answer, steps: list[Alert], settings: Settings) -> None:
+def _ledger(steps: list[Alert], prices_file: str | None) -> dict[str, Any]:
+    from stream.cli.ledger import document_of, prices_of
+    from stream.ledger import Ledger, rows_of
+
+    ledger = Ledger()
+    for alert in steps:
+        ledger.take(alert)
+    prices = None if prices_file is None else prices_of(prices_file)
+    return document_of(rows_of(ledger.entries(), prices, by_entity=False), prices)
+
+
+def _write(folder: Path, answer: Answer, steps: list[Alert], settings: Settings, prices_file: str | None) -> None:
     from stream.cli.explain import document_of
     from stream.evidence.folder import files_of
 
@@ -108,7 +121,8 @@ def _write(folder: Path, answer: Answer, steps: list[Alert], settings: Settings)
     if answer.explanation is not None:
         explanation = document_of(answer, None)
         del explanation["alerts"]  # they have a file of their own, without links
-    texts = files_of(steps, settings_of(settings), time.time(), explanation, _plot(answer, steps))
+    ledger = _ledger(steps, prices_file)
+    texts = files_of(steps, settings_of(settings), ledger, time.time(), explanation, _plot(answer, steps))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in texts.items():

@@ -18,7 +18,7 @@ from stream.notify.message import KINDS, Message, amount
 
 SUMS = "SHA256SUMS"
 README = "README.md"
-LEDGER_COLUMNS = (
+STEP_COLUMNS = (
     "sequence", "status", "updated_at", "excess_tokens", "excess_output_tokens", "excess_per_hour", "excess_cost_usd",
     "added_tokens",
 )  # fmt: skip
@@ -26,7 +26,8 @@ ABOUT = {
     "alerts.jsonl": "every step of the incident, in the Alert schema: opened, updated, resolved",
     "alerts.csv": "the same as a table",
     "findings.ocsf.jsonl": "the same as OCSF Detection Findings (class 2004, version 1.5)",
-    "ledger.csv": "what was taken above the key's own baseline, step by step",
+    "taken.csv": "tokens above the baseline, step by step",
+    "ledger.json": "what was taken in all, with its 90 % interval, its parts and its price",
     "settings.json": "the settings that decide what is found, and their digest",
     "explanation.json": "why: every window against its expectation, each number that speaks for it, the baseline",
     "tokens.svg": "tokens over time, what was expected, and the band of what is usual",
@@ -41,13 +42,15 @@ def without_links(alert: Alert) -> Alert:
 def files_of(
     steps: Sequence[Alert],
     settings: Mapping[str, Any],
+    ledger: Mapping[str, Any],
     made_at: float,
     explanation: Mapping[str, Any] | None = None,
     plot: str | None = None,
 ) -> dict[str, str]:
     """The files by name, with README.md and SHA256SUMS. `steps`: all of one incident, in their order, at least one.
 
-    `settings`: those that decide, with their `config_digest`, as they are now. Raises ValueError without a step.
+    `settings`: those that decide, with their `config_digest`, as they are now; `ledger`: as `overdraw ledger --json`
+    has this incident. Raises ValueError without a step.
     """
     if not steps:
         raise ValueError("there is no step of the incident")
@@ -56,7 +59,8 @@ def files_of(
         "alerts.jsonl": "".join(f"{alert.model_dump_json(ensure_ascii=True)}\n" for alert in steps),
         "alerts.csv": csv_line(COLUMNS) + "".join(csv_line(row_of(alert)) for alert in steps),
         "findings.ocsf.jsonl": "".join(f"{json.dumps(finding_of(alert))}\n" for alert in steps),
-        "ledger.csv": csv_line(LEDGER_COLUMNS) + "".join(map(csv_line, _ledger(steps))),
+        "taken.csv": csv_line(STEP_COLUMNS) + "".join(map(csv_line, _taken(steps))),
+        "ledger.json": json.dumps(ledger, indent=1) + "\n",
         "settings.json": json.dumps(dict(settings), indent=1) + "\n",
     }
     if explanation is not None:
@@ -73,7 +77,7 @@ def _sum_of(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _ledger(steps: Sequence[Alert]) -> list[list[object]]:
+def _taken(steps: Sequence[Alert]) -> list[list[object]]:
     rows: list[list[object]] = []
     before = 0.0
     for alert in steps:

@@ -27,7 +27,9 @@ def cell_of(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{escaped(value)}" if value.startswith(FORMULA) else escaped(value)
+        # a spreadsheet passes over blanks before a formula
+        runs = any(text.startswith(FORMULA) for text in (value, value.lstrip(" \u3000\xa0"), value.lstrip()))
+        return f"'{escaped(value)}" if runs else escaped(value)
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

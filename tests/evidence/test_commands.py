@@ -110,7 +110,8 @@ def test_what_is_no_alert_is_named_by_its_line(tmp_path: Path) -> None:
 
 
 def folder_of(steps: list[Alert], **more: Any) -> dict[str, str]:
-    return files_of(steps, {"config_digest": STEPS[0].config_digest, "bucket_seconds": 300}, T0 + 9000, **more)
+    settings = {"config_digest": STEPS[0].config_digest, "bucket_seconds": 300}
+    return files_of(steps, settings, {"entries": []}, T0 + 9000, **more)
 
 
 def test_the_folder_has_every_step_and_its_sums_are_right(tmp_path: Path) -> None:
@@ -123,8 +124,8 @@ def test_the_folder_has_every_step_and_its_sums_are_right(tmp_path: Path) -> Non
         assert f"| {name} |" in files[README]
         assert sha256(files[name].encode()).hexdigest() in files[README]
     assert len(files["alerts.jsonl"].splitlines()) == 3
-    ledger = list(csv.DictReader(files["ledger.csv"].splitlines()))
-    assert [row["added_tokens"] for row in ledger] == ["2100000", "1400000", "100000"]
+    taken = list(csv.DictReader(files["taken.csv"].splitlines()))
+    assert [row["added_tokens"] for row in taken] == ["2100000", "1400000", "100000"]
 
 
 def test_no_address_is_in_the_folder() -> None:
@@ -139,7 +140,7 @@ def test_the_page_says_what_it_is_and_whether_the_settings_are_those() -> None:
     assert "3.6 M tokens above its own baseline since 2026-02-28T23:50:00Z, 12.50 USD" in page
     assert "settings.json has that very digest" in page
     assert len(page.splitlines()) < 60, "one page"
-    other = files_of(STEPS, {"config_digest": "f" * 16}, T0)[README]
+    other = files_of(STEPS, {"config_digest": "f" * 16}, {}, T0)[README]
     assert "the settings were changed since" in other
 
 
@@ -190,13 +191,14 @@ def test_the_evidence_of_recorded_calls_explains_and_draws_and_names_no_place_of
     assert done.exit_code == 0, done.output
     assert {one.name for one in out.iterdir()} == {
         "README.md", "SHA256SUMS", "alerts.csv", "alerts.jsonl", "explanation.json", "findings.ocsf.jsonl",
-        "ledger.csv", "settings.json", "tokens.svg",
+        "ledger.json", "settings.json", "taken.csv", "tokens.svg",
     }  # fmt: skip
     assert subprocess.run(["sha256sum", "-c", SUMS], cwd=out, capture_output=True).returncode == 0
     text = "".join(one.read_text() for one in out.iterdir())
     assert "example.org" not in text
     assert json.loads((out / "settings.json").read_text()) == settings_of(load_settings(environ={}))
     assert "that very digest" in (out / README).read_text()
+    assert json.loads((out / "ledger.json").read_text())["entries"][0]["entity_id"] == alert.entity.id
     assert json.loads((out / "explanation.json").read_text())["key_id"] == alert.entity.id
     assert all(one.stat().st_mode & 0o077 == 0 for one in out.iterdir()), "for nobody else on this machine"
     again = CliRunner().invoke(command, words)

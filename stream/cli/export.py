@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, TYPE_CHECKING, get_args
 
 import click
 
-from stream.alerts import Alert, EntityType, Kind, Severity
+from stream.alerts import Alert, EntityType, Kind, Severity, printable
 from stream.cli.common import BadInput, moment_of, settings_from, settings_options
 
 if TYPE_CHECKING:
@@ -115,23 +115,25 @@ def void(_: int) -> None:
     """Drop the number of characters that a file has written."""
 
 
-def alerts_of_file(path: str) -> list[Alert]:
-    """The alerts of a file of JSON lines; raises BadInput."""
+def alerts_of_file(path: str) -> Iterator[Alert]:
+    """The alerts of a file of JSON lines, one after the other; raises BadInput."""
     from pydantic import ValidationError
 
     from stream.lab.files import InputError, read_lines
 
-    found = []
     try:
         for number, line in (record for chunk in read_lines(path) for record in chunk):
             if line.strip():
                 try:
-                    found.append(Alert.model_validate_json(line))
-                except ValidationError:
-                    raise BadInput(f"line {number} of {path} is no alert: see `overdraw schema alert`") from None
+                    alert = Alert.model_validate_json(line)
+                except ValidationError as error:
+                    place = printable(".".join(map(str, error.errors()[0]["loc"])) or "the line")
+                    raise BadInput(
+                        f"line {number} of {path} is no alert ({place}): see `overdraw schema alert`"
+                    ) from None
+                yield alert
     except InputError as error:
         raise BadInput(str(error)) from None
-    return found
 
 
 async def _export(settings: Settings, choice: Choice, write: Callable[[Alert], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_the_key_is_read_from_where_the_file_says(tmp_path: Path) -> None:
     assert keys_of(config, {"LITELLM_KEY": "sk-1 "})["proxy"].get_secret_value() == "sk-1"
     with pytest.raises(ResponseFileError, match="gateway proxy: key_env: there is no variable LITELLM_KEY"):
         keys_of(config, {})
+
+
+def test_the_readmes_file_is_understood(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
+    (text,) = (block for block in re.findall(r"```toml\n(.*?)```", readme, re.S) if "[gateways." in block)
+    config = read_response_file(written(tmp_path, text))
+    assert (config.mode, config.approved) == ("apply", ["throttle"])
+    assert {gateway.type for gateway in config.gateways.values()} == {"litellm", "topic", "file"}

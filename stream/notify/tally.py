@@ -10,14 +10,15 @@ from stream.notify.config import NotifyConfig
 from stream.notify.desk import Decision, Desk
 from stream.notify.digest import Burst
 from stream.notify.routing import Routing
+from stream.notify.services import NOTIFIERS
 
 
 @dataclass(slots=True)
 class Tally:
     """Of one notifier: incidents that it tells of, and messages that are news to a person.
 
-    opened: an incident, one by one; worsened: its severity has risen; ended: it is over; digested: incidents that a
-    digest tells of. An update without a rise is no news: a service that dedupes shows it at the incident.
+    opened: an incident, one by one; worsened: its severity has risen, and the service cannot show that at the message
+    which it has; ended: it is over; digested: incidents that a digest tells of. An update without a rise is no news.
     """
 
     incidents: int = 0
@@ -38,6 +39,7 @@ def tally(config: NotifyConfig, alerts: Iterable[Alert]) -> dict[str, Tally]:
     told = {name: Tally() for name in config.notifiers}
     desks = {name: Desk(dedupes=True, every_update=False, keeps=False) for name in told}
     bursts: dict[str, Burst] = {}
+    dedupes = {name: NOTIFIERS[chosen.type].dedupes for name, chosen in config.notifiers.items()}
     for alert in alerts:
         matched, at = routing.names(alert), alert.updated_at
         for name, one in told.items():
@@ -57,7 +59,7 @@ def tally(config: NotifyConfig, alerts: Iterable[Alert]) -> dict[str, Tally]:
             if decision is Decision.DIGEST:
                 one.digested += not known
             elif known:
-                one.worsened += 1
+                one.worsened += not dedupes[name]
             else:
                 one.opened += 1
     return told

@@ -81,6 +81,12 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
     deny = tmp_path / "deny.json"
     (tmp_path / "response.toml").write_text(FILE.format(url=proxy.url, path=deny))
 
+    async def seen(what: str, condition: Callable[[], Any], *logs: Path) -> None:
+        try:
+            await until(what, condition)
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *(log.read_text() for log in logs)])) from None
+
     async def listed(*options: str) -> list[dict[str, Any]]:
         done = await asyncio.to_thread(overdraw, chosen, "response", "list", "--json", *options)
         assert done.returncode == 0, done.stderr
@@ -102,14 +108,14 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         alert = made_alert(severity="critical", at=now, started_at=now - 600)
         first, log = start()
         await write(chosen, alert, made_alert(key="b", severity="high", at=now, started_at=now - 600))
-        await until(f"both are recommended\n{log.read_text()}", lambda: log.read_text().count("proposed: ") == 2)
+        await seen("both are recommended", lambda: log.read_text().count("proposed: ") == 2, log)
         second, spare = start()  # it stands by
         (block,) = [one for one in await listed() if one["action"] == "block"]
         assert (block["state"], block["entity"]["id"], proxy.requests) == ("proposed", "key-17", [])
 
         assert (await said("approve", block["response_id"])).returncode == 0
-        await until(f"it is blocked\n{log.read_text()}", lambda: proxy.keys["key-17"]["blocked"])
-        await until(f"that is kept\n{log.read_text()}\n{spare.read_text()}", lambda: "active: " in log.read_text())
+        await seen("it is blocked", lambda: proxy.keys["key-17"]["blocked"], log)
+        await seen("that is kept", lambda: "active: " in log.read_text(), log, spare)
         assert [one["key_id"] for one in json.loads(deny.read_text())["denied"]] == ["key-17"]
         assert [one["action"] for one in (await on_the_deny_list())["key-17"]["denied"]] == ["block"]
         again = await said("approve", block["response_id"])
@@ -122,8 +128,8 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         )
         over = made_alert(severity="critical", status="resolved", at=now + 1, started_at=now - 600)
         await write(chosen, over)
-        await until(f"it is free again\n{spare.read_text()}", lambda: proxy.keys["key-17"]["blocked"] is False)
-        await until("that is kept", lambda: "ended: " in spare.read_text())
+        await seen("it is free again", lambda: proxy.keys["key-17"]["blocked"] is False, spare)
+        await seen("that is kept", lambda: "ended: " in spare.read_text(), spare)
         assert await on_the_deny_list() == {"key-17": None}
         (block,) = [one for one in await listed("--all") if one["action"] == "block"]
         assert [(step["state"], step["by"]) for step in block["steps"]] == [

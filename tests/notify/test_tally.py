@@ -24,6 +24,8 @@ def test_an_incident_is_news_when_it_opens_when_it_gets_worse_and_when_it_ends()
     ]
     assert told(*life) == Tally(incidents=1, opened=1, worsened=1, ended=1)
     assert told(*life).per_incident == 2.0
+    by_name = tally(config_of("http://127.0.0.1:1"), life)
+    assert by_name["pd"] == Tally(incidents=1, opened=1, ended=1), "it shows a rise at the incident that it has"
 
 
 def test_what_reaches_nobody_is_not_counted() -> None:

@@ -50,6 +50,7 @@ class Log:
         self._settings, self._board, self._deny_list = settings, board, deny_list
         self._producer: Any = None
         self._consumer: Any = None
+        self._at_work = False
 
     async def open(self, alert_partitions: int, now: float) -> None:
         """Read all that there is. Raises KafkaError."""
@@ -77,6 +78,7 @@ class Log:
             self._consumer.seek(place, begin[place])
         self._consumer.seek(own[0], self._read[own[0]])
         await self._until(ends)
+        self._at_work = True
 
     async def _read_all(self, places: list[TopicPartition]) -> None:
         self._consumer.assign(places)
@@ -104,7 +106,8 @@ class Log:
     def _take(self, topic: str, record: Any) -> None:
         if topic == self._settings.alert_topic:
             self._board.take(Alert.model_validate_json(record.value or b""), record.timestamp / 1000)
-        else:
+        elif not self._at_work or (record.key or b"").startswith(WORD):
+            # later on the responses are our own, which the board had when they were written: one may be older than that
             take_record(self._board, record.key or b"", record.value)
 
     async def write(self, changed: Sequence[Response], deleted: Sequence[str] = ()) -> None:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A file's tests share one process, and what they have prepared; those of other files run beside it.
 FAST := $(BIN)/python -m pytest -q -n auto --dist loadfile --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
+.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -70,6 +70,9 @@ picture: setup  ## the README's picture of a drift, from simulated traffic: two 
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 	@$(BIN)/overdraw bench
+
+bench-notifier: setup  ## how long an alert takes from its transaction to a webhook: p50 and p99
+	@$(BIN)/python -m stream.lab.bench_notifier
 
 bench-gate: setup  ## fail if the worker falls far behind a raw consumer loop: a ratio, with a wide margin
 	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.4

@@ -49,8 +49,9 @@ def named(item: tuple[str, Any]) -> str:
     return f"{item[0]}-{item[1]['kind']}"
 
 
-def one(case: str, kind: str) -> Any:
-    found = [each for each in manifests(case) if each["kind"] == kind]
+def one(case: str, kind: str, name: str = "overdraw") -> Any:
+    every = [each for each in manifests(case) if each["kind"] == kind]
+    found = [each for each in every if each["metadata"]["name"] == name] if len(every) > 1 else every
     assert len(found) == 1
     return found[0]
 
@@ -342,6 +343,33 @@ def test_the_monitor_authorises_with_the_same_token_as_the_worker() -> None:
     token = variables(worker)["OVERDRAW_WEB_TOKEN"]["secretKeyRef"]
     assert endpoint["authorization"] == {"type": "Bearer", "credentials": token}
     assert endpoint["port"] == one("full", "Service")["spec"]["ports"][0]["name"]
+
+
+def test_a_notifier_gets_its_file_and_its_secrets_as_files_and_reaches_its_services() -> None:
+    assert not any("notifier" in each["metadata"]["name"] for each in manifests("default")), "who wants none has none"
+    spec = one("full", "Deployment")["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {
+        mount["mountPath"]: (volumes[mount["name"]], mount.get("readOnly")) for mount in container["volumeMounts"]
+    }
+    given = yaml.safe_load(values_of("full"))["notifier"]
+    folder, _, name = variables(pod)["OVERDRAW_NOTIFY_FILE"].rpartition("/")
+    assert name == "notify.toml"
+    assert mounts[folder] == ({"name": "notify", "configMap": {"name": given["configMap"]}}, True)
+    secrets, read_only = mounts["/run/secrets/overdraw"]
+    assert (secrets["secret"]["secretName"], read_only) == (given["secret"], True)
+    assert container["args"] == ["notifier"]
+    assert container["ports"] == [{"name": "http", "containerPort": Settings().notifier_port}]
+    service = one("full", "Service", "overdraw-notifier")["spec"]
+    assert service["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+    assert service["ports"] == [{"name": "http", "port": Settings().notifier_port, "targetPort": "http"}]
+    policy = one("full", "NetworkPolicy", "overdraw-notifier")["spec"]
+    assert policy["egress"] == given["egress"]
+    assert policy["podSelector"]["matchLabels"] == spec["selector"]["matchLabels"]
+    worker = one("full", "StatefulSet")["spec"]
+    assert not spec["selector"]["matchLabels"].items() <= worker["template"]["metadata"]["labels"].items()
 
 
 def test_the_chart_has_the_version_of_the_program() -> None:

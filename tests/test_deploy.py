@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ import yaml
 from stream.__main__ import COMMANDS
 from stream.cli.simulate import command as simulate
 from stream.lab.scenarios import scenarios
+from stream.notify.config import read_notify_file, secrets_of
 from stream.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +30,7 @@ DEPLOY, GRAFANA = ROOT / "deploy", ROOT / "grafana"
 COMPOSE = DEPLOY / "compose.yaml"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 TOKEN = "the-token-of-this-test"
-LONG_RUNNING = {"kafka", "worker", "prometheus", "alertmanager", "grafana"}
+LONG_RUNNING = {"kafka", "worker", "notifier", "prometheus", "alertmanager", "grafana"}
 
 
 def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -80,10 +82,12 @@ def test_every_image_has_a_pinned_tag(compose: Any) -> None:
 
 def test_whatever_keeps_running_has_a_health_check(compose: Any) -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
-    for name in LONG_RUNNING - {"worker"}:
+    for name in LONG_RUNNING - {"worker", "notifier"}:
         assert compose["services"][name]["healthcheck"]["test"][0] == "CMD"
     assert "HEALTHCHECK" in dockerfile
-    assert "healthcheck" not in compose["services"]["worker"], "the image's own check holds"
+    for name in ("worker", "notifier"):
+        assert "healthcheck" not in compose["services"][name], "the image's own check holds"
+    assert compose["services"]["notifier"]["environment"]["OVERDRAW_WEB_PORT"] == str(Settings().notifier_port)
 
 
 def test_two_workers_share_the_partitions_and_have_a_port_each_on_this_machine(compose: Any) -> None:
@@ -126,7 +130,7 @@ def test_the_demos_commands_are_understood(compose: Any) -> None:
 
 
 def test_our_containers_are_read_only_and_have_no_rights(compose: Any) -> None:
-    for name in ("topics", "worker", "history", "simulate"):
+    for name in ("topics", "worker", "notifier", "history", "simulate"):
         service = compose["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -148,12 +152,26 @@ def test_every_command_and_setting_that_is_named_exists(compose: Any) -> None:
 
 def test_the_token_reaches_the_worker_and_prometheus_and_nobody_else(compose: Any) -> None:
     holders = {name for name, service in compose["services"].items() if TOKEN in json.dumps(service)}
-    assert holders == {"worker"}
+    assert holders == {"worker", "notifier"}
     readers = {name for name, service in compose["services"].items() if service.get("secrets")}
     assert readers == {"prometheus"}
     assert compose["secrets"]["overdraw_web_token"]["environment"] == "OVERDRAW_WEB_TOKEN"
     scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]
     assert scrape["authorization"]["credentials_file"] == "/run/secrets/overdraw_web_token"
+
+
+def test_the_notifier_reads_a_file_that_is_understood_and_needs_no_secret(compose: Any) -> None:
+    service = compose["services"]["notifier"]
+    (mounted,) = service["volumes"]
+    assert service["environment"]["OVERDRAW_NOTIFY_FILE"] == mounted["target"]
+    assert mounted["read_only"]
+    config = read_notify_file(DEPLOY / "notify.toml")
+    assert all(secrets_of(config, name, {}) == {} for name in config.notifiers)
+    host, _, port = urlsplit(config.notifiers["am"].url).netloc.partition(":")
+    assert {one["target"] for one in compose["services"][host]["ports"]} == {int(port)}
+    scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    (job,) = (job for job in scrape if job["job_name"] == "overdraw-notifier")
+    assert job["static_configs"] == [{"targets": [f"notifier:{Settings().notifier_port}"]}]
 
 
 def test_prometheus_scrapes_the_workers_port_at_the_pace_that_grafana_assumes(compose: Any) -> None:

@@ -11,6 +11,7 @@ import click
 
 from stream.alerts import Alert, printable, printable_json, rfc3339
 from stream.cli.common import settings_from, settings_options
+from stream.cli.export import export
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,6 +26,9 @@ MAX_SUMMARY = 300
 @click.group("alerts", help="Read the alert topic.\n\n\b\n  overdraw alerts tail --from-beginning")
 def command() -> None:
     """Hold the subcommands."""
+
+
+command.add_command(export)
 
 
 @command.command("tail")

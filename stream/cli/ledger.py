@@ -78,7 +78,7 @@ def command(
     end = math.inf if until is None else moment_of(until, "--until")
     if begin >= end:
         raise click.UsageError("--since must lie before --until")
-    prices = None if prices_file is None else _prices(prices_file)
+    prices = None if prices_file is None else prices_of(prices_file)
     try:
         if from_file is not None:
             ledger = read_file(from_file)
@@ -90,7 +90,8 @@ def command(
     {"table": _table, "csv": _csv, "json": _json}["json" if as_json else form](rows, prices)
 
 
-def _prices(path: str) -> Prices:
+def prices_of(path: str) -> Prices:
+    """The prices of a file; raises BadInput."""
     from stream.prices import PriceFileError, Prices
 
     try:
@@ -235,14 +236,18 @@ def cell(value: object) -> str:
 
 
 def _json(rows: Sequence[Row], prices: Prices | None) -> None:
+    click.echo(printable_json(json.dumps(document_of(rows, prices))))
+
+
+def document_of(rows: Sequence[Row], prices: Prices | None) -> dict[str, Any]:
+    """The rows and their total as JSON."""
     from stream.ledger import total_of
 
-    document = {
+    return {
         "currency": _currency(prices),
         "entries": [_record(row, prices) | {"of": [_incident(entry, prices) for entry in row.entries]} for row in rows],
         "total": _numbers(total_of(rows)),
     }
-    click.echo(printable_json(json.dumps(document)))
 
 
 def _record(row: Row, prices: Prices | None) -> dict[str, Any]:

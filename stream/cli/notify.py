@@ -25,8 +25,8 @@ from stream.alerts import (
 from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
 
 if TYPE_CHECKING:
+    from stream.notify.client import Answer
     from stream.notify.config import NotifyConfig, Secrets
-    from stream.notify.delivery import Answer
     from stream.settings import Settings
 
 
@@ -137,7 +137,7 @@ def test(name: str, as_json: bool, assignments: tuple[str, ...], config: str | N
 
 
 async def _send(settings: Settings, chosen: NotifyConfig, name: str) -> dict[str, Answer]:
-    from stream.notify.delivery import Client
+    from stream.notify.client import Client
     from stream.notify.message import Message
     from stream.notify.services import notifier_of
 
@@ -160,37 +160,41 @@ async def _send(settings: Settings, chosen: NotifyConfig, name: str) -> dict[str
 
 @command.command("show")
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False))
+@click.option("--count", is_flag=True, help="Only how many messages each notifier would make of all of them.")
 @settings_options
-def show(file: str, assignments: tuple[str, ...], config: str | None) -> None:
+def show(file: str, count: bool, assignments: tuple[str, ...], config: str | None) -> None:
     """Say who would be told of each alert in FILE (JSON lines, gzip or not, - for standard input), and what.
 
     \b
     Example:
       overdraw replay calls.jsonl.gz --alerts alerts.jsonl
       overdraw notify show alerts.jsonl --set notify_file=notify.toml
+      overdraw notify show alerts.jsonl --count
 
     Each alert by itself: who was told of an incident also hears of its end. Nothing is sent.
     """
-    from pydantic import ValidationError
-
-    from stream.lab.files import InputError, read_lines
+    from stream.cli.export import alerts_of_file
     from stream.notify.message import Message
     from stream.notify.routing import Routing
 
     settings = settings_from(assignments, config)
     chosen = notify_config(settings)
     routing = Routing(chosen)
-    try:
-        for number, line in (record for chunk in read_lines(file) for record in chunk):
-            if not line.strip():
-                continue
-            try:
-                alert = Alert.model_validate_json(line)
-            except ValidationError as error:
-                place = printable(".".join(map(str, error.errors()[0]["loc"])) or "the line")
-                raise BadInput(f"line {number} of {file} is no alert ({place}): see `overdraw schema alert`") from None
-            names = routing.names(alert)
-            click.echo(Message(alert, "", routing.owner_of(alert.entity), chosen.silence_base()).text())
-            click.echo(f"  Told: {', '.join(names) if names else 'nobody'}")
-    except InputError as error:
-        raise BadInput(str(error)) from None
+    if count:
+        _count(chosen, alerts_of_file(file))
+        return
+    for alert in alerts_of_file(file):
+        names = routing.names(alert)
+        click.echo(Message(alert, "", routing.owner_of(alert.entity), chosen.silence_base()).text())
+        click.echo(f"  Told: {', '.join(names) if names else 'nobody'}")
+
+
+def _count(chosen: NotifyConfig, alerts: Iterable[Alert]) -> None:
+    from stream.notify.tally import tally
+
+    for name, told in tally(chosen, alerts).items():
+        each = "" if told.per_incident is None else f", {told.per_incident:.2f} notifications each"
+        click.echo(
+            f"{name}: {told.opened} incidents one by one{each} ({told.worsened} got worse), {told.ended} ends, "
+            f"{told.digested} incidents in digests"
+        )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from stream.alerts import Kind, Severity, printable
+from stream.alerts import Kind, Severity
 from stream.notify.secrets import read_secret
+from stream.notify.tomlfile import read_toml
 
-MAX_FILE_BYTES = 1 << 20
 MAX_NOTIFIERS = 20
 """Each has a consumer of its own."""
 PAGER: tuple[Severity, ...] = ("high", "critical")
@@ -197,36 +196,9 @@ def _named(config: NotifyConfig) -> str:
 def read_notify_file(path: str | Path) -> NotifyConfig:
     """The file as a whole, without its secrets. Raises NotifyFileError with one line per problem."""
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise NotifyFileError(f"cannot read the notify file {path}: {error.strerror}") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise NotifyFileError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB: it is no notify file")
-    try:
-        return NotifyConfig.model_validate(tomllib.loads(raw.decode("utf-8")))
-    except UnicodeDecodeError:
-        raise NotifyFileError(f"{path} is not UTF-8: it is no notify file") from None
-    except tomllib.TOMLDecodeError as error:  # it names a place, never what stands there
-        raise NotifyFileError(f"{path} is no TOML: {printable(str(error), 200)}") from None
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [f"{_place(problem['loc'])}{_words(problem)}" for problem in problems]
-        raise NotifyFileError(f"{path}: " + "; ".join(lines)) from None
-
-
-def _place(place: tuple[int | str, ...]) -> str:
-    words = [printable(str(word)) for word in place if word not in ("alertmanager", "pagerduty", "slack", "webhook")]
-    return ".".join(words) + ": " if words else ""
-
-
-def _words(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        noun = problem["loc"][-1]
-        if noun in ("routing_key", "url", "secret", "bearer_token", "password", "token"):
-            return f"a secret does not stand in this file: say {noun}_file or {noun}_env"
-        return "there is no such key here: see the README"
-    return str(problem["msg"]).removeprefix("Value error, ")
+        return read_toml(path, "notify", NotifyConfig, unnamed=tuple(DEFAULT_SEVERITIES))
+    except ValueError as error:
+        raise NotifyFileError(str(error)) from None
 
 
 def secrets_of(config: NotifyConfig, name: str, environ: Mapping[str, str] | None = None) -> Secrets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,11 +9,14 @@ from urllib.parse import quote
 
 from stream.alerts import Alert, printable, rfc3339
 from stream.notify.config import url_problem
+from stream.notify.shell import command_line
 
 MAX_ID = 128
 MAX_LINE = 500
 MAX_CHANNELS = 9
 MAX_URL = 2000
+BLOCK_FOR = "2h"
+"""Long enough to ask the owner, and it ends by itself."""
 KINDS = {
     "surge": "many times its usual tokens within minutes to hours",
     "drift": "a level above its usual one that lasts",
@@ -31,6 +33,13 @@ KINDS = {
 
 class Fact(NamedTuple):
     """One line of a message: a short label, and its text, which is printable and bounded."""
+
+    label: str
+    text: str
+
+
+class Command(NamedTuple):
+    """What to paste into a shell: a label, and the command, in which ids are quoted."""
 
     label: str
     text: str
@@ -150,12 +159,19 @@ class Message:
             text += f"; {alert.data_quality.missing_usage:.0%} of the calls without token counts"
         return text + ("; found in a backlog" if alert.historical else "")
 
-    @property
-    def command(self) -> str:
-        """What to paste into a shell to know more."""
-        if self.alert.kind == "feed":
-            return "overdraw check --live"
-        return f"overdraw explain {shlex.quote(printable(self.alert.alert_id, MAX_ID))}"
+    def commands(self) -> list[Command]:
+        """What to paste into a shell: to know more, to stop it, and to undo that."""
+        alert = self.alert
+        if alert.kind == "feed":
+            return [Command("Look", "overdraw check --live")]
+        found = [Command("Look", command_line("overdraw", "explain", last=alert.alert_id))]
+        if alert.entity.type == "key":
+            why = f"alert {alert.alert_id}"
+            block = command_line("overdraw", "block", "--for", BLOCK_FOR, "--why", why, last=alert.entity.id)
+            if alert.status != "resolved":
+                found.append(Command(f"Block for {BLOCK_FOR}", block))
+            found.append(Command("Undo", command_line("overdraw", "unblock", "--why", why, last=alert.entity.id)))
+        return [command for command in found if command.text]
 
     def links(self) -> list[Link]:
         """Dashboard, runbook and silence, those that there are; nothing but http and https."""
@@ -169,7 +185,10 @@ class Message:
     def text(self) -> str:
         """All of it as plain lines, for a terminal."""
         lines = [self.title, *(f"  {fact.label}: {fact.text}" for fact in self.facts())]
-        lines += [f"  Run: {self.command}", *(f"  {link.label}: {link.url}" for link in self.links())]
+        lines += [
+            *(f"  {command.label}: {command.text}" for command in self.commands()),
+            *(f"  {link.label}: {link.url}" for link in self.links()),
+        ]
         return "\n".join(lines)
 
 

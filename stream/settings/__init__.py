@@ -7,12 +7,13 @@ Every setting stands in `model.Settings`, with which of them fit together. Besid
 from __future__ import annotations
 
 from stream.settings.files import MAX_PRIORS_BYTES, text_of
-from stream.settings.model import Settings
+from stream.settings.model import DECIDING, Settings
 from stream.settings.sources import CONFIG_FILE, PREFIX, SettingsError, load_settings
 from stream.settings.values import IntakeFormat
 
 __all__ = [
     "CONFIG_FILE",
+    "DECIDING",
     "MAX_PRIORS_BYTES",
     "PREFIX",
     "IntakeFormat",

@@ -33,6 +33,12 @@ from stream.settings.values import (
 SASL_SETTINGS = ("kafka_username", "kafka_password", "kafka_password_file")
 KEY_SETTINGS = ("kafka_key_file", "kafka_key_password", "kafka_key_password_file")
 TLS_SETTINGS = ("kafka_ca_file", "kafka_cert_file", *KEY_SETTINGS)
+DECIDING = (
+    "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
+    "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
+    "false_alerts_per_1000_group_days", "group_composites", "max_groups",
+)  # fmt: skip
+"""The settings that decide what is found, besides the holidays and the priors."""
 
 
 class Settings(BaseModel):
@@ -192,6 +198,18 @@ class Settings(BaseModel):
     notifier_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6067, description="port of the notifier's HTTP server, on web_host and with web_token; 0: any free one"
     )
+    response_file: OptionalFile = Field(
+        None, description="TOML file of what may be done about an incident, for `overdraw responder`"
+    )
+    response_topic: Topic = Field(
+        "overdraw-responses", description="compacted topic of recommended actions and what came of them; one partition"
+    )
+    deny_list_topic: Topic = Field(
+        "overdraw-deny-list", description="compacted topic of denied keys, for gateways that read Kafka"
+    )
+    responder_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        6068, description="port of the responder's HTTP server, on web_host and with web_token; 0: any free one"
+    )
     data_dir: str = Field(default_factory=cache_dir, description="folder of the embedded Kafka and its caches")
     store: Literal["memory"] = Field("memory", description="where live state is held; the state topic is its journal")
     log_level: LogLevel = Field("info", description="least level that is logged")
@@ -205,7 +223,7 @@ class Settings(BaseModel):
         taken: dict[str, str] = {}
         for name in (
             "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
-            "group_state_topic",
+            "group_state_topic", "response_topic", "deny_list_topic",
         ):  # fmt: skip
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:
@@ -289,12 +307,7 @@ class Settings(BaseModel):
     @property
     def config_digest(self) -> str:
         """16 hex digits over the settings that decide what is found; an alert's digest covers the priors as well."""
-        names = (
-            "partitions", "bucket_seconds", "allowed_lateness_seconds", "false_alerts_per_1000_key_days",
-            "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days", "max_keys", "max_ids", "timezone",
-            "false_alerts_per_1000_group_days", "group_composites", "max_groups",
-        )  # fmt: skip
-        text = "\n".join(f"{name}={getattr(self, name)!r}" for name in names)
+        text = "\n".join(f"{name}={getattr(self, name)!r}" for name in DECIDING)
         text += "\nholidays=" + " ".join(sorted(map(str, self.holidays)))
         return sha256(text.encode()).hexdigest()[:16]
 

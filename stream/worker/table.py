@@ -116,7 +116,19 @@ NOTIFIER_TABLE = (
 )  # fmt: skip
 """The series of `overdraw notifier`."""
 
-_ROWS = {row.name: row for row in (*TABLE, *NOTIFIER_TABLE)}
+RESPONDER_TABLE = (
+    Metric("overdraw_responses_total", "counter", "responses",
+           "Steps of responses, by action and the state that it led to; those of a rehearsal as well.",
+           ("action", "state")),
+    Metric("overdraw_responses", "gauge", "responses", "Responses from which something may come yet.",
+           ("action", "state")),
+    Metric("overdraw_gateway_failures_total", "counter", "attempts", "Attempts that a gateway did not take.",
+           ("gateway",)),
+    Metric("overdraw_responder_ready", "gauge", "", "1 while the responder is at work or stands by for another one."),
+)  # fmt: skip
+"""The series of `overdraw responder`."""
+
+_ROWS = {row.name: row for row in (*TABLE, *NOTIFIER_TABLE, *RESPONDER_TABLE)}
 
 
 def metric(name: str) -> Metric:
@@ -130,4 +142,4 @@ def metric_table() -> list[MetricRow]:
     >>> metric_table()[0].name
     'overdraw_events_total'
     """
-    return [MetricRow(row.name, row.kind, list(row.labels), row.unit, row.help) for row in (*TABLE, *NOTIFIER_TABLE)]
+    return [MetricRow(row.name, row.kind, list(row.labels), row.unit, row.help) for row in _ROWS.values()]

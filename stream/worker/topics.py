@@ -80,6 +80,17 @@ def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
     ]
 
 
+def response_plan(settings: Settings) -> list[Topic]:
+    """The topics of the responder, where there is a response file; `rights` are what that needs."""
+    if settings.response_file is None:
+        return []
+    rights = frozenset({"Describe", "Read", "Write"})
+    return [
+        Topic(settings.response_topic, "response_topic", 1, True, rights),
+        Topic(settings.deny_list_topic, "deny_list_topic", 1, True, rights - {"Read"}, any_count=True),
+    ]
+
+
 async def create_topics(settings: Settings) -> list[str]:
     """Make the topics that are missing and wait until they can be used; returns the names of those it made.
 
@@ -87,7 +98,7 @@ async def create_topics(settings: Settings) -> list[str]:
     BrokerUnreachable, or TopicError when the cluster refuses.
     """
     async with cluster(settings) as kafka:
-        wanted = plan(settings)
+        wanted = plan(settings) + response_plan(settings)
         facts = await kafka.topics([topic.name for topic in wanted])
         made = []
         for topic in wanted:
@@ -111,9 +122,11 @@ async def check_topics(settings: Settings, *, rebuild: bool = False) -> list[Pro
         return await topic_problems(kafka, settings, rebuild=rebuild)
 
 
-async def topic_problems(kafka: Cluster, settings: Settings, *, rebuild: bool = False) -> list[Problem]:
-    """As `check_topics`, over a connection that is open already."""
-    wanted = plan(settings, rebuild=rebuild)
+async def topic_problems(
+    kafka: Cluster, settings: Settings, *, rebuild: bool = False, wanted: Sequence[Topic] | None = None
+) -> list[Problem]:
+    """As `check_topics`, over a connection that is open already; `wanted`: of these topics alone."""
+    wanted = plan(settings, rebuild=rebuild) if wanted is None else wanted
     facts = await kafka.topics([topic.name for topic in wanted])
     problems = [problem for topic in wanted for problem in _metadata_problems(topic, facts[topic.name], settings)]
     there = [topic for topic in wanted if facts[topic.name].error == 0]
@@ -133,7 +146,16 @@ def _metadata_problems(topic: Topic, facts: TopicFacts, settings: Settings) -> l
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
     problems = []
-    if facts.partitions != topic.partitions and not topic.any_count:
+    if topic.setting == "response_topic" and facts.partitions != topic.partitions:
+        problems.append(
+            Problem(
+                "partition_count",
+                topic.name,
+                f"it has {facts.partitions} partitions, and only one responder may be at work",
+                f"name a new topic with OVERDRAW_{topic.setting.upper()}, and run `overdraw topics create`",
+            )
+        )
+    elif facts.partitions != topic.partitions and not topic.any_count:
         problems.append(
             Problem(
                 "partition_count",

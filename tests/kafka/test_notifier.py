@@ -23,7 +23,7 @@ from services import CHECKS, Service, environ_of, made_alert
 
 from stream.alerts import Alert
 from stream.settings import Settings
-from stream.worker.notifier.line import group_of
+from stream.worker.notifier.consumer import group_of
 from stream.worker.outbox import alert_record
 from stream.worker.topics import create_topics
 from tests.kafka.workers import environment

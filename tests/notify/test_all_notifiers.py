@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 from services import ALERTS, CHECKS, EVIL, KEY, SIGNING, T0, Service, made, made_alert
 
+from stream.notify.client import MAX_ANSWER_BYTES, Answer, Client
 from stream.notify.config import secrets_of
-from stream.notify.delivery import MAX_ANSWER_BYTES, Answer, Client
 from stream.notify.digest import Digest, Gathered
 from stream.notify.message import Message
 from stream.notify.secrets import hidden
@@ -259,7 +259,10 @@ def test_pagerduty_triggers_and_resolves_by_the_fingerprint() -> None:
     assert opened["dedup_key"] == over["dedup_key"] == made_alert().fingerprint
     assert (opened["event_action"], over["event_action"]) == ("trigger", "resolve")
     assert opened["payload"]["severity"] == "error"
-    assert "overdraw explain" in opened["payload"]["custom_details"]["Run"]
+    details = opened["payload"]["custom_details"]
+    assert details["Look"] == f"overdraw explain {made_alert().alert_id}"
+    assert details["Block for 2h"] == f"overdraw block --for 2h --why 'alert {made_alert().alert_id}' key-17"
+    assert details["Undo"] == f"overdraw unblock --why 'alert {made_alert().alert_id}' key-17"
     assert {link["text"] for link in opened["links"]} == {"Dashboard", "Runbook", "Silence"}
 
 

@@ -9,8 +9,9 @@ import pytest
 from services import KEY, config_of, environ_of, made_alert
 
 from stream.alerts import Entity
-from stream.notify.config import MAX_FILE_BYTES, NotifyConfig, NotifyFileError, read_notify_file, secrets_of
+from stream.notify.config import NotifyConfig, NotifyFileError, read_notify_file, secrets_of
 from stream.notify.routing import Routing
+from stream.notify.tomlfile import MAX_FILE_BYTES
 
 PD = '[notifiers.pd]\ntype = "pagerduty"\nrouting_key_env = "PD_KEY"\n'
 

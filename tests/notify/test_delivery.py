@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from stream.notify.delivery import (
-    FAILURES,
-    MAX_PAUSE_SECONDS,
-    MAX_RETRY_AFTER_SECONDS,
-    REFUSALS,
-    Answer,
-    Deliverer,
-    seconds_of,
-)
+from stream.notify.client import MAX_RETRY_AFTER_SECONDS, Answer, seconds_of
+from stream.notify.delivery import FAILURES, MAX_PAUSE_SECONDS, REFUSALS, Deliverer
 from stream.notify.service import Request
 
 REQUEST = Request("http://127.0.0.1:1", b"{}", {})

@@ -113,7 +113,7 @@ def test_the_message_says_who_what_how_much_since_when_what_is_gone_and_what_to_
         "Channels: surge z 5.1, jump z 3.2",
         "Confidence: a clean key shows this on one day in 1 k; baseline of 21 active days; 20% of the calls without",
         "Do: Ask the owner of the key.",
-        f"Run: overdraw explain {made_alert().alert_id}",
+        f"Look: overdraw explain {made_alert().alert_id}",
         "Runbook: https://wiki/surge",
     ):
         assert words in text

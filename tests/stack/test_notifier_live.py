@@ -15,6 +15,7 @@ from parts import OVERDRAW, Stack, get, until
 
 from stream.alerts import Alert
 from stream.notify.message import silence_url
+from stream.notify.shell import command_line
 from stream.worker.outbox import alert_record
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "notify"))
@@ -72,6 +73,11 @@ def test_an_incident_fires_gets_worse_can_be_silenced_and_resolves(stack: Stack,
     }  # fmt: skip
     assert alert["annotations"]["severity"] == "high"
     assert f"overdraw explain {opened.alert_id}" == alert["annotations"]["command"]
+    why = f"alert {opened.alert_id}"
+    assert alert["annotations"]["block_command"] == command_line(
+        "overdraw", "block", "--for", "2h", "--why", why, last=KEY
+    )
+    assert alert["annotations"]["undo_command"] == command_line("overdraw", "unblock", "--why", why, last=KEY)
 
     asyncio.run(write(stack.broker, worse))
     until("it is worse", lambda: [one["annotations"]["severity"] for one in held()] == ["critical"])

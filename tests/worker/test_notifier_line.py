@@ -25,10 +25,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from services import KEY, config_of, made, made_alert
 
 from stream.alerts import Alert
-from stream.notify.delivery import OUTCOMES, Answer, Deliverer
+from stream.notify.client import Answer
+from stream.notify.delivery import OUTCOMES, Deliverer
 from stream.notify.service import Request
 from stream.worker.ending import Exit
-from stream.worker.notifier.line import MAX_QUEUE, Line, group_of
+from stream.worker.notifier.consumer import group_of
+from stream.worker.notifier.line import MAX_QUEUE, Line
 from stream.worker.notifier.progress import MAX_METADATA, Place, Progress, metadata_of, read_place
 from stream.worker.notifier.service import NotifierMetrics, NotifierServer
 from stream.worker.table import NOTIFIER_TABLE
@@ -113,8 +115,11 @@ class Bench:
         self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self.sent: list[Request] = []
         self.answer: Callable[[], Answer] = lambda: Answer("delivered", "ok")
+        self.fails_at = b""
+        """What a message holds that the server fails at, whatever the answer is to others."""
         self.told: Counter[str] = Counter()
         self.now = time.time()
+        self.paused = 0.0
         self.holding: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
         self.consumers: list[Consumer] = []
@@ -129,6 +134,8 @@ class Bench:
         if self.holding is not None:
             await self.holding.wait()
         answer = self.answer()
+        if self.fails_at and self.fails_at in request.body:
+            answer = Answer("retry", "500", failed=True)
         if answer.verdict == "delivered":
             self.sent.append(request)
         return answer
@@ -136,8 +143,9 @@ class Bench:
     def begin(self, name: str = "chat", **more: Any) -> Line:
         notifier, _ = made(URL, name, **more)
         deliverer = Deliverer(
-            self.post, at_once=4, give_up_seconds=86_400, told=self.count, say=lambda _: None, sleep=self.pause
-        )
+            self.post, at_once=4, give_up_seconds=86_400, told=self.count, say=lambda _: None,
+            clock=lambda: self.paused, sleep=self.pause,
+        )  # fmt: skip
 
         def consumer(*_: Any) -> Consumer:
             self.consumers.append(Consumer(self.log, self.committed))
@@ -153,8 +161,9 @@ class Bench:
     def count(self, outcome: str) -> None:
         self.told[outcome] += 1
 
-    async def pause(self, _: float) -> None:
-        await asyncio.sleep(0.01)
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(0.002)
+        self.paused += seconds
 
     async def end(self) -> None:
         if self.task is not None:
@@ -346,7 +355,7 @@ async def test_alertmanager_is_told_again_of_a_digest_while_incidents_of_it_are_
 
 
 async def test_a_storm_while_the_service_is_down_waits_in_kafka(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.worker.notifier.line.MAX_GATHERED", 300)
+    monkeypatch.setattr("stream.worker.notifier.storm.MAX_GATHERED", 300)
     bench.answer = lambda: Answer("retry", "503")
     bench.begin("bus", burst=1, burst_seconds=600)
     bench.write(*storm(3000))
@@ -436,6 +445,68 @@ async def test_what_concerns_one_key_is_told_in_its_order(bench: Bench) -> None:
     assert said == {key: list(range(30)) for key in ("a", "b", "c")}
 
 
+def entities(bench: Bench) -> list[str]:
+    """Whom the messages that were taken are about, in their order, with what became of them."""
+    said = []
+    for request in bench.sent:
+        words = json.loads(request.body)["text"].split()
+        said.append(f"{words[2]} {'over' if words[0] == '[resolved]' else 'open'}")
+    return said
+
+
+async def test_a_message_that_a_server_fails_at_steps_aside_and_only_its_own_incident_waits(bench: Bench) -> None:
+    bench.fails_at = b"key-1 uses"
+    bench.begin("chat", burst=0)
+    bench.write(*storm(5), made_alert(key="key-1", status="resolved"), made_alert(key="key-2", status="resolved"))
+    others = ["key-0 open", "key-2 open", "key-3 open", "key-4 open", "key-2 over"]
+    await bench.until(lambda: len(bench.sent) == 5, "the others pass")
+    assert entities(bench) == others
+    assert (bench.line.aside, bench.line.waiting) == (1, 2)
+    assert bench.place == 7, "what was not told is not committed"
+    bench.fails_at = b""
+    bench.now += 31
+    await bench.all_kept()
+    assert entities(bench) == [*others, "key-1 open", "key-1 over"]
+    assert bench.line.aside == 0
+
+
+async def test_what_stepped_aside_is_tried_again_after_a_restart_and_nothing_else_is_told_twice(bench: Bench) -> None:
+    bench.fails_at = b"key-1 uses"
+    bench.begin("chat", burst=0)
+    bench.write(*storm(5))
+    await bench.until(lambda: len(bench.sent) == 4)
+    await bench.end()
+    bench.fails_at = b""
+    bench.begin("chat", burst=0)
+    await bench.all_kept()
+    assert entities(bench) == [f"key-{number} open" for number in (0, 2, 3, 4, 1)]
+
+
+async def test_a_service_that_is_down_gets_everything_in_its_order(bench: Bench) -> None:
+    bench.answer = lambda: Answer("retry", "503", failed=True)
+    bench.begin("chat", burst=0)
+    bench.write(*storm(6), *storm(6, "resolved"))
+    await bench.until(lambda: bench.told["retried"] > 40, "each of them was tried, to see whether it is the message")
+    assert bench.line.aside == 0
+    bench.answer = lambda: Answer("delivered", "ok")
+    await bench.all_kept()
+    assert [words.split()[0] for words in entities(bench)] == [f"key-{n % 6}" for n in range(12)]
+
+
+async def test_several_bad_messages_in_a_row_hold_up_nobody(bench: Bench) -> None:
+    bench.fails_at = b"key bad-"
+    bench.begin("chat", burst=0)
+    bench.write(*(made_alert(key=f"bad-{n}") for n in range(4)), *storm(3))
+    await bench.until(lambda: len(bench.sent) == 3)
+    assert entities(bench) == ["key-0 open", "key-1 open", "key-2 open"]
+    for number in range(3, 40):  # each failure is one more only if another message was taken since
+        bench.now += 901
+        bench.write(made_alert(key=f"key-{number}"))
+        await bench.until(lambda: len(bench.sent) > number)  # noqa: B023
+    await bench.all_kept()
+    assert bench.told["refused"] == 4, "and are given up in the end"
+
+
 async def test_what_is_no_alert_is_counted_and_passed_over(bench: Bench) -> None:
     bench.begin()
     bench.write(b"{broken", b"", made_alert())
@@ -463,7 +534,7 @@ async def test_kafka_that_fails_is_told_and_tried_again(bench: Bench, monkeypatc
             raise KafkaError("no broker")
 
     monkeypatch.setattr(Consumer, "start", start)
-    monkeypatch.setattr("stream.worker.notifier.line.RESTART_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("stream.worker.notifier.reader.RESTART_SECONDS", (0.01, 0.01))
     bench.begin()
     await bench.until(lambda: "no broker" in (bench.line.down or ""))
     bench.write(made_alert())
@@ -476,7 +547,7 @@ async def test_kafka_that_fails_is_told_and_tried_again(bench: Bench, monkeypatc
 async def test_a_rebalance_that_fails_is_told_and_the_reading_begins_anew(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str, waiting: int
 ) -> None:
-    monkeypatch.setattr("stream.worker.notifier.line.RESTART_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr("stream.worker.notifier.reader.RESTART_SECONDS", (0.05, 0.05))
     bench.begin("bus")
     await bench.until(lambda: bool(bench.consumers) and bench.line.down is None)
     bench.answer = lambda: Answer("retry", "503")
@@ -487,7 +558,7 @@ async def test_a_rebalance_that_fails_is_told_and_the_reading_begins_anew(
         raise RuntimeError("a broker that is odd")
 
     monkeypatch.setattr(bench.consumers[0], what, fails)
-    bench.line._dirty = True
+    bench.line.places.dirty = True
     await bench.consumers[0].rebalance()
     await bench.until(lambda: "odd" in (bench.line.down or ""))
     bench.answer = lambda: Answer("delivered", "ok")

@@ -5,6 +5,8 @@ To add one: a module, its line in `NOTIFIERS`, its model in `config`; the contra
 
 from __future__ import annotations
 
+from typing import Any
+
 from stream.notify.config import NotifyConfig, Secrets
 from stream.notify.service import Notifier
 from stream.notify.services.alertmanager import Alertmanager
@@ -12,7 +14,12 @@ from stream.notify.services.pagerduty import PagerDuty
 from stream.notify.services.slack import Slack
 from stream.notify.services.webhook import Webhook
 
-NOTIFIERS = {"alertmanager": Alertmanager, "pagerduty": PagerDuty, "slack": Slack, "webhook": Webhook}
+NOTIFIERS: dict[str, type[Any]] = {
+    "alertmanager": Alertmanager,
+    "pagerduty": PagerDuty,
+    "slack": Slack,
+    "webhook": Webhook,
+}
 
 
 def notifier_of(config: NotifyConfig, name: str, secrets: Secrets) -> Notifier:

@@ -87,6 +87,7 @@ class Alertmanager:
             **self._labels,
         }
         links = {link.label: link.url for link in message.links()}
+        commands = {command.label.partition(" ")[0]: command.text for command in message.commands()}
         notes = {
             "summary": printable(alert.summary, MAX_ANNOTATION),
             "description": "\n".join(f"{fact.label}: {fact.text}" for fact in message.facts()),
@@ -94,7 +95,9 @@ class Alertmanager:
             "kind": alert.kind,
             "owner": printable(message.owner or "", MAX_ID),
             "alert_id": printable(alert.alert_id),
-            "command": message.command,
+            "command": commands.get("Look", ""),
+            "block_command": commands.get("Block", ""),
+            "undo_command": commands.get("Undo", ""),
             "dashboard_url": links.get("Dashboard", ""),
             "runbook_url": links.get("Runbook", ""),
         }

@@ -37,7 +37,8 @@ class PagerDuty:
         key = printable(alert.fingerprint, MAX_KEY)
         if alert.status == "resolved":
             return self._post("resolve", key)
-        details = {fact.label: fact.text for fact in message.facts()} | {"Run": message.command}
+        details = {fact.label: fact.text for fact in message.facts()}
+        details |= {command.label: command.text for command in message.commands()}
         payload = {
             "summary": cut(message.title, MAX_SUMMARY),
             "source": message.who,

@@ -72,9 +72,11 @@ class Slack:
         mark = MARKS["resolved" if alert.status == "resolved" else alert.severity]
         facts = message.facts()
         blocks = [*_blocks(f"{mark} {message.title}", facts)]
-        code = message.command.replace("`", "'")
-        actions = " · ".join([f"`{escape(code)}`", *map(link, message.links())])
-        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": actions, "verbatim": True}})
+        # no command holds a backtick, or anything else that Slack would change
+        lines = [f"{command.label}: `{escape(command.text)}`" for command in message.commands()]
+        while len(text := "\n".join([*lines, " · ".join(map(link, message.links()))]).strip()) > MAX_TEXT:
+            lines.pop()  # half a command is worse than none
+        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}})
         return self._post(message.title, blocks)
 
     def digest(self, digest: Digest, now: float) -> Request:

@@ -23,12 +23,14 @@ from prometheus_client.registry import Collector
 
 from stream import __version__
 from stream.alerts import rfc3339
+from stream.notify.client import Client
 from stream.notify.config import NotifyConfig, Secrets
-from stream.notify.delivery import OUTCOMES, Client, Deliverer
+from stream.notify.delivery import OUTCOMES, Deliverer
 from stream.notify.services import notifier_of
 from stream.settings import Settings
 from stream.worker.ending import Exit
-from stream.worker.notifier.line import Line, lanes_of
+from stream.worker.notifier.lane import lanes_of
+from stream.worker.notifier.line import Line
 from stream.worker.server import Server
 from stream.worker.table import metric
 
@@ -102,8 +104,9 @@ class NotifierServer(Server):
             "notifiers": [
                 {
                     "name": line.name,
-                    "partitions": line.partitions,
+                    "partitions": line.places.partitions,
                     "waiting": line.waiting,
+                    "aside": line.aside,
                     "lag_seconds": round(line.lag_seconds, 3),
                     "open_incidents": len(line.desk),
                     "only_in_a_digest": line.desk.digested(),

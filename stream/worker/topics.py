@@ -61,7 +61,7 @@ class Problem:
 
 
 def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
-    """The topics of these settings: four, and the intake's if there is one; a `rebuild` has to read the alerts, too.
+    """The topics of these settings: six, and the intake's if there is one; a `rebuild` has to read the alerts, too.
 
     >>> from stream.settings import load_settings
     >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
@@ -76,6 +76,9 @@ def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
         Topic(settings.alert_topic, "alert_topic", count, False, read | write if rebuild else write),
         Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
         Topic(settings.state_topic, "state_topic", count, True, read | write),
+        # one partition each: a campaign is seen only where all that shards tell of their keys comes together
+        Topic(settings.group_evidence_topic, "group_evidence_topic", 1, False, read | write),
+        Topic(settings.group_state_topic, "group_state_topic", 1, True, read | write),
         *unkeyed,
     ]
 
@@ -133,7 +136,16 @@ def _metadata_problems(topic: Topic, facts: TopicFacts, settings: Settings) -> l
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
     problems = []
-    if facts.partitions != topic.partitions and not topic.any_count:
+    if facts.partitions != topic.partitions and topic.setting.startswith("group_"):
+        problems.append(
+            Problem(
+                "partition_count",
+                topic.name,
+                f"it has {facts.partitions} partitions, and has to have 1",
+                f"name a new topic with OVERDRAW_{topic.setting.upper()}: `overdraw topics create` makes it",
+            )
+        )
+    elif facts.partitions != topic.partitions and not topic.any_count:
         problems.append(
             Problem(
                 "partition_count",

@@ -209,6 +209,7 @@ BOARDS = [
         [
             (100, "Is there one?", [matter.GROUP_STATE, *groups.GROUP_ALERTS]),
             (101, "Do keys move together?", groups.TOGETHER),
+            (103, "Are groups judged?", groups.KEEPING),
         ],
         [],
         [FIRING],

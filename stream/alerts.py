@@ -87,6 +87,15 @@ def model_id_of(model: str) -> str:
     return f"{model_class(model):04x}"
 
 
+def title_of(entity: Entity) -> str:
+    r"""What an alert is about, for one line: a key's id alone, of a group what it shares as well.
+
+    >>> title_of(Entity(type="key", id="k")), title_of(Entity(type="network", id="192.0.2.0/24"))
+    ('k', 'network 192.0.2.0/24')
+    """
+    return printable(entity.id if entity.type in ("key", "composite") else f"{entity.type} {entity.id}")
+
+
 def escaped(text: str) -> str:
     r"""Untrusted text with its control and bidirectional characters escaped.
 

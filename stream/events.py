@@ -242,5 +242,6 @@ REASONS = {
     "future": "the time is ahead of the clock",
     "misrouted": "the key belongs to another partition of the source topic",
     "too_many_keys": "the shard holds as many keys as it may",
+    "bad_evidence": "what a shard told of its keys cannot be used",
 }
 """Every reason code of a dead letter, with what it means."""

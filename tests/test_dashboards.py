@@ -134,18 +134,6 @@ def test_links_between_dashboards_lead_somewhere_and_set_variables_that_are_ther
     assert any(address.startswith("/d/overdraw-engine?") for address in addresses)
 
 
-def test_group_alerts_are_said_to_be_missing_for_as_long_as_nothing_raises_them() -> None:
-    raised = any(
-        f'"{kind}"' in path.read_text("utf-8")
-        for path in (GRAFANA.parent / "stream").rglob("*.py")
-        # the words for it, and attacks that are simulated
-        if path.name not in ("alerts.py", "message.py") and "lab" not in path.parts
-        for kind in ("campaign", "pivot", "respawn")
-    )
-    notes = [panel["options"]["content"] for _, panel in DRAWN if panel["type"] == "text"]
-    assert any("nothing raises them yet" in note for note in notes) is not raised
-
-
 @each_panel
 def test_every_panel_is_wide_enough_to_read_at_1440_pixels(panel: Any) -> None:
     pixels = panel["gridPos"]["w"] * (1440 - 32) / 24

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from panels import bars, note, override, query, series, stat, table
 from queries import GROUPS, INCIDENT_START
-from rows import NO_INCIDENT, NO_WORKER
+from rows import NO_INCIDENT, NO_KEEPER, NO_WORKER
 from rows.incidents import KEY_LINK, open_incidents
 
 KNOWN = f"max by (key_id, kind) ({INCIDENT_START})"
 
-ALONE = note(
+READING = note(
     80,
-    "What this dashboard can show",
-    "Overdraw looks at **each key on its own**. Alerts of the kinds *campaign*, *pivot* and *respawn* have their place "
-    "in its alerts and metrics, but nothing raises them yet: the first row stays at nought.\n\n"
-    "A campaign shows all the same as **many keys whose incidents begin together**: the second row. Who owns the keys "
-    "is in the alerts (`overdraw alerts tail`), not in Prometheus.",
+    "What this dashboard shows",
+    "Keys that share an organisation, a network, a client, a prompt template or a model are judged **together once an "
+    "hour**, by the one worker that keeps the groups: alerts of the kinds *campaign*, *pivot* and *respawn*. Who is in "
+    "one is in the alert (`overdraw alerts tail`, `/api/groups`), not in Prometheus.\n\n"
+    "A campaign may show earlier as **many keys whose incidents begin together**: the second row.",
     size=(8, 7),
 )
 
 GROUP_ALERTS = [
-    ALONE,
+    READING,
     stat(
         1,
         "Open group incidents",
@@ -44,6 +44,76 @@ GROUP_ALERTS = [
         size=(12, 7),
         unit="count:opened/h",
         empty=NO_WORKER,
+        min=0,
+    ),
+]
+KEEPING = [
+    series(
+        30,
+        "Open campaigns",
+        "Open campaigns of groups, by kind, as the worker that keeps the groups knows them.",
+        [query("sum by (kind) (overdraw_campaigns_open)", "{{kind}}")],
+        size=(8, 7),
+        unit="none",
+        empty=NO_KEEPER,
+        min=0,
+        stacked=True,
+    ),
+    series(
+        31,
+        "Groups watched",
+        "Groups of three keys and more that are judged every hour.",
+        [query("sum(overdraw_groups_tracked)", "groups")],
+        size=(8, 7),
+        unit="none",
+        empty=NO_KEEPER,
+        min=0,
+    ),
+    series(
+        32,
+        "Hours judged",
+        "Hours in which all groups were judged, and those of them that lacked a partition which told nothing for long, "
+        "or evidence that was deleted before it was read.",
+        [
+            query("3600 * sum(rate(overdraw_group_hours_closed_total[$__rate_interval]))", "judged", ref="A"),
+            query("3600 * sum(rate(overdraw_group_hours_incomplete_total[$__rate_interval]))", "incomplete", ref="B"),
+        ],
+        size=(8, 7),
+        unit="count:hours/h",
+        empty=NO_KEEPER,
+        min=0,
+    ),
+    series(
+        33,
+        "What partitions tell of their keys",
+        "Records of the evidence topic by what became of them. Late ones are about hours that had been judged without "
+        "them; dead letters cannot be read.",
+        [query("sum by (outcome) (rate(overdraw_group_evidence_total[$__rate_interval]))", "{{outcome}}")],
+        size=(8, 7),
+        unit="count:records/s",
+        empty=NO_KEEPER,
+        min=0,
+    ),
+    series(
+        34,
+        "Evidence not read yet",
+        "Records between the worker that keeps the groups and the end of the evidence topic: near nought, but after a "
+        "takeover.",
+        [query("sum(overdraw_group_lag_events)", "records")],
+        size=(8, 7),
+        unit="none",
+        empty=NO_KEEPER,
+        min=0,
+    ),
+    series(
+        35,
+        "Age of the last judged hour",
+        "By the clock, from the end of the last hour in which groups were judged: between nought and an hour and some "
+        "minutes, unless a partition holds it up.",
+        [query("time() - max(overdraw_group_watermark_timestamp_seconds)", "age")],
+        size=(8, 7),
+        unit="s",
+        empty=NO_KEEPER,
         min=0,
     ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stream.alerts import Alert, printable, printable_json, rfc3339
+from stream.alerts import Alert, printable, printable_json, rfc3339, title_of
 from stream.cli.common import settings_from, settings_options
 from stream.cli.export import export
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STYLES = {"critical": "bold white on red", "high": "bold red", "warning": "yellow", "info": "cyan"}
 POLL_SECONDS = 0.5
 MAX_SUMMARY = 300
+NAMED_MEMBERS = 3
 
 
 @click.group("alerts", help="Read the alert topic.\n\n\b\n  overdraw alerts tail --from-beginning")
@@ -121,6 +122,14 @@ def line_of(alert: Alert) -> Text:
         " ",
         (f"{severity:<8}", STYLES.get(severity, "dim") if alert.status != "resolved" else "green"),
         f" {alert.status:<8} {alert.kind:<8} ",
-        (printable(alert.entity.id), "bold"),
+        (title_of(alert.entity), "bold"),
         f"  {printable(alert.summary, MAX_SUMMARY)}",
+        (_named(alert), "dim"),
     )
+
+
+def _named(alert: Alert) -> str:
+    """The strongest members of a group's alert."""
+    top = alert.members.top if alert.members is not None else []
+    more = ", …" if len(top) > NAMED_MEMBERS else ""
+    return f"  ({', '.join(printable(member.key_id, 40) for member in top[:NAMED_MEMBERS])}{more})" if top else ""

@@ -77,3 +77,9 @@ def _tell(report: dict[str, Any], replay: Any, out: IO[str]) -> None:
     )
     for reason, count in events["dead_letters"].items():
         click.echo(f"  refused {reason}: {count:,}", out)
+    if incomplete := report["group_hours"]["incomplete"]:
+        click.echo(
+            f"  {incomplete:,} hours of groups were judged without a partition that was silent for long: alerts about "
+            "them say so",
+            out,
+        )

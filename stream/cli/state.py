@@ -13,9 +13,11 @@ from stream.alerts import printable, rfc3339
 from stream.cli.common import BadInput, settings_from, settings_options
 
 if TYPE_CHECKING:
+    from stream.core.groupview import GroupView
     from stream.core.view import KeyView
     from stream.settings import Settings
 
+GROUP_LINE = "{:<12} {:<40} {:>8} {:>14} {:>14} {:>14} {:<24} {:<24} {}"
 LINE = "{:<40} {:>14} {:>18} {:>18} {:<24} {:<24} {}"
 
 
@@ -26,35 +28,84 @@ def command() -> None:
 
 @command.command("dump")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--groups", is_flag=True, help="The groups of keys instead: members, rates of about a day, campaigns.")
 @settings_options
-def dump(as_json: bool, assignments: tuple[str, ...], config: str | None) -> None:
+def dump(as_json: bool, groups: bool, assignments: tuple[str, ...], config: str | None) -> None:
     """Print one line per key: its exact lifetime sums and its open incidents.
 
     \b
       overdraw state dump
+      overdraw state dump --groups
       overdraw state dump --json | jq -s 'map(.calls) | add'
 
     Only what is committed is read; a worker may run meanwhile, and is then half a second ahead of it.
     """
     settings = settings_from(assignments, config)
-    asyncio.run(_dump(settings, as_json))
+    asyncio.run(_dump_groups(settings, as_json) if groups else _dump(settings, as_json))
 
 
 async def _dump(settings: Settings, as_json: bool) -> None:
+    heads = ("key_id", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "open_incidents")
+    lines = (_json(view) if as_json else _line(view) async for view in _views(settings))
+    await _print(lines, None if as_json else LINE.format(*heads).rstrip(), "no key so far")
+
+
+async def _dump_groups(settings: Settings, as_json: bool) -> None:
+    heads = (
+        "type", "id", "members", "tokens/s", "expected/s", "excess_tokens", "first_seen", "last_seen", "campaign",
+    )  # fmt: skip
+    lines = (_group_json(view) if as_json else _group_line(view) async for view in _group_views(settings))
+    await _print(lines, None if as_json else GROUP_LINE.format(*heads).rstrip(), "no group so far")
+
+
+async def _print(lines: AsyncIterator[str], head: str | None, none: str) -> None:
+    """Print lines below a head, or that there are none; without a head nothing but the lines."""
     from stream.core.state import StateError
 
-    heads = ("key_id", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "open_incidents")
-    told = as_json
+    told = head is None
     try:
-        async for view in _views(settings):
+        async for line in lines:
             if not told:  # a head above an error says nothing
                 told = True
-                click.echo(LINE.format(*heads).rstrip())
-            click.echo(_json(view) if as_json else _line(view))
+                click.echo(head)
+            click.echo(line)
     except StateError as error:
         raise BadInput(str(error)) from error
     if not told:
-        click.echo("no key so far")
+        click.echo(none)
+
+
+async def _group_views(settings: Settings) -> AsyncIterator[GroupView]:
+    from stream.cli.kafka import partitions_of, reachable
+    from stream.core.groupview import group_summaries
+    from stream.worker.recovery import read_state
+
+    async with reachable(settings):
+        await partitions_of(settings, settings.group_state_topic)
+        own = settings.model_copy(update={"state_topic": settings.group_state_topic})
+        state = await read_state(own, 0, stable=True)
+        for view in group_summaries(state.states.items()):
+            yield view
+
+
+def _group_json(view: GroupView) -> str:
+    from dataclasses import asdict
+
+    return json.dumps({**asdict(view), "first_seen": rfc3339(view.first_seen), "last_seen": rfc3339(view.last_seen)})
+
+
+def _group_line(view: GroupView) -> str:
+    return GROUP_LINE.format(
+        view.type,
+        printable(view.id, 40),
+        view.members,
+        f"{view.tokens_per_second:.1f}",
+        f"{view.expected_tokens_per_second:.1f}",
+        round(view.excess_tokens),
+        rfc3339(view.first_seen),
+        rfc3339(view.last_seen),
+        view.campaign or "",
+    ).rstrip()
 
 
 async def _views(settings: Settings) -> AsyncIterator[KeyView]:

@@ -57,13 +57,14 @@ def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> N
         raise Unreachable(str(error)) from error
     except TopicError as error:
         raise click.ClickException(str(error)) from error
-    kept = [topic.name for topic in plan(settings) if topic.name not in made]
+    counts = {topic.name: topic.partitions for topic in plan(settings)}
+    kept = [name for name in counts if name not in made]
     if as_json:
         report = {"created": made, "existing": kept, "problems": [asdict(problem) for problem in problems]}
         click.echo(json.dumps(report))
     else:
         for name in made:
-            click.echo(f"created  {name} ({settings.partitions} partitions)")
+            click.echo(f"created  {name} ({counts[name]} partition{'s' if counts[name] > 1 else ''})")
         for name in kept:
             click.echo(f"existing {name}")
         _show(problems)
@@ -100,7 +101,7 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
 
 
 def _partitions(settings: Settings) -> str:
-    count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
+    count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each, those of groups with 1"
     return count if settings.intake_topic is None else f"{count} (the intake topic may have any number)"
 
 

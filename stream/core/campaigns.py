@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -124,23 +124,9 @@ class Campaigns:
             status = self._continue(self.open[group], hour, judged, states[group], page)
             if status is not None:
                 told.append((self.open[group], status))
-        at = (hour + 1) * HOUR + self._settings.allowed_lateness_seconds
         alerts = []
         for campaign, status in told:
-            alerts.append(
-                alert_of(
-                    campaign,
-                    status,
-                    hour,
-                    at,
-                    members=states[campaign.group].members,
-                    share=self._priors.tail.share(campaign.score),
-                    settings=self._settings,
-                    digest=self.digest,
-                    quality=UNKNOWN_QUALITY,
-                    incomplete=incomplete,
-                )
-            )
+            alerts.append(self._alert(campaign, status, hour, states, incomplete))
             if status == "resolved":
                 for group in (campaign.group, *campaign.joined):
                     if group in states:
@@ -148,6 +134,28 @@ class Campaigns:
                         self.settled.add(group)
                 self._end(campaign)
         return alerts
+
+    def open_alerts(self, hour: int, states: Mapping[Group, GroupState]) -> Iterator[Alert]:
+        """Every open campaign as of the hour that was closed last."""
+        for group in sorted(self.open):
+            campaign = self.open[group]
+            yield self._alert(campaign, "updated" if campaign.sequence else "opened", hour, states, False)
+
+    def _alert(
+        self, campaign: Campaign, status: Status, hour: int, states: Mapping[Group, GroupState], incomplete: bool
+    ) -> Alert:
+        return alert_of(
+            campaign,
+            status,
+            hour,
+            (hour + 1) * HOUR + self._settings.allowed_lateness_seconds,
+            members=states[campaign.group].members,
+            share=self._priors.tail.share(campaign.score),
+            settings=self._settings,
+            digest=self.digest,
+            quality=UNKNOWN_QUALITY,
+            incomplete=incomplete,
+        )
 
     def _page_score(self, groups: int) -> float:
         """The score that at most `false_pages_per_week` clean group-days of an installation exceed."""

@@ -42,6 +42,8 @@ RECENT_HOURS = 8.0
 ) = range(24)  # fmt: skip
 COUNT = 24
 
+NEVER = 2**62
+"""Instead of a bucket: the shard has had no record so far, so that there is nothing to wait for."""
 NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
 """What is noted of a member: its first evidence; in its first week; refused by the gateway; an incident of its own."""
 
@@ -78,7 +80,10 @@ class Cell(msgspec.Struct, array_like=True):
 
 
 class Evidence(msgspec.Struct, array_like=True):
-    """The cells of one bucket of a shard, or a part of them; `complete`: no more will come up to this bucket."""
+    """The cells of one bucket of a shard, or a part of them; `complete`: no more will come up to this bucket.
+
+    A shard without any record tells NEVER, and once it has one that it is complete up to the bucket before that.
+    """
 
     shard: int
     bucket: int
@@ -141,7 +146,7 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
     sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
     z = 0.0
-    if moment.warm:
+    if moment.warm and moment.hourly:  # else nobody has asked the slow channels: what they hold is no state
         z = _clip(key.channels[1].z[1])
         sums[KEYS], sums[Z_40M], sums[Z_4H] = 1.0, _clip(key.surge.z[1]), _clip(key.channels[1].z[0])
         sums[WEIGHT] = 1 / max(1.0, RECENT_HOURS * _hours_used(key))

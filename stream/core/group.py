@@ -140,6 +140,7 @@ class GroupState(msgspec.Struct, array_like=True):
     maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
     spoilt: the last day that is not to be learned from
     clock: how many young keys spoke in each hour of UTC when it came last
+    score: of the last hour in which it had enough keys, in decades
     """
 
     kind: str
@@ -164,6 +165,7 @@ class GroupState(msgspec.Struct, array_like=True):
     fallen: list[Fallen] = []
     returned: float = 0.0
     clock: list[float] = []
+    score: float = 0.0
 
     @property
     def group(self) -> Group:

@@ -23,7 +23,8 @@ class GroupHead(msgspec.Struct):
 
     digest: of the settings that make states incomparable; applied: the last position that was taken; read_from: the
     first one that is needed of hours that are not closed; done: for each shard the first bucket that it has not told to
-    be complete; ahead: an hour up to which hours are to be closed though shards are missing, announced and not yet done
+    be complete; ahead: an hour up to which hours are to be closed though shards are missing, announced and not yet
+    done; lacking: hours before it lack evidence that was deleted before it was read
     """
 
     digest: str
@@ -36,6 +37,7 @@ class GroupHead(msgspec.Struct):
     everybody: GroupState
     groups: int
     ahead: int | None = None
+    lacking: int = 0
 
 
 class Written(msgspec.Struct, array_like=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from stream.alerts import Alert, reading_order
 from stream.core.campaigns import Campaigns, Judged
-from stream.core.evidence import FIRST, REFUSALS, Evidence, leaf_of
+from stream.core.evidence import FIRST, NEVER, REFUSALS, Evidence, leaf_of
 from stream.core.group import STATISTICS, WEEK_HOURS, GroupState
 from stream.core.grouppriors import LEAST_DECADES, GroupPriors, shipped_group_priors
 from stream.core.grouprecord import (
@@ -27,6 +27,7 @@ from stream.core.grouprecord import (
     unpack_head,
     unpack_written,
 )
+from stream.core.groupview import GroupView, view_of
 from stream.core.hours import Hour, Said
 from stream.core.links import Group
 from stream.core.priors import Priors, priors_of
@@ -45,11 +46,23 @@ GroupWatch = Callable[[GroupState, int, Hour, Sequence[float], Sequence[float], 
 
 @dataclass(slots=True)
 class GroupStep:
-    """What happened: hours that were closed, alerts, and how much evidence was about hours that had closed before."""
+    """What happened: hours that were closed, those of them that lack evidence, alerts; and how much evidence was taken,
+    and how much was stale, about hours that had closed before.
+    """  # noqa: D205
 
     hours: int = 0
+    incomplete: int = 0
+    taken: int = 0
     stale: int = 0
     alerts: list[Alert] = field(default_factory=list)
+
+    def add(self, other: GroupStep) -> None:
+        """Take up what another step did."""
+        self.hours += other.hours
+        self.incomplete += other.incomplete
+        self.taken += other.taken
+        self.stale += other.stale
+        self.alerts += other.alerts
 
 
 class Groups:
@@ -86,9 +99,15 @@ class Groups:
         """What is being taken up."""
         self._expected: set[int] = set()
         self._done: dict[int, int] = {}
-        """For each shard the first bucket that it has not told to be complete."""
+        """For each shard the first bucket that it has not told to be complete, beyond NEVER if it has no record."""
+        self._lacking = 0
+        """Hours before this one lack evidence that was deleted before it was read."""
         self._pending: dict[int, list[Evidence]] = {}
         """By hour, what was told of hours that are not closed."""
+        self._cells = 0
+        """How many cells that is."""
+        self._resume = False
+        """An announced step has been taken up, and what it is about is still to be read again."""
         self.next_hour = -1
         """The first hour that is not closed, -1 before the first."""
         self.first_hour = -1
@@ -110,14 +129,48 @@ class Groups:
         """First position to read after `taken_up`: the oldest evidence of an hour that is not closed."""
         return min([self.applied + 1, *self._positions.values()])
 
+    def top(self, count: int) -> list[GroupView]:
+        """The `count` groups with the highest score, and all with an open campaign; the highest first."""
+        campaigns = self.campaigns
+        order = sorted(self, key=lambda state: (-state.score, -state.excess(), state.group))
+        named = {state.group for state in order[:count]} | {*campaigns.open}
+        shown = [state for state in order if state.group in named]
+        return [view_of(state, self.priors.tail.share(state.score), campaigns.of(state.group)) for state in shown]
+
+    def open_alerts(self) -> Iterator[Alert]:
+        """Every open campaign as it stands after the last closed hour."""
+        return self.campaigns.open_alerts(self.next_hour - 1, self._groups)
+
+    @property
+    def front(self) -> int:
+        """The first hour that no shard has told to be complete, 0 before the first."""
+        return max((done for done in self._done.values() if done <= NEVER), default=0) // self._per_hour
+
+    @property
+    def oldest(self) -> int:
+        """The hour that is to be closed next, 0 as long as nobody knows."""
+        return self.next_hour if self.next_hour >= 0 else min(self._pending, default=0)
+
+    @property
+    def waiting(self) -> int:
+        """Cells of hours that are not closed: what waiting for a shard costs."""
+        return self._cells
+
     def behind(self) -> dict[int, int]:
-        """The expected shards that hours wait for, each with the first bucket that it has not told to be complete."""
-        front = max(self._done.values(), default=0) // self._per_hour
-        return {
-            shard: self._done.get(shard, 0)
-            for shard in sorted(self._expected)
-            if self._done.get(shard, 0) // self._per_hour < front
-        }
+        """The shards that the next hour waits for while others have come further, each with the first bucket that it
+        has not told to be complete (0: it has told nothing).
+        """  # noqa: D205
+        front, hour = self.front, self.oldest
+        if hour >= front:
+            return {}
+        done = {shard: self._done.get(shard, 0) for shard in sorted(self._expected)}
+        return {shard: bucket for shard, bucket in done.items() if bucket // self._per_hour <= hour}
+
+    def done_without(self, shards: Iterable[int]) -> int:
+        """The first hour that cannot be closed even if nobody waits for these shards any more."""
+        others = self._expected.difference(shards)
+        buckets = [done for shard in others if (done := self._done.get(shard, 0)) <= NEVER]
+        return min(buckets, default=self.front * self._per_hour) // self._per_hour
 
     # ------------------------------------------------------------------ what it is told
 
@@ -130,14 +183,20 @@ class Groups:
 
         Positions not above `applied` are a re-reading after a restart: what they tell of closed hours was taken.
         """
-        stale = 0
+        step = GroupStep()
         for position, part in evidence:
-            stale += self._take(part, position) and position > self.applied
+            is_new = position > self.applied
+            if is_new and self._resume:
+                step.add(self.advance())
+            is_stale = self._take(part, position)
+            step.taken += is_new and not is_stale
+            step.stale += is_new and is_stale
+        if self._resume and upto >= self.applied:
+            step.add(self.advance())
         if upto > self.applied:
             self.applied = upto
             self._changed = True
-        step = self.close()
-        step.stale = stale
+        step.add(self.close())
         return step
 
     def take(self, evidence: Iterable[Evidence]) -> None:
@@ -153,9 +212,24 @@ class Groups:
         if part.cells and not stale:
             self._pending.setdefault(hour, []).append(part)
             self._positions[hour] = min(position, self._positions.get(hour, position))
-        if part.complete:
-            self._done[part.shard] = max(self._done.get(part.shard, 0), part.bucket + 1)
+            self._cells += len(part.cells)
+        if part.complete and position > self.applied:  # what is read again may be older than what is known
+            before = self._done.get(part.shard, 0)
+            self._done[part.shard] = part.bucket + 1 if before > NEVER else max(before, part.bucket + 1)
         return stale
+
+    def read_on_at(self, position: int) -> None:
+        """The log of evidence is no longer what was applied, or has lost what was not read: go on at `position`."""
+        self.applied = position - 1
+        self._pending.clear()
+        self._positions.clear()
+        self._cells = 0
+        self.lack()
+
+    def lack(self) -> None:
+        """Evidence was deleted before it was read: hours that anybody has told of so far are incomplete."""
+        self._lacking = max(self._lacking, self.front + 1)
+        self._changed = True
 
     def announce(self, hour: int) -> None:
         """Plan to close all hours before `hour` though shards are missing: the next `changes` carries it."""
@@ -165,7 +239,7 @@ class Groups:
     def advance(self) -> GroupStep:
         """Do what was announced; without that, nothing happens."""
         ahead, self._ahead = self._ahead, None
-        self._changed = True
+        self._changed, self._resume = True, False
         return GroupStep() if ahead is None else self.close(to=ahead)
 
     def close(self, *, to: int | None = None) -> GroupStep:
@@ -175,8 +249,9 @@ class Groups:
         if limit is None:
             if not self._expected or any(shard not in self._done for shard in self._expected):
                 return step
-            limit = min(self._done[shard] for shard in self._expected) // self._per_hour
-        missing = any(self._done.get(shard, 0) < limit * self._per_hour for shard in self._expected)
+            if (first := min(self._done[shard] for shard in self._expected)) > NEVER:
+                return step
+            limit = first // self._per_hour
         if self.next_hour < 0:
             if not self._pending and not self._done:
                 return step
@@ -188,7 +263,12 @@ class Groups:
                 self.next_hour = min(min(self._pending, default=limit), limit)
                 continue
             self._positions.pop(hour, None)
-            step.alerts += self._close_hour(hour, self._pending.pop(hour, []), missing)
+            parts = self._pending.pop(hour, [])
+            self._cells -= sum(len(part.cells) for part in parts)
+            end = (hour + 1) * self._per_hour
+            incomplete = hour < self._lacking or any(self._done.get(shard, 0) < end for shard in self._expected)
+            step.incomplete += incomplete
+            step.alerts += self._close_hour(hour, parts, incomplete)
             self.next_hour = hour + 1
             self._changed = True
             step.hours += 1
@@ -232,6 +312,7 @@ class Groups:
             everybody=self._all,
             groups=len(self._groups),
             ahead=self._ahead,
+            lacking=self._lacking,
         )
 
     def take_up(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
@@ -244,6 +325,8 @@ class Groups:
 
     def taken_up(self) -> GroupStep:
         """All records have been given to `take_up`; returns what an announced step did.
+
+        If something is to be read again before it can be done, it is done by `observe`.
 
         Raises StateError on a newer version, on damage, or when settings have changed that make states incomparable.
         """
@@ -261,6 +344,7 @@ class Groups:
             )
         self.applied, self.next_hour, self.first_hour = head.applied, head.next_hour, head.first_hour
         self._done, self._all, self._ahead = head.done, head.everybody, head.ahead
+        self._lacking = head.lacking
         self._expected.update(head.expected)
         for name, value in records.items():
             if name[:1] == GROUP:
@@ -276,8 +360,11 @@ class Groups:
                 f"the state topic of groups holds {len(self._groups)} of {head.groups} groups: it was deleted, cut or "
                 "not compacted but expired"
             )
-        self._positions = {} if head.read_from > head.applied else {head.next_hour: head.read_from}
-        return self.advance() if self._ahead is not None else GroupStep()
+        if head.read_from > head.applied:
+            return self.advance() if self._ahead is not None else GroupStep()
+        self._positions = {head.next_hour: head.read_from}
+        self._resume = self._ahead is not None
+        return GroupStep()
 
     # ------------------------------------------------------------------ an hour
 
@@ -330,6 +417,7 @@ class Groups:
         standardised = state.standardised(values, hour // 24, self.priors.laws, not young and campaign is None)
         decades = self.priors.decades(standardised)
         score = 0.0 if young else self.priors.score(decades)
+        state.score = score
         if score >= SPOILT_SCORE * campaigns.open_score:
             state.spoilt = hour // 24
         if self._watch is not None:

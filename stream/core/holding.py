@@ -78,6 +78,11 @@ class Holding:
         return self._windows.newest
 
     @property
+    def is_empty(self) -> bool:
+        """True as long as no record has moved the watermark."""
+        return self._windows.watermark == -math.inf
+
+    @property
     def watermark(self) -> float:
         """Event time up to which buckets are closed, -inf before the first call."""
         return self._windows.watermark

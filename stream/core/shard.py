@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from stream.alerts import Alert, reading_order
 from stream.core.bucket import OpenBucket
+from stream.core.evidence import NEVER, Evidence
 from stream.core.holding import Holding
 from stream.core.key import KeyState
 from stream.core.origins import Origin
@@ -44,6 +45,7 @@ class Shard(Holding):
             arrivals = self._remember(arrivals)
         keyring, windows = self._keys, self._windows
         held, place, see = keyring.held, windows.place, windows.see
+        is_empty = self.is_empty
         total_calls = total_input = total_output = 0
         for position, time, call in arrivals:
             key_id = call.key_id
@@ -99,6 +101,8 @@ class Shard(Holding):
             total_output += output_tokens
             if not key.dirty:
                 keyring.mark(key)
+        if is_empty and not self.is_empty:
+            step.evidence.insert(0, Evidence(self.partition, windows.began - 1, [], complete=True))
         step.calls += total_calls
         step.input_tokens += total_input
         step.output_tokens += total_output
@@ -108,6 +112,10 @@ class Shard(Holding):
             self._changed = True
         self._totals.add_counts(step)
         return step
+
+    def tell_empty(self) -> Step:
+        """The log's end is reached, and there was no record: groups need not wait for this shard until one comes."""
+        return Step(evidence=[Evidence(self.partition, NEVER, [], complete=True)] if self.is_empty else [])
 
     def announce(self, watermark: float) -> None:
         """Plan an idle step: the next `changes` carries it; after that commit, `advance` takes effect."""

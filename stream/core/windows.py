@@ -25,8 +25,8 @@ class Windows:
     """
 
     __slots__ = (
-        "bucket_seconds", "closing_at", "confirm_jumps", "first_open", "first_positions", "ids", "jump", "jumps",
-        "lateness", "max_ids", "newest", "watermark",
+        "began", "bucket_seconds", "closing_at", "confirm_jumps", "first_open", "first_positions", "ids", "jump",
+        "jumps", "lateness", "max_ids", "newest", "watermark",
     )  # fmt: skip
 
     def __init__(self, bucket_seconds: int, lateness: float, max_ids: int, confirm_jumps: bool) -> None:
@@ -37,6 +37,8 @@ class Windows:
         self.newest = -math.inf
         self.watermark = -math.inf
         self.first_open = 0
+        self.began = 0
+        """The first bucket that was open at the first record, once there was one; not kept when a state is taken up."""
         self.closing_at = -math.inf
         """A watermark before this time closes nothing; one at or after it does."""
         self.ids: dict[int, set[int]] = {}
@@ -116,7 +118,7 @@ class Windows:
         limit = int(watermark // self.bucket_seconds)
         if first:
             # nothing before the first record is open, save what lies within the lateness
-            self.first_open = max(self.first_open, limit)
+            self.first_open = self.began = max(self.first_open, limit)
             return False
         return limit > self.first_open
 

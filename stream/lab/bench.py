@@ -17,6 +17,7 @@ from stream.broker import EmbeddedKafka
 from stream.lab import bench_recovery
 from stream.lab import bench_runs as runs
 from stream.lab.bench_core import Installation, core_rows, learn
+from stream.lab.bench_groups import group_rows
 from stream.lab.bench_table import Row, number, replay_rows, worker_rows
 from stream.lab.bench_traffic import CALLS_PER_SECOND, KINDS, Traffic, density
 from stream.settings import Settings
@@ -78,6 +79,8 @@ class Bench:
         dense = await asyncio.to_thread(lambda: density(traffic.calls(plan.events)))
         self._tell("the core: closing buckets and packing states")
         core = await asyncio.to_thread(core_rows, traffic, installation, settings)
+        self._tell("groups: shards that tell of their keys, and shards that do not")
+        core += await asyncio.to_thread(group_rows, traffic, installation, settings, plan.events)
         rows = await self._through_kafka(traffic, installation) + await self._replays(traffic) + core
         return Report(self._words(dense, installation), rows)
 

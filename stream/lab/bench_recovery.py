@@ -84,6 +84,8 @@ async def recovery_rows(settings: Settings, installation: Installation, keys: in
             "alert_topic": f"{name}-alerts",
             "dead_letter_topic": f"{name}-dead",
             "state_topic": f"{name}-state",
+            "group_evidence_topic": f"{name}-evidence",
+            "group_state_topic": f"{name}-groups",
         }
     )
     await write_states(chosen, installation, keys)

@@ -107,6 +107,8 @@ async def worker_run(settings: Settings, name: str, installation: Installation, 
             "alert_topic": f"{name}-alerts",
             "dead_letter_topic": f"{name}-dead",
             "state_topic": f"{name}-state",
+            "group_evidence_topic": f"{name}-evidence",
+            "group_state_topic": f"{name}-groups",
             "web_host": "127.0.0.1",
             "web_port": free_port(),
         }

@@ -15,6 +15,8 @@ MOST_GROWTH = 1.10
 """Peak memory of `replay` for four times as many events: more than allocator's luck is growth."""
 MOST_CLOSE_MICROSECONDS = 20.0
 MOST_KEY_BYTES = 1200.0
+MOST_GROUP_SHARE = 0.25
+"""What groups may cost on top of keys."""
 MOST_RECOVERY_SECONDS = ((100_000, 5.0), (1_000_000, 15.0))
 """Keys, and the CPU seconds in which one worker process may know them again."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from stream.alerts import Alert
+from stream.alerts import Alert, Entity
 from stream.core.explanation import Explanation
 from stream.core.key import KeyState
 from stream.core.priors import Priors
@@ -84,7 +84,7 @@ class Watch:
         for alert in replay.summary.step.alerts:
             if alert.alert_id == wanted:
                 owner = alert.entity.id
-            if alert.entity.id == wanted and self._was_told(alert):
+            if alert.entity == Entity(type="key", id=wanted) and self._was_told(alert):
                 alerts.append(alert)
         # a record that was refused has made a key that was not kept
         return next((key for key in watched if key.calls), None), tuple(alerts), owner

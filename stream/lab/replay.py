@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stream.alerts import Alert, reading_order
+from stream.core.groups import Groups, GroupStep
 from stream.core.key import KeyState
 from stream.core.keyring import MakeKey
 from stream.core.priors import Priors
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 SHOWN_REJECTS = 5
 """Rejects kept for each reason, to be shown; all are counted."""
 MAX_ROUTES = 1_000_000
+STRIDE_RECORDS = 10_000
+"""After so many records it is looked whether groups wait for a shard that is silent: at places of the input, so that it
+cannot matter in what pieces it came."""
+PATIENCE_HOURS = 72
+"""Groups wait for a shard that is so far behind the others, a long weekend's silence of a few keys, and no longer: what
+waits is held in memory."""
 
 
 @dataclass(slots=True)
@@ -35,6 +42,8 @@ class Summary:
     dead_letters: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
     keys: int = 0
+    groups: GroupStep = field(default_factory=GroupStep)
+    """What became of the hours of groups; their alerts are with the others, in `step`."""
 
     def reject(self, rejects: Iterable[Reject]) -> None:
         """Count rejects, and keep the first few of each reason."""
@@ -59,6 +68,7 @@ class Summary:
                 "dead_letters": dict(sorted(self.dead_letters.items())),
             },
             "keys": self.keys,
+            "group_hours": {"closed": self.groups.hours, "incomplete": self.groups.incomplete},
             "alerts": {
                 "opened": len(opened),
                 "by_kind": dict(sorted(Counter(alert.kind for alert in opened).items())),
@@ -74,10 +84,11 @@ class Summary:
 
 
 class Replay:
-    """All shards of an installation in one process.
+    """All shards of an installation in one process, and all groups of their keys.
 
     `partition_of(key_id, partitions)` splits the calls as Kafka's producer would; `now` is the latest time that a
-    record may have, in epoch seconds. Memory is bounded by the keys, not by the length of the input. With `watch`
+    record may have, in epoch seconds. Memory is bounded by the keys, not by the length of the input: an hour of groups
+    is closed without a shard that is PATIENCE_HOURS behind, and then its alerts say that it is incomplete. With `watch`
     nothing opens an incident; it hears every judgement instead (`Rules.listen`).
     """
 
@@ -109,12 +120,25 @@ class Replay:
             )
             for p in range(partitions)
         ]
+        self.groups = Groups(settings, key_priors=priors) if watch is None else None
+        if self.groups is not None:
+            self.groups.expect(range(partitions))
         if watch is not None:
             for shard in self.shards:
                 shard.rules.listen(watch)
 
     def feed(self, values: Sequence[bytes]) -> list[Alert]:
         """Apply raw records in their order; returns the alerts that they raised."""
+        alerts: list[Alert] = []
+        while values:
+            room = STRIDE_RECORDS - self._position % STRIDE_RECORDS
+            alerts += self._feed(values[:room])
+            if len(values) >= room:
+                alerts += self._lose_patience()
+            values = values[room:]
+        return alerts
+
+    def _feed(self, values: Sequence[bytes]) -> list[Alert]:
         base, now = self._position, self.now
         arrivals, rejects = parse([(base + i, value, now) for i, value in enumerate(values)])
         self._position += len(values)
@@ -135,7 +159,7 @@ class Replay:
         for shard, part in zip(self.shards, split, strict=True):
             if part:
                 alerts += self._take(shard.observe(part, self._position - 1))
-        return alerts
+        return alerts + self._close_hours()
 
     def finish(self) -> list[Alert]:
         """The end of the input: bring all shards to its newest time, as the clock would have done live."""
@@ -145,6 +169,8 @@ class Replay:
             if len(shard):
                 shard.announce(newest - self.settings.allowed_lateness_seconds)
                 alerts += self._take(shard.advance())
+        self._tell_empty()
+        alerts += self._close_hours()
         self.summary.keys = sum(len(shard) for shard in self.shards)
         # across shards, alerts are in order only once all are known
         self.summary.step.alerts.sort(key=reading_order)
@@ -157,5 +183,31 @@ class Replay:
     def _take(self, step: Step) -> list[Alert]:
         self.summary.reject(step.rejects)
         step.rejects.clear()
+        if self.groups is not None:
+            self.groups.take(step.evidence)
+        step.evidence.clear()
         self.summary.step.add(step)
         return step.alerts
+
+    # ------------------------------------------------------------------ groups
+
+    def _close_hours(self, *, to: int | None = None) -> list[Alert]:
+        if self.groups is None:
+            return []
+        done = self.groups.close(to=to)
+        self.summary.groups.add(done)
+        self.summary.step.alerts += done.alerts
+        return done.alerts
+
+    def _lose_patience(self) -> list[Alert]:
+        """Close what lies far behind: a shard without any record so far has nothing to say, others may have."""
+        groups = self.groups
+        if groups is None or not groups.behind() or groups.front - groups.oldest <= PATIENCE_HOURS:
+            return []
+        self._tell_empty()
+        alerts = self._close_hours()
+        return alerts + self._close_hours(to=groups.front - PATIENCE_HOURS)
+
+    def _tell_empty(self) -> None:
+        for shard in self.shards:
+            self._take(shard.tell_empty())

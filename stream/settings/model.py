@@ -170,6 +170,9 @@ class Settings(BaseModel):
     max_groups: Annotated[int, Field(ge=100)] = Field(
         100_000, description="groups that are known; beyond them those with the fewest members are forgotten"
     )
+    group_patience_seconds: Annotated[float, Field(ge=10, le=86_400)] = Field(
+        600, description="an hour of groups waits so long for a partition that tells nothing while others go on"
+    )
     min_excess_tokens: Annotated[float, Field(ge=0)] = Field(
         100_000, description="evidence gate: tokens above the baseline below which nothing alerts"
     )

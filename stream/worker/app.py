@@ -20,6 +20,7 @@ from stream.worker import logs
 from stream.worker.agents import Intake, add_agent
 from stream.worker.ending import Exit
 from stream.worker.group import FaustGroup
+from stream.worker.keepers import Keepers
 from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
@@ -93,7 +94,8 @@ class Detector:
         self.shards = Shards(tools)
         intake = settings.intake_topic
         self.intakes = Intakes(tools, intake, FaustGroup(app, intake)) if intake is not None else None
-        self.monitor = Monitor(tools, self.shards, intakes=self.intakes)
+        self.keepers = Keepers(tools, FaustGroup(app, settings.group_evidence_topic))
+        self.monitor = Monitor(tools, self.shards, intakes=self.intakes, keepers=self.keepers)
         self.registry.register(LiveCollector(self.shards, self.monitor, settings))
         self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
         self._tasks: list[asyncio.Task[None]] = []
@@ -102,7 +104,10 @@ class Detector:
     @property
     def held(self) -> dict[str, Partitions[Any]]:
         """The partitions in this worker's hands, by topic."""
-        held: dict[str, Partitions[Any]] = {self.settings.source_topic: self.shards}
+        held: dict[str, Partitions[Any]] = {
+            self.settings.source_topic: self.shards,
+            self.settings.group_evidence_topic: self.keepers,
+        }
         if self.intakes is not None and self.settings.intake_topic is not None:
             held[self.settings.intake_topic] = self.intakes
         return held
@@ -202,6 +207,7 @@ def build_app(
     detector = app.detector = Detector(app, settings, core or real_core, ending, rebuild=rebuild)
     topics = install(app, detector.held)
     add_agent(app, "detect", topics[settings.source_topic], Intake(detector.shards).take)
+    add_agent(app, "keep", topics[settings.group_evidence_topic], detector.keepers.take)
     if detector.intakes is not None and settings.intake_topic is not None:
         add_agent(app, "repartition", topics[settings.intake_topic], detector.intakes.take)
 

@@ -13,7 +13,7 @@ from stream.core.rules import Rules
 from stream.gateways import GATEWAYS, pseudonyms_of
 from stream.settings import Settings
 from stream.worker.cluster import GROUP, NO_RIGHT, TRANSACTION, Cluster, cluster
-from stream.worker.journal import INTAKE
+from stream.worker.journal import GROUPS, INTAKE
 from stream.worker.rights import group_problem, transaction_problem, use_error
 from stream.worker.server import is_loopback
 from stream.worker.topics import plan, topic_problems
@@ -104,7 +104,7 @@ async def cluster_findings(settings: Settings) -> list[Finding]:
                 text = (
                     "all partitions have a leader"
                     if topic.any_count
-                    else f"{topic.partitions} partitions, all with a leader"
+                    else f"{topic.partitions} partition{'s, all' if topic.partitions > 1 else ','} with a leader"
                 )
                 findings.append(Finding("ok", topic.name, text))
         if settings.source_topic not in {problem.subject for problem in problems if problem.code == "missing_topic"}:
@@ -123,7 +123,11 @@ async def _broker_findings(kafka: Cluster, settings: Settings) -> list[Finding]:
     if settings.replication == 1 and count >= 3:
         text = f"topics that we create would have one copy on {brokers}"
         findings.append(Finding("hint", "replication", text, "set OVERDRAW_REPLICATION=3 before creating them"))
-    names = [(GROUP, "consumer group", settings.app_id), (TRANSACTION, "transactional id", f"{settings.app_id}-0")]
+    names = [
+        (GROUP, "consumer group", settings.app_id),
+        (TRANSACTION, "transactional id", f"{settings.app_id}-0"),
+        (TRANSACTION, "transactional id", f"{settings.app_id}-{GROUPS}-0"),
+    ]
     if settings.intake_topic is not None:
         names.append((TRANSACTION, "transactional id", f"{settings.app_id}-{INTAKE}-0"))
     for kind, noun, name in names:

@@ -45,6 +45,8 @@ Offsets = Mapping[tuple[str, int], tuple[int, str]]
 
 INTAKE = "intake"
 """Middle part of the transactional ids of the intake's partitions: `<app_id>-intake-<partition>`."""
+GROUPS = "groups"
+"""The same of the one that keeps the groups: `<app_id>-groups-0`."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class JournalError(RuntimeError):
 class Journal:
     """The transactional producer of one partition; not to be used again after a failure.
 
-    `role` tells the journals of a partition of the intake from those of shards.
+    `role` tells the journals of a partition of the intake, and of the groups, from those of shards.
     """
 
     def __init__(self, settings: Settings, partition: int, role: str = "") -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from stream.alerts import Alert
+from stream.core.evidencerecord import evidence_records
 from stream.core.shard import Shard
 from stream.core.step import Step
 from stream.events import Arrival, Reject
@@ -142,6 +143,7 @@ class LiveShard:
         self.ground = ground
         self.told: set[str] = set()
         self._source_due = not source_kept
+        self._told_empty = False
         self._rebuilt = False
         self.recovery_seconds = 0.0
         self.state_bytes = 0.0
@@ -206,6 +208,12 @@ class LiveShard:
         opened = [alert.model_copy(update={"status": "opened"}) for alert in self.core.open_alerts()]
         self._pending.step.add(Step(alerts=opened))
         self.rebuild, self._rebuilt = None, True
+
+    def tell_empty(self) -> None:
+        """The end of the log is reached: if it holds nothing so far, groups need not wait; each owner says so once."""
+        if not self._told_empty:
+            self._told_empty = True
+            self.owe(self.core.tell_empty())
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
         by_offset = {record.offset: record for record in records}
@@ -288,6 +296,9 @@ class LiveShard:
             self._settings.state_topic: states,
         }
         flush.records.update({topic: records for topic, records in written.items() if records})
+        evidence: list[Record] = [(key, value, ()) for key, value in evidence_records(pending.step.evidence)]
+        if evidence:
+            flush.records[self._settings.group_evidence_topic, 0] = evidence
         if not flush.records and not flush.acknowledge:
             return None  # of what is only read again, and its chunk goes on
         self._in_flight += flush.count

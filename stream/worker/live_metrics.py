@@ -10,7 +10,8 @@ from heapq import nlargest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stream.alerts import Alert, printable
+from stream.alerts import Alert, Kind, printable
+from stream.core.campaign import HOUR
 from stream.core.view import KeyView
 from stream.settings import Settings
 from stream.worker.monitor import Monitor
@@ -26,13 +27,22 @@ TOP_KEYS_AGE_SECONDS = 10.0
 EXPIRY_SECONDS = 3600.0
 """A key that was silent for this long, in its shard's event time, and has no incident, is shown no more."""
 MAX_LABEL = 256
+GROUP_GAUGES = (
+    "overdraw_groups_tracked", "overdraw_campaigns_open", "overdraw_group_lag_events",
+    "overdraw_group_watermark_timestamp_seconds",
+)  # fmt: skip
+CAMPAIGN_KINDS: tuple[Kind, ...] = ("campaign", "pivot", "respawn")
 
 
 class LiveCollector(Collector):
     """Lag, watermarks, keys, open incidents and the top keys of this worker's shards."""
 
     def __init__(
-        self, shards: Shards, monitor: Monitor, settings: Settings, clock: Callable[[], float] = time.monotonic
+        self,
+        shards: Shards,
+        monitor: Monitor,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shards = shards
         self._monitor = monitor
@@ -48,11 +58,11 @@ class LiveCollector(Collector):
         yield _gauge("overdraw_keys_tracked", [((), float(sum(len(shard.core) for shard in shards)))])
         yield _gauge("overdraw_state_bytes", [((), float(sum(shard.state_bytes for shard in shards)))])
         open_alerts: dict[tuple[str, ...], float] = {}
-        for shard in shards:
-            for alert in shard.open.values():
-                labels = (alert.kind, alert.severity)
-                open_alerts[labels] = open_alerts.get(labels, 0.0) + 1
+        for alert in open_of(self._shards, self._monitor):
+            labels = (alert.kind, alert.severity)
+            open_alerts[labels] = open_alerts.get(labels, 0.0) + 1
         yield _gauge("overdraw_alerts_open", list(open_alerts.items()))
+        yield from _groups(self._monitor)
         lags = ((shard.partition, self._monitor.lag(shard.partition)) for shard in shards)
         yield _gauge("overdraw_consumer_lag_events", [((str(p),), float(lag)) for p, lag in lags if lag is not None])
         watch = self._monitor.intake
@@ -78,6 +88,28 @@ class LiveCollector(Collector):
         if now - self._top_at >= TOP_KEYS_AGE_SECONDS:
             self._top_at, self._top = now, top_keys(self._shards, MAX_TOP_KEYS)
         return self._top
+
+
+def open_of(shards: Shards, monitor: Monitor) -> list[Alert]:
+    """The last alert of every open incident of this worker: of its shards, and of the groups if it keeps them."""
+    alerts = [alert for _, shard in sorted(shards.live.items()) for alert in shard.open.values()]
+    return alerts + (list(monitor.keeping.keepers.open_alerts()) if monitor.keeping is not None else [])
+
+
+def _groups(monitor: Monitor) -> Iterator[GaugeMetricFamily]:
+    """What the keeper of the groups shows; no sample of any family where another worker has it."""
+    watch = monitor.keeping
+    keeper = watch.keepers.keeper if watch is not None else None
+    values: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in GROUP_GAUGES}
+    if watch is not None and keeper is not None:
+        kinds = [alert.kind for alert in keeper.open.values()]
+        lag, hour = watch.lag(), keeper.core.next_hour
+        values["overdraw_groups_tracked"] = [((), float(keeper.tracked))]
+        values["overdraw_campaigns_open"] = [((kind,), float(kinds.count(kind))) for kind in CAMPAIGN_KINDS]
+        values["overdraw_group_lag_events"] = [] if lag is None else [((), float(lag))]
+        values["overdraw_group_watermark_timestamp_seconds"] = [((), hour * HOUR)] if hour >= 0 else []
+    for name, samples in values.items():
+        yield _gauge(name, samples)
 
 
 def top_keys(shards: Shards, count: int) -> list[KeyView]:

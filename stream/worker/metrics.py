@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import prometheus_client
@@ -21,8 +21,9 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from stream import __version__
-from stream.alerts import Kind, Severity, Status
+from stream.alerts import Alert, Kind, Severity, Status
 from stream.events import REASONS
+from stream.worker.keeper import Keeper, KeeperFlush
 from stream.worker.keying import Keyed
 from stream.worker.live import Flush, LiveShard
 from stream.worker.recovery import StateLog
@@ -86,6 +87,8 @@ class Metrics:
             self._made["overdraw_events_total"].labels(outcome)
         for outcome in ("passed", "dead_letter"):
             self._made["overdraw_intake_records_total"].labels(outcome)
+        for outcome in ("taken", "late", "dead_letter"):
+            self._made["overdraw_group_evidence_total"].labels(outcome)
         for direction in ("input", "output"):
             self._made["overdraw_tokens_total"].labels(direction)
         for cause in ("empty", "deleted"):
@@ -122,12 +125,16 @@ class Metrics:
         self._add("overdraw_buckets_closed_total", step.buckets_closed)
         for reason in flush.reasons:
             self._add("overdraw_dead_letters_total", 1, reason)
-        before = dict(shard.open)
-        for alert in flush.alerts:
+        self._alerted(shard.open, flush.alerts)
+
+    def _alerted(self, known: Mapping[str, Alert], alerts: Iterable[Alert]) -> None:
+        """Count alerts; `known` are the open ones before them, by fingerprint."""
+        before = dict(known)
+        for alert in alerts:
             self._add("overdraw_alerts_total", 1, alert.kind, alert.severity, alert.status)
             last = before.get(alert.fingerprint)
-            known = last.excess_tokens if last is not None and last.alert_id == alert.alert_id else 0.0
-            self._add("overdraw_excess_tokens_total", max(0.0, alert.excess_tokens - known), alert.kind)
+            told = last.excess_tokens if last is not None and last.alert_id == alert.alert_id else 0.0
+            self._add("overdraw_excess_tokens_total", max(0.0, alert.excess_tokens - told), alert.kind)
             before[alert.fingerprint] = alert
             if alert.status == "opened" and alert.kind != "feed":
                 delay = max(0.0, alert.detected_at - alert.started_at)
@@ -155,6 +162,18 @@ class Metrics:
         self._add("overdraw_intake_records_total", len(done.reasons), "dead_letter")
         for reason in done.reasons:
             self._add("overdraw_dead_letters_total", 1, reason)
+
+    def kept(self, keeper: Keeper, flush: KeeperFlush) -> None:
+        """See `Observer`."""
+        step = flush.step
+        self._add("overdraw_group_evidence_total", step.taken, "taken")
+        self._add("overdraw_group_evidence_total", step.stale, "late")
+        self._add("overdraw_group_evidence_total", len(flush.reasons), "dead_letter")
+        self._add("overdraw_group_hours_closed_total", step.hours)
+        self._add("overdraw_group_hours_incomplete_total", step.incomplete)
+        for reason in flush.reasons:
+            self._add("overdraw_dead_letters_total", 1, reason)
+        self._alerted(keeper.open, flush.alerts)
 
     def rebalanced(self) -> None:
         """See `Observer`."""

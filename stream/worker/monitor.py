@@ -12,6 +12,8 @@ from stream.settings import SettingsError
 from stream.worker.feed import LOG_FINDINGS, Finding, hanging, silence
 from stream.worker.idle import Outage, quiet_needed
 from stream.worker.intake_watch import IntakeWatch
+from stream.worker.keeper_watch import KeeperWatch
+from stream.worker.keepers import Keepers
 from stream.worker.live import LiveShard
 from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
@@ -55,12 +57,14 @@ class Monitor:
         shards: Shards,
         clock: Callable[[], float] = time.monotonic,
         intakes: Intakes | None = None,
+        keepers: Keepers | None = None,
     ) -> None:
         self.ends: dict[int, int] = {}
         """The end offset of every partition of the source, at the last look that succeeded."""
         self.intake = IntakeWatch(tools, intakes, clock) if intakes is not None else None
         self.outage = Outage(quiet_needed(tools.settings.allowed_lateness_seconds))
-        self.topics = TopicWatch(tools, shards, clock, intakes)
+        self.keeping = KeeperWatch(tools, keepers, clock) if keepers is not None else None
+        self.topics = TopicWatch(tools, shards, clock, intakes, keepers)
         self._tools = tools
         self._shards = shards
         self._clock = clock
@@ -102,7 +106,8 @@ class Monitor:
             return ["no partitions are assigned yet, the group rebalances"]
         reasons = [self._recovering(p) for p in sorted(assigned) if self._shards.ready(p) is None]
         reasons += [_stuck(p, seconds) for p, seconds in sorted(self._stuck.items()) if seconds > STUCK_SECONDS]
-        return reasons + (self.intake.reasons() if self.intake is not None else [])
+        reasons += self.intake.reasons() if self.intake is not None else []
+        return reasons + (self.keeping.reasons() if self.keeping is not None else [])
 
     def _recovering(self, partition: int) -> str:
         state = self._shards.reading.get(partition)
@@ -184,6 +189,8 @@ class Monitor:
         if self.intake is not None:
             lost = self.intake.lost()  # a partition that has caught up forgets it
             await self.intake.look()
+        if self.keeping is not None:
+            await self.keeping.look()
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
         self._say_what_is_missing(live, lost, now)
@@ -298,6 +305,8 @@ class Monitor:
         """
         at_end = self._at_end(shard)
         if at_end:
+            if not self._hidden(shard):
+                shard.tell_empty()
             shard.speak_again()
             shard.told.clear()
             for name in LOG_FINDINGS:

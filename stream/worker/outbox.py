@@ -38,8 +38,11 @@ def _ago(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
 
 
-def alert_record(alert: Alert, app_id: str, partition: int) -> Record:
-    """The record of an alert on the alert topic: a CloudEvent in binary mode, keyed by the fingerprint."""
+def alert_record(alert: Alert, app_id: str, partition: int | str) -> Record:
+    """The record of an alert on the alert topic: a CloudEvent in binary mode, keyed by the fingerprint.
+
+    partition: who says it, the shard's number or another name
+    """
     headers = (
         ("ce_specversion", b"1.0"),
         ("ce_id", f"{alert.alert_id}:{alert.sequence}".encode()),

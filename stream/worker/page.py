@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from stream.alerts import Alert, printable, rfc3339
+from stream.alerts import Alert, printable, rfc3339, title_of
 from stream.core.view import KeyView
 
 STYLE = (
@@ -27,16 +27,26 @@ def render(status: dict[str, Any], alerts: Sequence[Alert], keys: Sequence[KeyVi
         [row["partition"], _number(row["lag"]), row["newest"] or "–", "waits for others" if row["waiting"] else ""]
         for row in status.get("intake", ())
     ]
+    newest = sorted(alerts, key=lambda alert: alert.started_at, reverse=True)
     incidents = [
+        [alert.severity, alert.kind, title_of(alert.entity), rfc3339(alert.started_at), printable(alert.summary, 300)]
+        for alert in newest
+        if alert.members is None
+    ]
+    campaigns = [
         [
             alert.severity,
             alert.kind,
-            printable(alert.entity.id),
+            title_of(alert.entity),
+            alert.members.count,
+            _number(alert.excess_tokens),
             rfc3339(alert.started_at),
             printable(alert.summary, 300),
         ]
-        for alert in sorted(alerts, key=lambda alert: alert.started_at, reverse=True)
+        for alert in newest
+        if alert.members is not None
     ]
+    heads = ("severity", "kind", "group", "members", "excess tokens", "since", "summary")
     rates = [
         [
             printable(view.key_id),
@@ -56,11 +66,12 @@ def render(status: dict[str, Any], alerts: Sequence[Alert], keys: Sequence[KeyVi
             f"<p>{escape(status['app_id'])}, instance {escape(str(status['instance_id'] or '–'))}: ",
             f"<strong>{escape(state)}</strong></p>",
             _table("Open incidents", ("severity", "kind", "entity", "since", "summary"), incidents),
+            _table("Open campaigns", heads, campaigns) if status.get("groups") else "",
             _table("Busiest keys", ("key", "tokens/s", "expected", "upper", "score", "incidents"), rates),
             _table("Partitions", ("partition", "lag", "watermark", "keys", "incidents"), partitions),
             _table("Intake", ("partition", "lag", "newest", ""), intake) if "intake" in status else "",
             '<p><a href="metrics">metrics</a> <a href="api/status">status</a> <a href="api/alerts">alerts</a> ',
-            '<a href="api/keys">keys</a> <a href="readyz">readyz</a></p></body></html>',
+            '<a href="api/keys">keys</a> <a href="api/groups">groups</a> <a href="readyz">readyz</a></p></body></html>',
         )
     )
 

@@ -78,7 +78,8 @@ class Said:
         """Take up one alert, in the topic's order."""
         head = msgspec.json.decode(value, type=_Head)
         self.sequence = max(self.sequence, head.sequence)
-        if head.kind == "feed":  # goes on: it is about the partition, not about what was learned
+        # a feed's goes on, for it is about the partition and not about what was learned; a group's is the keeper's
+        if head.entity.type != "key":
             return
         if head.status == "resolved":
             self.open.pop(head.fingerprint, None)
@@ -86,11 +87,15 @@ class Said:
             self.open[head.fingerprint] = value
 
 
+class _About(msgspec.Struct):
+    type: str
+
+
 class _Head(msgspec.Struct):
     fingerprint: str
+    entity: _About
     sequence: int
     status: str
-    kind: str
 
 
 async def read_said(settings: Settings, partition: int) -> Said:
@@ -108,9 +113,12 @@ async def read_said(settings: Settings, partition: int) -> Said:
     alerts = TopicPartition(settings.alert_topic, partition)
     try:
         await consumer.start()
-        consumer.assign([alerts])
-        # nobody but the partition's owner writes here, and after the fence nothing of theirs is open
+        # after the fence nothing of the partition's owner is open, but the keeper of the groups writes to one of them:
+        # what an open transaction of its hides is waited for, up to the high watermark
+        consumer._fetcher._isolation_level = 0
         end = (await consumer.end_offsets([alerts]))[alerts]
+        consumer._fetcher._isolation_level = 1
+        consumer.assign([alerts])  # not before: what would be fetched meanwhile holds what was never committed
         while (position := await consumer.position(alerts)) < end:
             async with asyncio.timeout(STALL_SECONDS):
                 while await consumer.position(alerts) == position:

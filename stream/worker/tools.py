@@ -18,6 +18,7 @@ from stream.worker.rights import missing_rights
 from stream.worker.topics import Problem
 
 if TYPE_CHECKING:
+    from stream.worker.keeper import Keeper, KeeperFlush
     from stream.worker.keying import Keyed
     from stream.worker.live import Flush, LiveShard
 
@@ -48,6 +49,9 @@ class Observer(Protocol):
 
     def passed_on(self, done: Keyed) -> None:
         """A transaction of the intake was committed."""
+
+    def kept(self, keeper: Keeper, flush: KeeperFlush) -> None:
+        """A transaction of the groups was committed; told before the keeper takes note of its alerts."""
 
     def rebalanced(self) -> None:
         """The group assigned partitions anew."""

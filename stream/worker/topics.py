@@ -61,7 +61,7 @@ class Problem:
 
 
 def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
-    """The topics of these settings: four, and the intake's if there is one; a `rebuild` has to read the alerts, too.
+    """The topics of these settings: six, and the intake's if there is one; a `rebuild` has to read the alerts, too.
 
     >>> from stream.settings import load_settings
     >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
@@ -76,6 +76,9 @@ def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
         Topic(settings.alert_topic, "alert_topic", count, False, read | write if rebuild else write),
         Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
         Topic(settings.state_topic, "state_topic", count, True, read | write),
+        # one partition each: a campaign is seen only where all that shards tell of their keys comes together
+        Topic(settings.group_evidence_topic, "group_evidence_topic", 1, False, read | write),
+        Topic(settings.group_state_topic, "group_state_topic", 1, True, read | write),
         *unkeyed,
     ]
 
@@ -153,6 +156,15 @@ def _metadata_problems(topic: Topic, facts: TopicFacts, settings: Settings) -> l
                 topic.name,
                 f"it has {facts.partitions} partitions, and only one responder may be at work",
                 f"name a new topic with OVERDRAW_{topic.setting.upper()}, and run `overdraw topics create`",
+            )
+        )
+    elif topic.setting.startswith("group_") and facts.partitions != topic.partitions:
+        problems.append(
+            Problem(
+                "partition_count",
+                topic.name,
+                f"it has {facts.partitions} partitions, and has to have 1",
+                f"name a new topic with OVERDRAW_{topic.setting.upper()}: `overdraw topics create` makes it",
             )
         )
     elif facts.partitions != topic.partitions and not topic.any_count:

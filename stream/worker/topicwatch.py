@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from stream.worker.keepers import Keepers
 from stream.worker.repartition import Intakes
 from stream.worker.shards import Shards
 from stream.worker.shortlogs import ShortLogs
@@ -27,10 +28,12 @@ class TopicWatch:
         shards: Shards,
         clock: Callable[[], float] = time.monotonic,
         intakes: Intakes | None = None,
+        keepers: Keepers | None = None,
     ) -> None:
         self._tools = tools
         self._shards = shards
         self._intakes = intakes
+        self._keepers = keepers
         self._clock = clock
         settings = tools.settings
         self._names = (
@@ -38,9 +41,11 @@ class TopicWatch:
             settings.state_topic,
             settings.alert_topic,
             settings.dead_letter_topic,
+            settings.group_evidence_topic,
+            settings.group_state_topic,
             *([settings.intake_topic] if settings.intake_topic is not None else []),
         )
-        self._state_id: str | None = None
+        self._state_ids: dict[str, str] = {}
         self._gone_since: float | None = None
         self._short = ShortLogs()
 
@@ -90,13 +95,14 @@ class TopicWatch:
     async def _mind_ids(self, topics: dict[str, TopicState], ends: dict[int, int]) -> None:
         """A topic that was deleted and made anew between two looks."""
         settings = self._tools.settings
-        state, source = topics.get(settings.state_topic), topics.get(settings.source_topic)
-        if state is not None and state.id is not None:
-            self._state_id = self._state_id or state.id
-            if state.id != self._state_id:
-                await self._leave_state()
+        source = topics.get(settings.source_topic)
+        for name in (settings.state_topic, settings.group_state_topic):
+            state = topics.get(name)
+            if state is not None and state.id is not None and state.id != self._state_ids.setdefault(name, state.id):
+                await self._leave_state(name)
                 return
         await self._mind_intake(topics.get(settings.intake_topic or ""))
+        await self._mind_evidence(topics.get(settings.group_evidence_topic))
         if source is None or source.id is None:
             return
         unread = self._unread(ends)
@@ -113,10 +119,16 @@ class TopicWatch:
             if held.live and held.topic.uuid and id_text(held.topic.uuid) != intake.id:
                 await self._intakes.renew(held, why)
 
-    async def _leave_state(self) -> None:
+    async def _mind_evidence(self, evidence: TopicState | None) -> None:
+        keeper = self._keepers.keeper if self._keepers is not None else None
+        if self._keepers is None or keeper is None or evidence is None or evidence.id is None:
+            return
+        if keeper.source.id not in (None, evidence.id):
+            await self._keepers.renew(keeper, f"{keeper.source.topic} was deleted and made anew")
+
+    async def _leave_state(self, name: str) -> None:
         """Only what changes from now on would be written to the new state topic: it must not pass for the whole."""
         await self._shards.stop()
-        name = self._tools.settings.state_topic
         text = (
             f"the topic {name} was deleted and made anew while this worker ran, so it lacks states: start the worker "
             "with --rebuild to learn them again from what the source topic still holds"

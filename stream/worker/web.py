@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,13 +11,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from stream import __version__
-from stream.alerts import rfc3339
+from stream.alerts import Alert, rfc3339
+from stream.core.campaign import HOUR
+from stream.core.groupview import GroupView
 from stream.core.state import StateError
 from stream.core.view import KeyView
 from stream.partition import partition_of
 from stream.settings import Settings
 from stream.worker.intake_watch import IntakeWatch
-from stream.worker.live_metrics import top_keys
+from stream.worker.keeper_watch import KeeperWatch
+from stream.worker.live_metrics import open_of, top_keys
 from stream.worker.monitor import Monitor
 from stream.worker.page import render
 from stream.worker.server import Server, json_answer
@@ -29,6 +32,11 @@ DEFAULT_TOP = 20
 
 def key_json(view: KeyView) -> dict[str, Any]:
     """A key as JSON says it: exact lifetime sums, times in RFC 3339, rates of the last closed bucket."""
+    return {**asdict(view), "first_seen": rfc3339(view.first_seen), "last_seen": rfc3339(view.last_seen)}
+
+
+def group_json(view: GroupView) -> dict[str, Any]:
+    """A group as JSON says it: rates and the excess are of about a day."""
     return {**asdict(view), "first_seen": rfc3339(view.first_seen), "last_seen": rfc3339(view.last_seen)}
 
 
@@ -56,6 +64,7 @@ class Web(Server):
         app.router.add_get("/api/alerts", self._alerts)
         app.router.add_get("/api/keys", self._keys)
         app.router.add_get("/api/keys/{key_id:.+}", self._key)
+        app.router.add_get("/api/groups", self._groups)
         return app
 
     def status(self) -> dict[str, Any]:
@@ -96,19 +105,37 @@ class Web(Server):
                 }
                 for shard in shards
             ],
+            **({"groups": _keeping(self._monitor.keeping)} if self._monitor.keeping is not None else {}),
             **({"intake": _intake(self._monitor.intake)} if self._monitor.intake is not None else {}),
         }
 
     async def _alerts(self, _: web.Request) -> web.Response:
-        alerts = [alert for shard in self._shards.live.values() for alert in shard.open.values()]
-        alerts.sort(key=lambda alert: (alert.started_at, alert.alert_id))
+        alerts = _by_start(open_of(self._shards, self._monitor))
         return json_answer({"alerts": [alert.model_dump(mode="json") for alert in alerts]})
 
     async def _keys(self, request: web.Request) -> web.Response:
-        text = request.query.get("top", str(DEFAULT_TOP))
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_TOP:
-            return json_answer({"error": f"top must be a number from 1 to {MAX_TOP}"}, status=400)
-        return json_answer({"keys": [key_json(view) for view in top_keys(self._shards, int(text))]})
+        count = _top(request)
+        if count is None:
+            return _bad_top()
+        return json_answer({"keys": [key_json(view) for view in top_keys(self._shards, count)]})
+
+    async def _groups(self, request: web.Request) -> web.Response:
+        count = _top(request)
+        if count is None:
+            return _bad_top()
+        watch = self._monitor.keeping
+        keeper = watch.keepers.keeper if watch is not None else None
+        if keeper is None:
+            text = "this worker does not keep the groups: ask the one that does (`groups` in its /api/status)"
+            return json_answer({"error": text}, status=404)
+        async with keeper.turn:  # while an hour is being closed nobody may look
+            views = keeper.core.top(count)
+        return json_answer(
+            {
+                "groups": [group_json(view) for view in views],
+                "campaigns": [alert.model_dump(mode="json") for alert in _by_start(keeper.open.values())],
+            }
+        )
 
     async def _key(self, request: web.Request) -> web.Response:
         key_id = request.match_info["key_id"]
@@ -129,9 +156,40 @@ class Web(Server):
         return json_answer({**key_json(view), "partition": partition})
 
     async def _page(self, _: web.Request) -> web.Response:
-        alerts = [alert for shard in self._shards.live.values() for alert in shard.open.values()]
+        alerts = open_of(self._shards, self._monitor)
         text = render(self.status(), alerts, top_keys(self._shards, DEFAULT_TOP))
         return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+
+def _top(request: web.Request) -> int | None:
+    """How many are asked for; None if that is no number within the limits."""
+    text = request.query.get("top", str(DEFAULT_TOP))
+    return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_TOP else None
+
+
+def _by_start(alerts: Iterable[Alert]) -> list[Alert]:
+    return sorted(alerts, key=lambda alert: (alert.started_at, alert.alert_id))
+
+
+def _bad_top() -> web.Response:
+    return json_answer({"error": f"top must be a number from 1 to {MAX_TOP}"}, status=400)
+
+
+def _keeping(watch: KeeperWatch) -> dict[str, Any] | None:
+    """The keeper of the groups; None if another worker has it."""
+    keeper = watch.keepers.live.get(0)
+    if keeper is None:
+        return None
+    return {
+        "live": keeper.live,
+        "committed": keeper.committed,
+        "lag": watch.lag(),
+        "closed": _moment(keeper.core.next_hour * HOUR),
+        "groups": keeper.tracked,
+        "open_campaigns": len(keeper.open),
+        "waits_for": [] if keeper.busy else sorted(keeper.core.behind()),
+        "recovery_seconds": round(keeper.recovery_seconds, 3),
+    }
 
 
 def _intake(watch: IntakeWatch) -> list[dict[str, Any]]:

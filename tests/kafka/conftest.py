@@ -47,6 +47,8 @@ def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
             "alert_topic": f"{fresh_name}-alerts",
             "dead_letter_topic": f"{fresh_name}-dead",
             "state_topic": f"{fresh_name}-state",
+            "group_evidence_topic": f"{fresh_name}-evidence",
+            "group_state_topic": f"{fresh_name}-groups",
             "partitions": 2,
             "web_port": 0,
         },

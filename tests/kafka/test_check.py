@@ -17,7 +17,10 @@ from stream.core.state import SUMS, pack_sums
 from stream.settings import Settings
 from stream.worker.topics import create_topics
 
-NAMES = ("broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "partitions")
+NAMES = (
+    "broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
+    "group_state_topic", "partitions",
+)  # fmt: skip
 
 
 def check(settings: Settings, *options: str) -> tuple[int, str]:
@@ -73,6 +76,8 @@ def test_missing_topics_are_found_with_exit_1_and_made_ones_are_ok(settings: Set
         settings.alert_topic,
         settings.dead_letter_topic,
         settings.state_topic,
+        settings.group_evidence_topic,
+        settings.group_state_topic,
         f"{settings.source_topic} retention",
     }
 

@@ -16,7 +16,7 @@ from stream.broker import EmbeddedKafka
 from stream.cli.topics import command
 from stream.settings import Settings, load_settings
 from stream.worker.cluster import GROUP, TRANSACTION, cluster
-from stream.worker.topics import STATE_SETTINGS, Problem, TopicError, check_topics, create_topics
+from stream.worker.topics import STATE_SETTINGS, Problem, TopicError, check_topics, create_topics, plan
 from tests.kafka.rights import (
     CLUSTER,
     CREATE,
@@ -40,28 +40,34 @@ async def make(settings: Settings, name: str, partitions: int, **configuration: 
 
 
 def flags(settings: Settings) -> list[str]:
-    names = ["broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "partitions"]
+    names = [
+        "broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
+        "group_state_topic", "partitions",
+    ]  # fmt: skip
     return [part for name in names for part in ("--set", f"{name}={getattr(settings, name)}")]
 
 
 async def test_topics_are_made_once_and_are_then_right(settings: Settings) -> None:
     assert {problem.code for problem in await check_topics(settings)} == {"missing_topic"}
-    names = [settings.source_topic, settings.alert_topic, settings.dead_letter_topic, settings.state_topic]
+    names = [topic.name for topic in plan(settings)]
+    assert len(names) == 6
     assert await create_topics(settings) == names
     assert await check_topics(settings) == []
     assert await create_topics(settings) == []
     async with cluster(settings) as kafka:
         facts = await kafka.topics(names)
-        assert {fact.partitions for fact in facts.values()} == {settings.partitions}
-        _, state = (await kafka.topic_settings([settings.state_topic]))[settings.state_topic]
-    assert {name: state[name] for name in STATE_SETTINGS} == STATE_SETTINGS
+        ones = {settings.group_evidence_topic, settings.group_state_topic}
+        assert {fact.name: fact.partitions for fact in facts.values()} == {
+            name: 1 if name in ones else settings.partitions for name in names
+        }
+        for name in (settings.state_topic, settings.group_state_topic):
+            _, state = (await kafka.topic_settings([name]))[name]
+            assert {name: state[name] for name in STATE_SETTINGS} == STATE_SETTINGS
 
 
 async def test_two_that_make_topics_at_once_do_no_harm(settings: Settings) -> None:
     made = await asyncio.gather(*(create_topics(settings) for _ in range(4)))
-    assert sorted(name for names in made for name in names) == sorted(
-        [settings.source_topic, settings.alert_topic, settings.dead_letter_topic, settings.state_topic]
-    )
+    assert sorted(name for names in made for name in names) == sorted(topic.name for topic in plan(settings))
     assert await check_topics(settings) == []
 
 
@@ -74,6 +80,15 @@ async def test_another_partition_count_names_both_sides(settings: Settings) -> N
     assert "OVERDRAW_PARTITIONS=3" in problem.remedy
     assert "OVERDRAW_SOURCE_TOPIC" in problem.remedy
     assert "set the old source topic as intake_topic of a new one" in problem.remedy
+
+
+async def test_the_topics_of_groups_have_one_partition(settings: Settings) -> None:
+    await make(settings, settings.group_evidence_topic, 3)
+    await create_topics(settings)
+    (problem,) = await check_topics(settings)
+    assert (problem.code, problem.subject) == ("partition_count", settings.group_evidence_topic)
+    assert "has 3 partitions, and has to have 1" in problem.text
+    assert "OVERDRAW_GROUP_EVIDENCE_TOPIC" in problem.remedy
 
 
 async def test_cleanup_policies_that_would_lose_records_are_problems(settings: Settings) -> None:

@@ -81,7 +81,7 @@ def found(attack_file):
 def test_the_last_line_is_the_summary(found, attack_file):
     *alerts, summary = found
     count = len(attack_file.read_text("utf-8").splitlines())
-    assert set(summary) == {"events", "keys", "alerts", "tokens", "seconds"}
+    assert set(summary) == {"events", "keys", "group_hours", "alerts", "tokens", "seconds"}
     assert summary["events"] == {"read": count, "accepted": count, "duplicate": 0, "late": 0, "dead_letters": {}}
     assert summary["keys"] == 2
     opened = [alert for alert in alerts if alert["status"] == "opened"]

@@ -99,6 +99,9 @@ class FakeKafka:
         self.said: dict[int, Said] = defaultdict(Said)
         self.source: dict[int, list[Record]] = defaultdict(list)
         self.source_start: dict[int, int] = defaultdict(int)
+        self.evidence: list[Record] = []
+        self.evidence_start = 0
+        self.group_state: list[tuple[bytes, bytes | None]] = []
         self.partitions = partitions
         self.fail_next: list[Exception] = []
         self.transactions = 0
@@ -113,6 +116,15 @@ class FakeKafka:
         start = log[-1].offset + 1 if log else 0
         new = records(values, start, partition, timestamp)
         log += new
+        return new
+
+    def tell(self, values: Sequence[bytes | None]) -> list[Record]:
+        """Append to the evidence topic; every third offset is a marker, which is no record."""
+        new = []
+        for value in values:
+            last = self.evidence[-1].offset if self.evidence else self.evidence_start - 1
+            new.append(Record(last + (2 if last % 3 == 1 else 1), value, int(T0 * 1000)))
+            self.evidence.append(new[-1])
         return new
 
     def end(self, partition: int) -> int:
@@ -131,8 +143,12 @@ class FakeKafka:
     ) -> StateLog:
         log = StateLog() if log is None else log
         log.source_id = self.topic(settings.source_topic).id
-        log.source_start, log.source_end = self.source_start[partition], self.end(partition)
         records = self.state[partition]
+        log.source_start, log.source_end = self.source_start[partition], self.end(partition)
+        if settings.source_topic == settings.group_evidence_topic:
+            records = self.group_state
+            log.source_start = self.evidence_start
+            log.source_end = self.evidence[-1].offset + 1 if self.evidence else self.evidence_start
         log.end = len(records)
         while log.reached < log.end:
             log.take(records[log.reached : log.reached + self.slice_records])
@@ -175,7 +191,10 @@ class FakeJournal:
             self.kafka.topics[topic] += batch
             self.kafka.targets[topic, partition] += batch
             if topic == self.settings.state_topic:
-                self.kafka.state[self.partition] += [(key, value) for key, value, *_ in batch]
+                log = self.kafka.group_state if self.name == ("groups", 0) else self.kafka.state[self.partition]
+                log += [(key, value) for key, value, *_ in batch]
+            if topic == self.settings.group_evidence_topic:
+                self.kafka.tell([value for _, value, *_ in batch])
             if topic == self.settings.alert_topic:
                 for _, value, *_ in batch:
                     self.kafka.said[self.partition].take(value)
@@ -298,6 +317,12 @@ class FakeObserver:
 
     def passed_on(self, done: Any) -> None:
         self.counts["passed_on"] += done.passed
+
+    def kept(self, keeper: Any, flush: Any) -> None:
+        self.counts["kept"] += 1
+        self.counts["hours"] += flush.step.hours
+        self.counts["incomplete"] += flush.step.incomplete
+        self.counts["dead"] += len(flush.reasons)
 
     def rebalanced(self) -> None:
         self.counts["rebalanced"] += 1

@@ -53,8 +53,11 @@ def test_the_front_door_passes_the_exit_codes_on(monkeypatch: pytest.MonkeyPatch
 def test_the_plan_follows_the_settings() -> None:
     settings = load_settings({"partitions": 5, "state_topic": "memory"}, environ={})
     topics = {topic.setting: topic for topic in plan(settings)}
-    assert {topic.partitions for topic in topics.values()} == {5}
-    assert [topic.name for topic in topics.values() if topic.compacted] == ["memory"]
+    ones = {"group_evidence_topic", "group_state_topic"}
+    assert {name: topic.partitions for name, topic in topics.items()} == {
+        name: 1 if name in ones else 5 for name in topics
+    }
+    assert [topic.name for topic in topics.values() if topic.compacted] == ["memory", "overdraw-group-state"]
 
 
 def test_the_intake_topic_may_have_any_number_of_partitions_and_makes_workers_write_the_source() -> None:

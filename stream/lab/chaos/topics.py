@@ -8,6 +8,7 @@ from typing import Any
 from stream.lab.chaos.fleet import ChaosError
 from stream.settings import Settings
 from stream.worker.cluster import cluster
+from stream.worker.topics import plan
 
 POLL_MILLISECONDS = 200
 
@@ -83,8 +84,7 @@ async def is_replicated(settings: Settings) -> bool:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     try:
         await admin.start()
-        names = [settings.source_topic, settings.alert_topic, settings.dead_letter_topic, settings.state_topic]
-        found = await admin.describe_topics(names)
+        found = await admin.describe_topics([topic.name for topic in plan(settings)])
         return all(len(row["isr"]) == len(row["replicas"]) for topic in found for row in topic["partitions"])
     except (KafkaError, OSError):
         return False

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stream.core.evidence import Cell, Evidence, Member
+from stream.core.evidence import COUNT, Cell, Evidence, Member
 from stream.core.links import Group, groups_of
 
 
@@ -67,15 +67,15 @@ class Said:
                 of_group[place].append(cell)
                 rows.append(row)
                 columns.append(place)
-        values = np.array([cell.sums for cell in cells])
-        sums = np.zeros((len(of_group), values.shape[1] if cells else 0))
+        values = np.array([cell.sums for cell in cells], np.float64).reshape(len(cells), COUNT)
+        sums = np.zeros((len(of_group), COUNT))
         # one after the other: sums of floats depend on their order, which is that of the cells
-        np.add.at(sums, columns, values[rows] if rows else values)
+        np.add.at(sums, np.array(columns, np.intp), values[np.array(rows, np.intp)])
         self.groups = {
             group: Hour(own, of_group[place]) for (group, place), own in zip(places.items(), sums.tolist(), strict=True)
         }
-        total = np.zeros((1, values.shape[1] if cells else 0))
-        np.add.at(total, [0] * len(cells), values)
+        total = np.zeros((1, COUNT))
+        np.add.at(total, np.zeros(len(cells), np.intp), values)
         self.everybody = Hour(total[0].tolist(), cells)
 
 

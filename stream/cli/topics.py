@@ -57,13 +57,15 @@ def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> N
         raise Unreachable(str(error)) from error
     except TopicError as error:
         raise click.ClickException(str(error)) from error
-    kept = [topic.name for topic in plan(settings) if topic.name not in made]
+    partitions = {topic.name: topic.partitions for topic in plan(settings)}
+    kept = [name for name in partitions if name not in made]
     if as_json:
         report = {"created": made, "existing": kept, "problems": [asdict(problem) for problem in problems]}
         click.echo(json.dumps(report))
     else:
         for name in made:
-            click.echo(f"created  {name} ({settings.partitions} partitions)")
+            count = partitions[name]
+            click.echo(f"created  {name} ({count} partition{'s' if count > 1 else ''})")
         for name in kept:
             click.echo(f"existing {name}")
         _show(problems)
@@ -101,7 +103,10 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
 
 def _partitions(settings: Settings) -> str:
     count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
-    return count if settings.intake_topic is None else f"{count} (the intake topic may have any number)"
+    exceptions = f"{settings.control_topic} has one"
+    if settings.intake_topic is not None:
+        exceptions += ", the intake topic may have any number"
+    return f"{count} ({exceptions})"
 
 
 def _show(problems: list[Problem]) -> None:

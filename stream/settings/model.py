@@ -107,6 +107,9 @@ class Settings(BaseModel):
     alert_topic: Topic = Field("overdraw-alerts", description="topic of alerts, written in transactions")
     dead_letter_topic: Topic = Field("overdraw-dead-letters", description="topic of records that were refused")
     state_topic: Topic = Field("overdraw-state", description="compacted topic of the detector's state")
+    control_topic: Topic = Field(
+        "overdraw-control", description="topic of what operators say: one partition, kept for ever"
+    )
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="partitions of the source, state and alert topics; fixed for life"
     )
@@ -201,8 +204,8 @@ class Settings(BaseModel):
     def _topics_differ(self) -> Settings:
         taken: dict[str, str] = {}
         for name in (
-            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "response_topic",
-            "deny_list_topic",
+            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "control_topic",
+            "response_topic", "deny_list_topic",
         ):  # fmt: skip
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:

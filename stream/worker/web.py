@@ -16,6 +16,7 @@ from stream.core.state import StateError
 from stream.core.view import KeyView
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.control.word import Word
 from stream.worker.intake_watch import IntakeWatch
 from stream.worker.live_metrics import top_keys
 from stream.worker.monitor import Monitor
@@ -43,8 +44,10 @@ class Web(Server):
         registry: CollectorRegistry,
         *,
         die: Callable[[int, str], None],
+        word: Word | None = None,
     ) -> None:
         super().__init__(settings, registry, unready=monitor.unready, die=die)
+        self._word = word
         self._shards = shards
         self._monitor = monitor
         self._started = time.time()
@@ -92,10 +95,12 @@ class Web(Server):
                     "newest": _moment(shard.core.newest),
                     "keys": len(shard.core),
                     "open_incidents": len(shard.open),
+                    "heard": shard.heard[1] if shard.heard is not None else None,
                     "recovery_seconds": round(shard.recovery_seconds, 3),
                 }
                 for shard in shards
             ],
+            **({"control": _control(self._word)} if self._word is not None else {}),
             **({"intake": _intake(self._monitor.intake)} if self._monitor.intake is not None else {}),
         }
 
@@ -132,6 +137,10 @@ class Web(Server):
         alerts = [alert for shard in self._shards.live.values() for alert in shard.open.values()]
         text = render(self.status(), alerts, top_keys(self._shards, DEFAULT_TOP))
         return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+
+def _control(word: Word) -> dict[str, Any]:
+    return {"offset": word.topic.offset, "trouble": word.topic.trouble}
 
 
 def _intake(watch: IntakeWatch) -> list[dict[str, Any]]:

@@ -23,6 +23,11 @@ COMMANDS = {
     "chaos": "stream.cli.chaos",
     "alerts": "stream.cli.alerts",
     "ledger": "stream.cli.ledger",
+    "maintenance": "stream.cli.maintenance",
+    "allow": "stream.cli.allow",
+    "block": "stream.cli.block:block",
+    "unblock": "stream.cli.block:unblock",
+    "control": "stream.cli.control",
     "notifier": "stream.cli.notifier",
     "notify": "stream.cli.notify",
     "responder": "stream.cli.responder",
@@ -37,7 +42,8 @@ COMMANDS = {
     "pseudonym": "stream.cli.pseudonym",
     "schema": "stream.cli.schema",
 }
-"""Command to the module that holds it as `command`; loaded only when it is called, for a quick start."""
+"""Command to the module that holds it, as `command` or under the name behind the colon; loaded only when it is called,
+for a quick start."""
 
 
 class _Commands(click.Group):
@@ -47,7 +53,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[name]).command
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute or "command")
         return command
 
 

@@ -272,6 +272,8 @@ class Alert(_Frozen):
     links: Links = Links()
     config_digest: str
     schema_version: int = SCHEMA_VERSION
+    status_reason: str = Field("", description="why this was said now: what opened, changed or ended the incident")
+    org_id: str | None = Field(None, description="organisation of the key, where its calls name one")
 
 
 def reading_order(alert: Alert) -> tuple[float, str, int]:

@@ -243,5 +243,10 @@ REASONS = {
     "misrouted": "the key belongs to another partition of the source topic",
     "too_many_keys": "the shard holds as many keys as it may",
     "bad_evidence": "what a shard told of its keys cannot be used",
+    "control_malformed": "a control message that cannot be read",
+    "control_kind": "a control message of an unknown kind",
+    "control_dated": "a control message whose times cannot be right",
+    "control_unknown": "a control message about a key, or a rule, that is not known",
+    "control_full": "a control message beyond what a shard holds of them",
 }
 """Every reason code of a dead letter, with what it means."""

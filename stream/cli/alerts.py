@@ -12,6 +12,7 @@ import click
 from stream.alerts import Alert, printable, printable_json, rfc3339, title_of
 from stream.cli.common import settings_from, settings_options
 from stream.cli.export import export
+from stream.cli.word import ack, feedback, mute, unmute
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -24,12 +25,14 @@ MAX_SUMMARY = 300
 NAMED_MEMBERS = 3
 
 
-@click.group("alerts", help="Read the alert topic.\n\n\b\n  overdraw alerts tail --from-beginning")
+@click.group("alerts", help="Read alerts, and say what they were.\n\n\b\n  overdraw alerts tail --from-beginning")
 def command() -> None:
     """Hold the subcommands."""
 
 
 command.add_command(export)
+for _said in (ack, mute, unmute, feedback):
+    command.add_command(_said)
 
 
 @command.command("tail")

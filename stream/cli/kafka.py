@@ -31,8 +31,8 @@ async def no_broker(settings: Settings) -> Unreachable:
 
 
 @asynccontextmanager
-async def reachable(settings: Settings) -> AsyncIterator[None]:
-    """Turn Kafka's failures within the block into one line and exit 3; raises Unreachable."""
+async def reachable(settings: Settings, right: str = "Read") -> AsyncIterator[None]:
+    """Turn Kafka's failures within the block into one line and exit 3; raises Unreachable. `right`: what it takes."""
     from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 
     from stream.worker.topics import grant
@@ -45,7 +45,7 @@ async def reachable(settings: Settings) -> AsyncIterator[None]:
     except TopicAuthorizationFailedError as error:
         topic = printable(error.args[0])
         raise Unreachable(
-            f"{topic}: we lack the right Read: {grant(settings, ['Read'], f'--topic {topic}')}"
+            f"{topic}: we lack the right {right}: {grant(settings, [right], f'--topic {topic}')}"
         ) from error
     except (KafkaError, TimeoutError) as error:
         text = printable(f"{type(error).__name__}: {error}", 200)
@@ -83,7 +83,7 @@ def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
     async def look() -> list[Problem]:
         made = await create_topics(settings) if create else []
         for name in made:
-            click.echo(f"created topic {name} ({settings.partitions} partitions)", err=True)
+            click.echo(f"created topic {name}", err=True)
         async with cluster(settings) as kafka:
             return await topic_problems(kafka, settings, rebuild=rebuild) + await app_problems(kafka, settings)
 

@@ -26,20 +26,26 @@ def _alert() -> dict[str, Any]:
     return Alert.model_json_schema(mode="serialization")
 
 
+def _control() -> dict[str, Any]:
+    from stream.control import MESSAGE
+
+    return MESSAGE.json_schema(mode="serialization")
+
+
 def _metrics() -> dict[str, Any]:
     from stream.worker.metrics import metric_table
 
     return {"metrics": [dict(row._asdict()) for row in metric_table()]}
 
 
-SCHEMAS = {"event": _event, "alert": _alert, "settings": _settings, "metrics": _metrics}
+SCHEMAS = {"event": _event, "alert": _alert, "control": _control, "settings": _settings, "metrics": _metrics}
 
 
 @click.command()
 @click.argument("what", type=click.Choice(list(SCHEMAS)))
 @click.option("--table", is_flag=True, help="settings, metrics: a Markdown table instead of JSON.")
 def command(what: str, table: bool) -> None:
-    """Print the JSON Schema of events, alerts or settings, or the list of metrics.
+    """Print the JSON Schema of events, alerts, control messages or settings, or the list of metrics.
 
     \b
     Example:
@@ -59,12 +65,29 @@ def command(what: str, table: bool) -> None:
             for name, prop in schema["properties"].items()
         ]
         _table(["setting", "default", "meaning"], rows)
+    elif what == "control":
+        rows = [
+            [f"`{kind}`", ", ".join(f"`{name}`" for name in _said(shape)), shape.get("description", "").split("\n")[0]]
+            for kind, shape in _kinds(schema)
+        ]
+        _table(["kind", "says, besides id, at, by, why", "meaning"], rows)
     else:
         rows = [
             [f"`{name}`", "yes" if name in schema.get("required", []) else "", prop.get("description", "")]
             for name, prop in schema["properties"].items()
         ]
         _table(["field", "required", "meaning"], rows)
+
+
+def _kinds(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Each kind of control message, with its shape."""
+    places = schema["discriminator"]["mapping"]
+    return [(kind, schema["$defs"][place.rpartition("/")[2]]) for kind, place in places.items()]
+
+
+def _said(shape: dict[str, Any]) -> list[str]:
+    common = ("id", "at", "by", "why", "kind", "schema_version")
+    return [name for name in shape["properties"] if name not in common]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> None:

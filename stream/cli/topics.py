@@ -57,14 +57,15 @@ def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> N
         raise Unreachable(str(error)) from error
     except TopicError as error:
         raise click.ClickException(str(error)) from error
-    counts = {topic.name: topic.partitions for topic in plan(settings)}
-    kept = [name for name in counts if name not in made]
+    partitions = {topic.name: topic.partitions for topic in plan(settings)}
+    kept = [name for name in partitions if name not in made]
     if as_json:
         report = {"created": made, "existing": kept, "problems": [asdict(problem) for problem in problems]}
         click.echo(json.dumps(report))
     else:
         for name in made:
-            click.echo(f"created  {name} ({counts[name]} partition{'s' if counts[name] > 1 else ''})")
+            count = partitions[name]
+            click.echo(f"created  {name} ({count} partition{'s' if count > 1 else ''})")
         for name in kept:
             click.echo(f"existing {name}")
         _show(problems)
@@ -101,8 +102,11 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
 
 
 def _partitions(settings: Settings) -> str:
-    count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each, those of groups with 1"
-    return count if settings.intake_topic is None else f"{count} (the intake topic may have any number)"
+    count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
+    exceptions = f"{settings.control_topic} and those of groups have one"
+    if settings.intake_topic is not None:
+        exceptions += ", the intake topic may have any number"
+    return f"{count} ({exceptions})"
 
 
 def _show(problems: list[Problem]) -> None:

@@ -107,11 +107,11 @@ class Verdict:
 
     expected, slow: tokens by the two seasons; quick, slow_score: scores by the windows of minutes and by all channels,
     the latter 0 unless a step ended; findings: what the channels see, the strongest first, once the score
-    is worth it
+    is worth it; bar: the score that opens an incident of this key
     """
 
     __slots__ = (
-        "anomalous", "bucket", "expected", "findings", "quick", "score", "slow", "slow_score", "sums",
+        "anomalous", "bar", "bucket", "expected", "findings", "quick", "score", "slow", "slow_score", "sums",
         "upper",
     )  # fmt: skip
 
@@ -120,7 +120,7 @@ class Verdict:
         self.sums = sums
         self.expected = expected
         self.slow = slow
-        self.upper = math.inf
+        self.upper = self.bar = math.inf
         self.findings: list[Finding] = []
         self.quick = self.slow_score = self.score = 0.0
         self.anomalous = False

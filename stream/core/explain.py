@@ -30,7 +30,7 @@ from stream.core.key import KeyState
 from stream.core.rules import Rules
 
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "high", "critical")
-WARNING, HIGH, CRITICAL = 1, 2, 3
+INFO, WARNING, HIGH, CRITICAL = 0, 1, 2, 3
 PAGE_EXCESS_TOKENS = 2_000_000.0
 """Nobody is woken for less: about a hundred dollars of a large model's output."""
 CRITICAL_EXCESS_TOKENS = 20_000_000.0
@@ -184,6 +184,8 @@ def alert_of(
         suggested_action=_action(status, severity),
         links=_links(key, settings.dashboard_url, settings.runbook_url, incident.kind),
         config_digest=rules.digest,
+        status_reason=incident.reason,
+        org_id=key.org_id,
     )
 
 
@@ -221,6 +223,8 @@ def _summary(
 def _action(status: Status, severity: Severity) -> str:
     if status == "resolved":
         return "Review what was taken; nothing is needed now."
+    if severity == "info":
+        return "Nothing, as long as it is what was planned."
     if severity in ("high", "critical"):
         return "Ask the owner of the key; if it is not theirs, block or rotate the key now."
     return "Look at the key's traffic in working hours; ask its owner if it goes on."

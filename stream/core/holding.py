@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
+from stream.core.control import CONTROL_KEY, Control
 from stream.core.evidence import Gathering
 from stream.core.key import KeyState
 from stream.core.keyring import Keyring, MakeKey
@@ -59,6 +60,7 @@ class Holding:
         self._totals = Step()
         self._packed: bytes | None = None
         """The shard's record while it is being taken up."""
+        self._packed_control: bytes | None = None
         self._fault: StateError | None = None
         self._origins = Origins()
 
@@ -113,6 +115,11 @@ class Holding:
         """Calls that the shard would usually see in a stretch of time; 0 while it is too young to tell."""
         return self._activity.expected(seconds / self.settings.bucket_seconds, self.rules.calendar.per_hour)
 
+    @property
+    def control(self) -> Control:
+        """What operators have told the shard; `Shard.instruct` tells it more."""
+        return self.rules.control
+
     # ------------------------------------------------------------------ state
 
     def changes(self) -> list[tuple[bytes, bytes]]:
@@ -122,9 +129,11 @@ class Holding:
         """
         records = self._keys.changes()
         self._keys.rest(self._windows.first_open)
-        if not records and not self._changed:
+        if not records and not self._changed and not self.control.changed:
             return []
-        self._changed = False
+        if self.control.changed:
+            records.append((CONTROL_KEY, self.control.pack()))
+        self._changed = self.control.changed = False
         records.append((SHARD_KEY, pack_shard(self._record())))
         return records
 
@@ -136,6 +145,8 @@ class Holding:
         for name, value in records:
             if name == SHARD_KEY:
                 self._packed = value
+            elif name == CONTROL_KEY:
+                self._packed_control = value
         try:
             self._keys.packed.take(records)
         except StateError as error:  # told by `Shard.taken_up`, like all else that is wrong
@@ -152,6 +163,9 @@ class Holding:
             return
         record = unpack_shard(packed, self.settings.state_settings, self.settings.state_digest)
         self._restore(record)
+        if self._packed_control is not None:
+            self.control.unpack(self._packed_control)
+            self._packed_control = None
         self._keys.settle()
         if record.keys is not None and record.keys != len(self._keys):
             raise StateError(

@@ -9,12 +9,19 @@ import msgspec
 
 from stream.core.taken import Taken
 
-UPDATE_SECONDS = 6 * 3600
-"""A lasting incident is reported again at this pace; a new channel or a higher severity is reported at once."""
+UPDATE_SECONDS = 20 * 3600
+"""An incident of which nothing material has changed for this long is told again: whoever has not heard of it for a day
+and a half takes it for over."""
+DOUBLED = 2.0
+"""An excess so many times what was told last is news."""
 CALM_SECONDS = 3600
 """A surge is over after this long without an anomalous bucket."""
 SLOW_CALM_SECONDS = 12 * 3600
 """Any other incident: a night without use is no end of a drift."""
+FLAP_SECONDS = 6 * 3600
+"""An incident that begins so soon after the end of another flaps: it has to be calm for twice as long as that one."""
+MOST_FLAPS = 3
+MOST_CALM_SECONDS = 24 * 3600
 HOLD = 0.6
 """Hysteresis: an open incident stays anomalous above this share of the score that opens one."""
 
@@ -56,7 +63,9 @@ class Incident(msgspec.Struct, array_like=True):
     `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
     excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. `shape`
     holds the factors by which the calls differed from the key's usual ones when their shape last spoke. `taken` has the
-    excess part by part; None: the incident was opened by a version that did not keep them.
+    excess part by part; None: the incident was opened by a version that did not keep them. `told` is the excess that
+    was told last, `reason` why it was; `peak` the most tokens in an hour of the clock; `event` the planned event in
+    which it began, if it did; `flaps` how many incidents in a row began soon after another.
     """
 
     kind: str
@@ -82,6 +91,11 @@ class Incident(msgspec.Struct, array_like=True):
     since: float = 0.0
     shape: dict[str, float] = {}
     taken: Taken | None = None
+    told: float = 0.0
+    reason: str = ""
+    peak: int = 0
+    event: str = ""
+    flaps: int = 0
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stream.core.bucket import THRESHOLD, Verdict
 from stream.core.channels.base import Channel, Moment
 from stream.core.channels.shape import NEWCOMER_DAYS
+from stream.core.incidents import HOLD
 from stream.core.residuals import QUICK
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
         asked = key.channels
         verdict.slow_score = rules.slow_score(key.channels, key.context(moment.excess), moment.excess)
     verdict.score = max(verdict.quick, verdict.slow_score)
-    if verdict.score >= rules.hold_score:
+    raised = key.raised(verdict.bucket)
+    verdict.bar, hold_score = rules.open_score + raised, rules.hold_score + HOLD * raised
+    if verdict.score >= hold_score:
         verdict.findings = rules.findings(
             key.channels, key.context(moment.excess), residuals, verdict.quick > verdict.slow_score
         )
@@ -47,14 +50,16 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
         verdict.anomalous = sums.is_over(rules.settings.min_calls)
     incident = key.incident
     if incident is None:
-        verdict.anomalous = verdict.anomalous or verdict.score >= rules.open_score
+        verdict.anomalous = verdict.anomalous or verdict.score >= verdict.bar
     elif (
         incident.kind == "shape"
         or not moment.warm
         or (incident.kind == "newcomer" and moment.age_days <= NEWCOMER_DAYS)
         or surge.z[1] >= PRESENT_Z
     ):
-        verdict.anomalous = verdict.anomalous or verdict.score >= rules.hold_score
+        verdict.anomalous = verdict.anomalous or verdict.score >= hold_score
+    if verdict.anomalous and key.allows(verdict.bucket, key.tokens_in_hour(verdict.bucket)):
+        verdict.anomalous = False
     if rules.watch is not None:
         rules.watch(key, verdict)
     return asked

@@ -14,6 +14,7 @@ from stream.core.channels.base import Channel, Moment, Step
 from stream.core.channels.drift import Drift
 from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
+from stream.core.control import Rule
 from stream.core.incidents import Incident
 from stream.core.judging import judge
 from stream.core.links import DUE, USED, USUAL, Links
@@ -39,9 +40,10 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "first_seen",
-        "incident", "input_tokens", "judged_step", "key_id", "last_active_day", "last_seen", "late", "links", "moment",
-        "next_bucket", "open", "output_tokens", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "ended",
+        "first_seen", "flaps", "hour", "hour_tokens", "incident", "input_tokens", "judged_step", "key_id",
+        "last_active_day", "last_seen", "late", "links", "moment", "next_bucket", "open", "org_id", "output_tokens",
+        "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -50,6 +52,8 @@ class KeyState:
         self.calls = self.input_tokens = self.output_tokens = self.late = 0
         self.first_seen = math.inf
         self.last_seen = -math.inf
+        self.org_id: str | None = None
+        """Of its newest call that named one."""
         self.open: dict[int, OpenBucket] = {}
         self.dirty = False
         """Sums changed since they were last written."""
@@ -76,6 +80,10 @@ class KeyState:
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
         self.chain = Chain()
+        self.hour, self.hour_tokens = -1, 0
+        """The hour, in hours since the epoch, of the last bucket that was closed with calls, and its tokens so far."""
+        self.flaps, self.ended = 0, -1
+        """Incidents in a row that began soon after another, and the bucket in which the last one ended, -1: never."""
         self.judged_step = -1
         """The last step that the slow channels were asked about."""
         self.active_days = 0
@@ -118,8 +126,12 @@ class KeyState:
         """
         bucket = self.next_bucket
         fast, slow = self.baseline.predict(bucket)
-        self._move(bucket, 0.0, 0, fast, slow, False)
-        self.baseline.learn(bucket, 0.0, 0, 0.0, 1.0, fast)
+        planned = self.event(bucket) is not None
+        self._move(bucket, 0.0, 0, fast, slow, planned, planned)
+        if planned:
+            self.baseline.turn(bucket)
+        else:
+            self.baseline.learn(bucket, 0.0, 0, 0.0, 1.0, fast)
         if (bucket + 1) % self.rules.calendar.per_day == 0:
             for channel in self.channels:
                 channel.learn_day()
@@ -128,7 +140,9 @@ class KeyState:
         shown[EXPECTED] = fast
         self._pass(bucket, limit)
 
-    def _move(self, bucket: int, tokens: float, calls: int, fast: float, slow: float, frozen: bool) -> None:
+    def _move(
+        self, bucket: int, tokens: float, calls: int, fast: float, slow: float, frozen: bool, planned: bool
+    ) -> None:
         """The windows move by a bucket, and those of the slow channels by a step where one ends."""
         residuals = self.residuals
         since = self.links.since
@@ -144,7 +158,8 @@ class KeyState:
         step = Step(bucket, *ended, self.baseline.level.value)
         for i in STEPPING:
             self.channels[i].step(step, frozen)
-        self.presence.step(self.active_in_step / step.buckets)
+        if not planned:
+            self.presence.step(self.active_in_step / step.buckets)
         self.active_in_step = 0
         if (bucket + 1) % self.rules.calendar.per_hour == 0:
             raise_bar(self)
@@ -152,6 +167,8 @@ class KeyState:
     def _pass(self, bucket: int, limit: int) -> None:
         """`bucket` has been dealt with; plans are made for what can be opened once `limit` has closed."""
         self.next_bucket = bucket + 1
+        if self.rules.control.active and self.event(bucket) is not None and self.event(bucket + 1) is None:
+            self.settle()  # what was planned must not open an incident once it is over
         if bucket >= limit - 1 - self.rules.ahead:
             self._plan_ahead(bucket)
         self.stale = True
@@ -178,6 +195,8 @@ class KeyState:
         if sums is not None:
             calls = sums.calls
             total = sums.input_tokens + sums.output_tokens
+            self.hour_tokens = self.tokens_in_hour(bucket) + total
+            self.hour = bucket // calendar.per_hour
             tokens = baseline.capped(float(total), calls)
             share = sums.input_tokens / total if total else 0.0
             day = bucket // calendar.per_day
@@ -187,8 +206,9 @@ class KeyState:
             for i in ADDING:
                 self.channels[i].add(sums)
             self.links.close(sums)
-        guarded = incident is not None and self._guards(incident, bucket)
-        self._move(bucket, tokens, calls, fast, slow, guarded)
+        planned = self.event(bucket) is not None
+        guarded = planned or (incident is not None and self._guards(incident, bucket))
+        self._move(bucket, tokens, calls, fast, slow, guarded, planned)
         verdict = Verdict(bucket, sums, fast, slow)
         asked: Sequence[Channel] = ()
         moment = self.moment
@@ -203,7 +223,12 @@ class KeyState:
         else:
             # what is not yet an incident may become one: it is learned slowly too
             rate = INCIDENT_RATE if incident is None and verdict.score >= rules.hold_score else 1.0
-        baseline.learn(bucket, tokens, calls, share, rate, fast)
+            if rate < 1 and self.allows(bucket, self.tokens_in_hour(bucket)):
+                rate = 1.0
+        if planned:
+            baseline.turn(bucket)
+        else:
+            baseline.learn(bucket, tokens, calls, share, rate, fast)
         if not guarded and (incident is not None or not anomalous):
             for channel in asked:
                 channel.learn(moment)
@@ -232,6 +257,33 @@ class KeyState:
             for channel in self.channels:
                 channel.accept()
         return guarded
+
+    def event(self, bucket: int) -> Rule | None:
+        """The planned event that the key is in, if any."""
+        control = self.rules.control
+        return control.event(self.key_id, self.org_id, bucket) if control.active else None
+
+    def tokens_in_hour(self, bucket: int) -> int:
+        """Tokens of the closed buckets of the clock's hour that `bucket` is in."""
+        return self.hour_tokens if self.hour == bucket // self.rules.calendar.per_hour else 0
+
+    def allows(self, bucket: int, tokens: int) -> bool:
+        """Whether an allow rule says that so many tokens in the hour of this bucket are fine."""
+        control = self.rules.control
+        if not control.active:
+            return False
+        most = control.allowance(self.key_id, self.org_id, bucket)
+        return 0 < most >= tokens
+
+    def raised(self, bucket: int) -> float:
+        """By how many decades the key's bar is higher in this bucket than the dial says."""
+        control = self.rules.control
+        return control.raise_of(self.key_id, bucket) if control.active else 0.0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether an operator has said that the gateway refuses this key, as of its next bucket."""
+        return self.rules.control.is_blocked(self.key_id, self.next_bucket)
 
     def context(self, excess: float) -> list[float]:
         """What the rule knows of the key besides the evidence, at so many tokens above the baseline."""

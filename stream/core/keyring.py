@@ -52,6 +52,9 @@ class Keyring:
     def __len__(self) -> int:
         return len(self.held) + len(self.packed)
 
+    def __contains__(self, key_id: str) -> bool:
+        return key_id in self.held or key_id in self.packed
+
     def make(self, key_id: str) -> KeyState:
         """A key of which nothing is known yet; it is not held."""
         return self._make(key_id, self.rules)
@@ -214,4 +217,5 @@ def _view(key: KeyState, sealed: int) -> KeyView:
         upper_tokens_per_second=key.last_upper / seconds if math.isfinite(key.last_upper) else None,
         score=max(0.0, 1.0 - key.rules.law.share(key.score)) if used else 0.0,
         open_incidents=[key.incident.kind] if key.incident is not None else [],
+        blocked=key.rules.control.is_blocked(key.key_id, sealed),
     )

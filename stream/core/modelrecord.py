@@ -39,6 +39,8 @@ _KEPT = struct.Struct("<H")
 
 _Index = Annotated[int, Meta(ge=-1, lt=2**31)]
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
+_Tokens = Annotated[int, Meta(ge=0)]
+_Ended = Annotated[int, Meta(ge=-1, lt=2**31)]
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -46,7 +48,8 @@ class _Head(msgspec.Struct, array_like=True):
 
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
     asked; plans: buckets from the next one to each that is planned; chain: see `Chain.pack`;
-    what was written before there were chains, and links, has no such field
+    course: tokens of the next bucket's hour so far, incidents in a row that flapped, and buckets since the last one
+    ended, -1: never; what was written before there were chains, links, or courses, has no such field
     """
 
     incident: Incident | None
@@ -60,6 +63,7 @@ class _Head(msgspec.Struct, array_like=True):
     plans: list[_Count]
     chain: tuple[_Count, _Count, _Count, _Count] | msgspec.UnsetType | None = msgspec.UNSET
     links: PackedLinks | None = None
+    course: tuple[_Tokens, _Count, _Ended] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -75,7 +79,7 @@ def pack_model(key: KeyState) -> bytes:
             key.incident, first, key.active_days, key.active_in_step, first // calendar.per_day - key.last_active_day,
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
-            key.chain.pack(first), key.links.pack(),
+            key.chain.pack(first), key.links.pack(), _course(key, first),
         )
     )  # fmt: skip
     kept = 0
@@ -97,6 +101,17 @@ def pack_model(key: KeyState) -> bytes:
     parts += [key.plans[index] for index in plans]
     parts += [channel.pack() for channel in key.channels]
     return b"".join(parts)
+
+
+def _course(key: KeyState, first: int) -> tuple[int, int, int] | None:
+    """What of the clock's hour and of former incidents matters later; None where nothing does."""
+    flaps, ended = key.flaps, -1
+    if key.ended >= 0 and first - key.ended <= key.rules.flap_buckets:
+        ended = first - key.ended
+    elif key.incident is None:
+        flaps = 0
+    tokens = min(key.tokens_in_hour(first), 2**63 - 1)
+    return (tokens, flaps, ended) if tokens or flaps or ended >= 0 else None
 
 
 def _arrays(key: KeyState) -> tuple[array[Any], ...]:
@@ -122,6 +137,10 @@ def model_2(data: memoryview, key: KeyState) -> None:
         key.chain.unpack(head.chain, first)
     if head.links is not None:
         key.links.unpack(head.links)
+    if head.course is not None:
+        tokens, key.flaps, ended = head.course
+        key.hour, key.hour_tokens = first // calendar.per_hour, tokens
+        key.ended = first - ended if ended >= 0 else -1
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []

@@ -22,8 +22,9 @@ def raise_bar(key: KeyState) -> None:
     """Work out what each of the windows of minutes needs, at the least excess, to open an incident by itself."""
     rules = key.rules
     context = key.context(rules.settings.min_excess_tokens)
+    raised = key.raised(key.next_bucket)
     for h in range(QUICK):
-        wanted = rules.needed(key.surge.statistics[h], context, rules.open_score)
+        wanted = rules.needed(key.surge.statistics[h], context, rules.open_score + raised)
         key.bar[h] = key.surge.laws.z_of(h, max(wanted, 0.0)) if wanted < MOST_VALUE else math.inf
 
 

@@ -6,14 +6,15 @@ import math
 
 import msgspec
 
-from stream.alerts import Alert, DataQuality, Status, Window
+from stream.alerts import Alert, DataQuality, Status, Window, printable
 from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
 from stream.core.excess import new_taken, window_of
-from stream.core.explain import alert_of, severity_of
-from stream.core.incidents import Incident
+from stream.core.explain import INFO, SEVERITIES, WARNING, alert_of, severity_of, short, span
+from stream.core.incidents import DOUBLED, MOST_CALM_SECONDS, MOST_FLAPS, Incident
 from stream.core.key import KeyState, Skips
 from stream.core.outlook import window_upper
 from stream.core.residuals import HORIZONS
+from stream.core.rules import Rules
 
 SLOW_KINDS = ("drift", "ramp", "quiet_hours", "shape")
 """What they take is counted against the slow season, which they have not yet dragged."""
@@ -57,34 +58,72 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
             return None
         incident = key.incident = _opened(key, verdict, at)
         _grade(key, incident, verdict.bucket, keys)
+        incident.told = incident.excess
         return alert_of(key, incident, "opened", at, quality, _horizon_numbers(key, verdict, incident))
     _add(key, incident, verdict)
     known = set(incident.channels)
     for finding in verdict.findings:
-        if verdict.score >= rules.open_score or finding.channel in known:
+        if verdict.score >= verdict.bar or finding.channel in known:
             incident.channels[finding.channel] = max(finding.z, incident.channels.get(finding.channel, -math.inf))
     if verdict.score > incident.score and verdict.findings:
         strongest = verdict.findings[0]
         incident.score, incident.z, incident.horizon = verdict.score, strongest.z, HORIZONS[strongest.horizon]
     _note_shape(key, incident, verdict)
-    calm = rules.calm_buckets if incident.kind == "surge" else rules.slow_calm_buckets
+    if incident.event and key.event(verdict.bucket + 1) is None:
+        return resolve(key, incident, verdict.bucket, quality, "the planned event is over")
+    calm = _calm_buckets(rules, incident)
     transition = incident.move(incident.signal(verdict.anomalous, verdict.bucket, calm))
     if transition == "resolved":
-        incident.sequence += 1
-        key.incident = None
-        key.settle()
-        return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, verdict.bucket))
+        reason = f"no anomalous bucket for {span(calm * rules.settings.bucket_seconds)}"
+        if incident.flaps:
+            reason += ", which had to be longer because it keeps coming back"
+        return resolve(key, incident, verdict.bucket, quality, reason)
     if transition != "continued":
         return None
     incident.last_anomalous = verdict.bucket
     severity = incident.severity
     _grade(key, incident, verdict.bucket, keys)
-    news = incident.severity > severity or set(incident.channels) != known
-    if not news and verdict.bucket - incident.updated < rules.update_buckets:
+    reason = _news(key, incident, verdict.bucket, severity, known)
+    if not reason:
         return None
     incident.sequence += 1
-    incident.updated = verdict.bucket
+    incident.updated, incident.told, incident.reason = verdict.bucket, incident.excess, reason
     return alert_of(key, incident, "updated", at, quality, _incident_numbers(key, incident, verdict.bucket))
+
+
+def resolve(key: KeyState, incident: Incident, bucket: int, quality: DataQuality, reason: str) -> Alert:
+    """Resolve the key's open incident as of the end of `bucket`; `reason` is for people."""
+    incident.sequence += 1
+    incident.reason = reason
+    key.incident, key.ended = None, bucket
+    key.settle()
+    key.stale = True
+    at = float((bucket + 1) * key.rules.settings.bucket_seconds) + key.rules.lateness
+    return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, bucket))
+
+
+def _news(key: KeyState, incident: Incident, bucket: int, severity: int, known: set[str]) -> str:
+    """What has changed so much that it has to be told; nothing while the key is in a planned event."""
+    rules = key.rules
+    if key.event(bucket) is not None:
+        return ""
+    news = []
+    if incident.severity > severity:
+        news.append(f"it is {SEVERITIES[incident.severity]} now, and was {SEVERITIES[severity]}")
+    if more := sorted(set(incident.channels) - known):
+        news.append(f"seen by more channels: {', '.join(more)}")
+    if incident.excess >= DOUBLED * max(incident.told, rules.settings.min_excess_tokens):
+        news.append(f"the excess has doubled since it was told last: {short(incident.excess)} tokens")
+    if not news and bucket - incident.updated >= rules.update_buckets:
+        news.append(f"still open after {span((bucket + 1 - incident.started) * rules.settings.bucket_seconds)}")
+    return "; ".join(news)
+
+
+def _calm_buckets(rules: Rules, incident: Incident) -> int:
+    """How long the incident has to be calm to be over: one that flaps, longer each time."""
+    calm = rules.calm_buckets if incident.kind == "surge" else rules.slow_calm_buckets
+    most = max(calm, MOST_CALM_SECONDS // rules.settings.bucket_seconds)
+    return int(min(calm << incident.flaps, most))
 
 
 def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quality: DataQuality) -> Alert | None:
@@ -102,12 +141,14 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     bucket_seconds = rules.settings.bucket_seconds
     tokens = float(bucket.input_tokens + bucket.output_tokens)
     expected = bucket.plan[EXPECTED]
-    incident = key.incident = _surge(key, bucket.index, at, rules.open_score, key.opening_z)
+    incident = key.incident = _surge(key, bucket.index, at, rules.open_score + key.raised(bucket.index), key.opening_z)
     start = float(bucket.index * bucket_seconds)
     window = Window(start=start, end=start + bucket_seconds, horizon_seconds=bucket_seconds)
-    incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
+    if not incident.event:
+        incident.severity, incident.severity_reason = 1, "opened inside the bucket; graded when it closes"
+    incident.told = max(0.0, tokens - expected)
     key.stale = True  # the incident lies with the model: unwritten, it would open a second time after a crash
-    excess, taken = max(0.0, tokens - expected), new_taken(key)
+    excess, taken = incident.told, new_taken(key)
     taken.add(bucket, expected, excess, 1.0)
     shown = msgspec.structs.replace(incident, excess=excess, excess_output=taken.output, taken=taken)
     return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, bucket.plan[THRESHOLD]))
@@ -126,6 +167,10 @@ def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
 
 def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Incident:
     """A new incident of the 10-minute window, found at event time `at`."""
+    soon = key.ended >= 0 and bucket - key.ended <= key.rules.flap_buckets
+    key.flaps = min(key.flaps + 1, MOST_FLAPS) if soon else 0
+    event = key.event(bucket)
+    planned = "" if event is None else f"planned: {printable(event.why, 200)} (said by {printable(event.by)})"
     return Incident(
         kind="surge",
         started=bucket,
@@ -139,15 +184,21 @@ def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Inc
         channels={"surge": z},
         since=float(bucket * key.rules.settings.bucket_seconds),
         taken=new_taken(key),
+        reason="the sums of the bucket are over what its ten minutes need to open an incident",
+        severity=INFO if planned else WARNING,
+        severity_reason=planned,
+        event=planned,
+        flaps=key.flaps,
     )
 
 
 def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
     rules = key.rules
-    incident = _surge(key, verdict.bucket, at, max(verdict.score, rules.open_score), key.surge.z[0])
+    incident = _surge(key, verdict.bucket, at, max(verdict.score, verdict.bar), key.surge.z[0])
     # over the early threshold, but not over the score: the bucket's own surge is all there is
-    strongest = verdict.findings[0] if verdict.findings and verdict.score >= rules.open_score else None
+    strongest = verdict.findings[0] if verdict.findings and verdict.score >= verdict.bar else None
     if strongest is not None:
+        incident.reason = f"score {verdict.score:.1f} is over {verdict.bar:.1f}, which opens an incident of this key"
         incident.kind, incident.z = strongest.kind, strongest.z
         incident.horizon = HORIZONS[strongest.horizon]
         incident.channels = {finding.channel: finding.z for finding in verdict.findings}
@@ -181,6 +232,7 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     observed = float(sums.input_tokens + sums.output_tokens) if sums is not None else 0.0
     expected = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected
     incident.observed += observed
+    incident.peak = max(incident.peak, key.tokens_in_hour(verdict.bucket))
     incident.expected += expected
     incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
     before = incident.excess
@@ -200,7 +252,9 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
 
 
 def _grade(key: KeyState, incident: Incident, bucket: int, keys: int) -> None:
-    """Severity may rise while the incident is open, never fall."""
+    """Severity may rise while the incident is open, never fall; in a planned event it stays as it is."""
+    if incident.event or key.event(bucket) is not None:
+        return
     hours = ((bucket + 1) * key.rules.settings.bucket_seconds - incident.since) / 3600
     severity, reason = severity_of(incident, key.rules, keys, hours)
     if severity >= incident.severity:

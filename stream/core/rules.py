@@ -11,7 +11,8 @@ from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
 from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import WARM_DAYS, Channel, Finding
-from stream.core.incidents import CALM_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
+from stream.core.control import Control
+from stream.core.incidents import CALM_SECONDS, FLAP_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
 from stream.core.links import DUE_HOURS
 from stream.core.priors import Priors, priors_of
 from stream.core.residuals import Horizons, Residuals
@@ -41,9 +42,9 @@ class Rules:
     """Settings and priors, worked out once and shared by all keys of a shard."""
 
     __slots__ = (
-        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "digest", "due_fading", "gathering",
-        "hold_score", "horizons", "lateness", "law", "newcomer_law", "open_score", "priors", "rule", "settings",
-        "slow_calm_buckets", "taken", "update_buckets", "warm_buckets", "watch",
+        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "control", "digest", "due_fading",
+        "flap_buckets", "gathering", "hold_score", "horizons", "lateness", "law", "newcomer_law", "open_score",
+        "priors", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets", "warm_buckets", "watch",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
@@ -63,6 +64,7 @@ class Rules:
         self.warm_buckets = WARM_DAYS * self.calendar.per_day
         self.calm_buckets = max(1, CALM_SECONDS // bucket_seconds)
         self.slow_calm_buckets = max(1, SLOW_CALM_SECONDS // bucket_seconds)
+        self.flap_buckets = FLAP_SECONDS // bucket_seconds
         self.update_buckets = UPDATE_SECONDS // bucket_seconds
         self.accept_buckets = int(settings.accept_days * 86_400) // bucket_seconds
         self.chain_buckets = int(CHAIN_DAYS * 86_400) // bucket_seconds
@@ -74,6 +76,8 @@ class Rules:
         """What of it is left after a step."""
         self.gathering: Gathering | None = None
         """Takes what keys tell of themselves once an hour, if set."""
+        self.control = Control(bucket_seconds)
+        """What operators have told the shard."""
         self.watch: Watch | None = None
         """Hears every judgement of a closed bucket, if set; see `listen`."""
         self.digest = sha256(f"{settings.config_digest} {priors.digest}".encode()).hexdigest()[:16]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from stream.alerts import Alert, reading_order
+from stream.alerts import Alert, DataQuality, reading_order
 from stream.core.bucket import OpenBucket
+from stream.core.control import Heard
 from stream.core.evidence import NEVER, Evidence
+from stream.core.feedback import follow
 from stream.core.holding import Holding
 from stream.core.key import KeyState
 from stream.core.origins import Origin
@@ -93,6 +95,8 @@ class Shard(Holding):
             key.output_tokens += output_tokens
             if time > key.last_seen:
                 key.last_seen = time
+                if call.org_id != key.org_id and call.org_id is not None:
+                    key.org_id = call.org_id
             if time < key.first_seen:
                 key.first_seen = time
             step.accepted += 1
@@ -130,6 +134,24 @@ class Shard(Holding):
             self._close(step)
         self._changed = True
         return step
+
+    def instruct(self, heard: Sequence[Heard], log: str | None = None) -> list[Reject]:
+        """Take up what operators say: it is announced for the next bucket boundary, and takes effect there.
+
+        heard: messages of the control topic in the order of their offsets; those that were taken up before are passed
+            over
+        log: the id of that topic
+
+        The next `changes` carries what was announced. Returns the messages that cannot be followed, by their offsets.
+        """
+        return self.control.instruct(
+            heard,
+            log,
+            self._windows.first_open + 1,
+            mine=lambda key_id: self._partition_of(key_id) == self.partition,
+            known=lambda key_id: key_id in self._keys,
+            tells=self.partition == 0,
+        )
 
     def freeze(self) -> None:
         """Silence was an outage: the buckets from here to the next record's are skipped, not learned as zero."""
@@ -270,21 +292,42 @@ class Shard(Holding):
         self._learn_activity(first, limit)
         quality = self._quality(step)
         keys = len(self._keys) * self.settings.partitions
+        for boundary in self.control.boundaries(limit):
+            self._close_keys(boundary, quality, keys, step)
+            self._follow(boundary, quality, step)
+        self._close_keys(limit, quality, keys, step)
+        self.control.forget(limit)
+        step.evidence += self._gathering.hand_on(first, limit, self.rules.calendar.per_hour)
+        for key in sorted(self._keys.touched.get(limit, ()), key=lambda key: key.key_id):
+            self._check_early(key, key.open[limit], step)
+
+    def _close_keys(self, limit: int, quality: DataQuality, keys: int, step: Step) -> None:
+        """Close the buckets before `limit` of all keys that have something to close there."""
         alerts: list[Alert] = []
         for key in self._keys.due(limit):
             found, closed = settle(key, limit, self._skips, quality, keys)
             alerts += found
             step.buckets_closed += closed
             self._keys.mark(key)
-        step.evidence += self._gathering.hand_on(first, limit, self.rules.calendar.per_hour)
         # keys are closed in no particular order; their alerts are reported in one
         alerts.sort(key=reading_order)
         step.alerts += alerts
-        for key in sorted(self._keys.touched.get(limit, ()), key=lambda key: key.key_id):
-            self._check_early(key, key.open[limit], step)
+
+    def _follow(self, boundary: int, quality: DataQuality, step: Step) -> None:
+        """All before this boundary is closed: what was announced for it takes effect."""
+        for message in self.control.take(boundary):
+            # whoever has an open incident is awake, and nobody else is concerned
+            key = self._keys.held.get(message.key_id) or self._keys.make(message.key_id)
+            alert = follow(key, message, boundary, quality)
+            if alert is not None:
+                self._keys.mark(key)
+                step.alerts.append(alert)
 
     def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
         if bucket.early or not bucket.is_over(self.settings.min_calls):
+            return
+        tokens = bucket.input_tokens + bucket.output_tokens
+        if key.allows(bucket.index, key.tokens_in_hour(bucket.index) + tokens):
             return
         alert = open_early(key, bucket, self._windows.now, self._skips, self._quality(step))
         self._keys.mark(key)

@@ -186,6 +186,8 @@ def add_to_lifetime(key: KeyState, call: Call, time: float, step: Step) -> None:
     key.output_tokens += output_tokens
     if time > key.last_seen:
         key.last_seen = time
+        if call.org_id != key.org_id and call.org_id is not None:
+            key.org_id = call.org_id
     if time < key.first_seen:
         key.first_seen = time
     step.accepted += 1

@@ -70,6 +70,7 @@ class _Sums(_Lifetime, array_like=True):
     """All of the MessagePack."""
 
     buckets: list[_BucketSums]
+    org_id: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,7 +83,7 @@ def pack_sums(key: KeyState) -> bytes:
     buckets = key.open.values()
     sums = _Sums(
         key.calls, key.input_tokens, key.output_tokens, key.late, key.first_seen, key.last_seen,
-        [_sums_of(bucket) for bucket in buckets],
+        [_sums_of(bucket) for bucket in buckets], key.org_id,
     )  # fmt: skip
     try:
         packed = _encode(sums)
@@ -122,7 +123,7 @@ def sums_2(data: bytes, key: KeyState) -> None:
     key.calls, key.input_tokens, key.output_tokens, key.late = (
         sums.calls, sums.input_tokens, sums.output_tokens, sums.late,
     )  # fmt: skip
-    key.first_seen, key.last_seen = sums.first_seen, sums.last_seen
+    key.first_seen, key.last_seen, key.org_id = sums.first_seen, sums.last_seen, sums.org_id
     key.open = {}
     for (index, *plan), s in zip(plans, sums.buckets, strict=True):
         b = key.open[index] = OpenBucket(index, array("f", plan))

@@ -20,3 +20,5 @@ class KeyView:
     upper_tokens_per_second: float | None
     score: float
     open_incidents: list[str]
+    blocked: bool = False
+    """Whether an operator has said that the gateway refuses it."""

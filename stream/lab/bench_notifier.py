@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from stream.alerts import Alert, DataQuality, Entity, Window, alert_id_of, fingerprint_of
 from stream.broker import EmbeddedKafka
 from stream.notify.config import NotifyConfig
+from stream.notify.hush import Hush
 from stream.security import client_options
 from stream.settings import Settings, load_settings
 from stream.worker.notifier.service import NotifierMetrics, make_line
@@ -71,7 +72,7 @@ async def measure(settings: Settings) -> list[float]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     config = NotifyConfig.model_validate({"notifiers": {"bus": {"type": "webhook", "url": url}}})
-    line, client = make_line("bus", settings, config, {}, NotifierMetrics(CollectorRegistry()))
+    line, client = make_line("bus", settings, config, {}, NotifierMetrics(CollectorRegistry()), Hush())
     task = asyncio.create_task(line.run())
     producer = AIOKafkaProducer(**client_options(settings), transactional_id=f"{settings.app_id}-0", acks="all")
     await producer.start()

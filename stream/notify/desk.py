@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from stream.alerts import Alert
+from stream.notify.hush import RANK, Hush, names_of
 
-STALE_SECONDS = 86_400.0
-"""An open incident says something at least every six hours: one that has not for this long is forgotten."""
+STALE_SECONDS = 1.5 * 86_400.0
+"""An open incident says something at least every twenty hours: one that has not for this long is forgotten."""
 MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)
-_RANK = {"info": 0, "warning": 1, "high": 2, "critical": 3}
-_NAME = {rank: name for name, rank in _RANK.items()}
+_NAME = {rank: name for name, rank in RANK.items()}
 
 
 class Decision(Enum):
@@ -29,7 +30,10 @@ class Decision(Enum):
 
 @dataclass(slots=True)
 class Known:
-    """An open incident: the worst severity told, and how; `kept`: its last alert as JSON, where that is said again."""
+    """An open incident: the worst severity told, and how; `kept`: its last alert as JSON, where that is said again.
+
+    names: under which it may be muted; covers: the keys, organisation or faults of the feed that it speaks for
+    """
 
     alert_id: str
     fingerprint: str
@@ -38,18 +42,34 @@ class Known:
     partition: int
     at: float
     said: int
+    names: tuple[str, ...]
+    covers: frozenset[str]
     digested: bool = False
 
 
 class Desk:
-    """The open incidents that one notifier was told of, one by one or in a digest."""
+    """The open incidents that one notifier was told of, one by one or in a digest.
 
-    def __init__(self, *, dedupes: bool, every_update: bool, keeps: bool) -> None:
+    `hush` knows what operators want to hear no more of; `clock` gives epoch seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        dedupes: bool,
+        every_update: bool,
+        keeps: bool,
+        hush: Hush | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._dedupes = dedupes
         self._keeps = keeps
         self._every_update = every_update
         self._known: dict[str, Known] = {}
         self._digested: Counter[int] = Counter()
+        self._hush, self._clock = hush or Hush(), clock
+        self._covering: dict[str, dict[str, None]] = {}
+        """Incidents, by fingerprint, that speak for others: for a key, an organisation or a fault of the feed."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -59,26 +79,67 @@ class Desk:
         known = self._known.get(alert.fingerprint)
         return known is not None and known.alert_id == alert.alert_id
 
-    def judge(self, alert: Alert, matched: bool, may_send: bool, *, source: str, partition: int, at: float) -> Decision:
-        """What to do with the next alert; `matched`: a route leads here. `at`: when it was written, epoch seconds."""
+    def is_quiet(self, alert: Alert, *moments: float) -> bool:
+        """Whether nothing is to be said of an incident but its end: it is muted, somebody is at it, or another one that
+        was told speaks for it. `moments`: epoch seconds at any of which a mute counts.
+        """  # noqa: D205
+        rank = RANK[alert.severity]
+        return self._hush.is_quiet(alert.alert_id, rank, names_of(alert), *moments) or self._is_covered(alert, rank)
+
+    def _is_covered(self, alert: Alert, rank: int) -> bool:
+        """A campaign speaks for its members, an organisation for its keys, the feed for the same faults elsewhere.
+
+        But not for what is worse than itself, and only if it was told by itself.
+        """
+        faults = _covered(alert) if alert.kind == "feed" else frozenset()
+        for subject in _subjects(alert):
+            for fingerprint in self._covering.get(subject, ()):
+                known = self._known[fingerprint]
+                if (
+                    fingerprint == alert.fingerprint
+                    or known.said < rank
+                    or known.digested
+                    or not faults <= known.covers
+                ):
+                    continue
+                if not self._hush.is_quiet(known.alert_id, known.said, known.names, self._clock()):
+                    return True
+        return False
+
+    def judge(
+        self, alert: Alert, matched: bool, may_send: bool, *, source: str, partition: int, at: float, past: bool = False
+    ) -> Decision:
+        """What to do with the next alert; `matched`: a route leads here. `at`: when it was written, epoch seconds.
+
+        past: the question is what was done with it then
+        """
         known = self._known.get(alert.fingerprint)
         if known is not None and known.alert_id != alert.alert_id:
             known = None  # an incident whose end we never read: its successor replaces it
         if alert.status == "resolved":
             return self._end(alert, known, matched)
-        rank = _RANK[alert.severity]
+        rank = RANK[alert.severity]
+        quiet = self.is_quiet(alert, at) if past else self.is_quiet(alert, at, self._clock())
         if known is None:
-            if not matched:
+            if not matched or quiet:
                 return Decision.SILENT
             kept = self._json(alert) if may_send else None
-            known = Known(alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, not may_send)
+            known = Known(
+                alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, names_of(alert), _covered(alert),
+                not may_send,
+            )  # fmt: skip
             self._keep(alert.fingerprint, known)
             return Decision.SEND if may_send else Decision.DIGEST
         self._drop(alert.fingerprint)
+        known.at, known.names, known.covers = at, names_of(alert), _covered(alert)
+        if quiet:
+            known.kept = None if known.digested else self._json(alert)
+            self._keep(alert.fingerprint, known)
+            return Decision.SILENT
         worse, was_digested = rank > known.said, known.digested
         known.digested = was_digested and not (worse and may_send)
         known.kept = None if known.digested else self._json(alert)
-        known.at, known.said = at, max(rank, known.said)
+        known.said = max(rank, known.said)
         self._keep(alert.fingerprint, known)
         if known.digested:
             return Decision.DIGEST if worse else Decision.SILENT
@@ -93,12 +154,12 @@ class Desk:
 
     def needs_leave(self, alert: Alert, matched: bool) -> bool:
         """Whether the limit on bursts has to be asked: for a new incident, and for one of a digest that gets worse."""
-        if alert.status == "resolved":
+        if alert.status == "resolved" or self.is_quiet(alert, self._clock()):
             return False
         if not self.knows(alert):
             return matched
         known = self._known[alert.fingerprint]
-        return known.digested and _RANK[alert.severity] > known.said
+        return known.digested and RANK[alert.severity] > known.said
 
     def _json(self, alert: Alert) -> bytes | None:
         if not self._keeps:
@@ -113,12 +174,20 @@ class Desk:
         self._drop(fingerprint)
         self._known[fingerprint] = known  # in the order of their last word
         self._digested[known.partition] += known.digested
+        for subject in known.covers:
+            self._covering.setdefault(subject, {})[fingerprint] = None
         if len(self._known) > MAX_INCIDENTS:
             self._drop(next(iter(self._known)))
 
     def _drop(self, fingerprint: str) -> None:
-        if (known := self._known.pop(fingerprint, None)) is not None:
-            self._digested[known.partition] -= known.digested
+        if (known := self._known.pop(fingerprint, None)) is None:
+            return
+        self._digested[known.partition] -= known.digested
+        for subject in known.covers:
+            covering = self._covering[subject]
+            del covering[fingerprint]
+            if not covering:
+                del self._covering[subject]
 
     def remember(
         self, alert: Alert, matched: bool, told: Collection[str] | None, *, source: str, partition: int, at: float
@@ -127,7 +196,7 @@ class Desk:
 
         `told` has the incidents of its partition that were told one by one; None: all of them were.
         """
-        self.judge(alert, matched, True, source=source, partition=partition, at=at)
+        self.judge(alert, matched, True, source=source, partition=partition, at=at, past=True)
         if (known := self._known.get(alert.fingerprint)) is not None:
             self._digested[partition] -= known.digested
             known.digested = told is not None and short_id(alert.alert_id) not in told
@@ -152,10 +221,39 @@ class Desk:
         return Counter(_NAME[known.said] for known in self._known.values() if known.digested)
 
     def firing(self, now: float) -> Iterator[Known]:
-        """The open incidents that were told one by one; what has been silent for too long is forgotten."""
+        """The open incidents that were told one by one and are to be said again.
+
+        What has been silent for too long is forgotten; of what operators want to hear no more, nothing is said.
+        """
         for fingerprint in [f for f, known in self._known.items() if now - known.at > STALE_SECONDS]:
             self._drop(fingerprint)
-        return (known for known in list(self._known.values()) if not known.digested)
+        quiet = self._hush.is_quiet
+        return (
+            known
+            for known in list(self._known.values())
+            if not known.digested and not quiet(known.alert_id, known.said, known.names, now)
+        )
+
+
+def _subjects(alert: Alert) -> list[str]:
+    """What another incident may speak for, instead of this one."""
+    if alert.kind == "feed":
+        return sorted(_covered(alert))[:1]
+    if alert.entity.type != "key":
+        return []
+    subjects = [f"key {alert.entity.id}"]
+    return subjects if alert.org_id is None else [*subjects, f"org {alert.org_id}"]
+
+
+def _covered(alert: Alert) -> frozenset[str]:
+    """What an incident speaks for: the keys that it names, the organisation that it is about, the feed's faults."""
+    if alert.kind == "feed":
+        return frozenset(f"feed {channel.name}" for channel in alert.channels)
+    if alert.entity.type == "key":
+        return frozenset()
+    members = () if alert.members is None else alert.members.top
+    covered = {f"key {member.key_id}" for member in members}
+    return frozenset(covered | {f"org {alert.entity.id}"}) if alert.entity.type == "org" else frozenset(covered)
 
 
 def short_id(alert_id: str) -> str:

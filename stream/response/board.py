@@ -119,6 +119,10 @@ class Board:
         """The end of a rule."""
         self._rules.pop(rule_id, None)
 
+    def follow(self, bans: dict[str, Ban], rules: dict[str, AllowRule]) -> None:
+        """Take up all that operators have said of keys."""
+        self._bans, self._rules = bans, rules
+
     # ------------------------------------------------------------------ what is due
 
     def due(self, now: float) -> Iterator[Response]:
@@ -263,8 +267,7 @@ class Board:
 
 def alert_org(alert: Alert) -> str | None:
     """The organisation of a key's alert, where it is known."""
-    found: str | None = getattr(alert, "org_id", None)
-    return found
+    return alert.org_id
 
 
 def _reason(kind: str, severity: Severity, alert_id: str) -> str:

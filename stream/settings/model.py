@@ -117,6 +117,9 @@ class Settings(BaseModel):
     group_state_topic: Topic = Field(
         "overdraw-group-state", description="compacted topic, of one partition, of what is known of groups"
     )
+    control_topic: Topic = Field(
+        "overdraw-control", description="topic of what operators say: one partition, kept for ever"
+    )
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
         8, description="partitions of the source, state and alert topics; fixed for life"
     )
@@ -225,8 +228,8 @@ class Settings(BaseModel):
     def _topics_differ(self) -> Settings:
         taken: dict[str, str] = {}
         for name in (
-            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
-            "group_state_topic", "response_topic", "deny_list_topic",
+            "source_topic", "intake_topic", "alert_topic", "dead_letter_topic", "state_topic", "control_topic",
+            "group_evidence_topic", "group_state_topic", "response_topic", "deny_list_topic",
         ):  # fmt: skip
             topic = getattr(self, name)
             if topic is not None and (other := taken.setdefault(topic, name)) != name:

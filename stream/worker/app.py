@@ -18,6 +18,7 @@ from stream.security import faust_options
 from stream.settings import Settings
 from stream.worker import logs
 from stream.worker.agents import Intake, add_agent
+from stream.worker.control.word import Word
 from stream.worker.ending import Exit
 from stream.worker.group import FaustGroup
 from stream.worker.keepers import Keepers
@@ -96,8 +97,9 @@ class Detector:
         self.intakes = Intakes(tools, intake, FaustGroup(app, intake)) if intake is not None else None
         self.keepers = Keepers(tools, FaustGroup(app, settings.group_evidence_topic))
         self.monitor = Monitor(tools, self.shards, intakes=self.intakes, keepers=self.keepers)
+        self.word = Word(settings, self.shards)
         self.registry.register(LiveCollector(self.shards, self.monitor, settings))
-        self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die)
+        self.web = Web(settings, self.shards, self.monitor, self.registry, die=ending.die, word=self.word)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop: asyncio.Task[None] | None = None
 
@@ -117,7 +119,9 @@ class Detector:
         calm_the_collector()
         await self.web.start()
         runs = (held.run for held in self.held.values())
-        self._tasks = [asyncio.create_task(self._guard(work)) for work in (*runs, self.monitor.run, self._beat)]
+        self._tasks = [
+            asyncio.create_task(self._guard(work)) for work in (*runs, self.monitor.run, self.word.run, self._beat)
+        ]
 
     async def _guard(self, work: Callable[[], Any]) -> None:
         """The flushes and the watchdog must not end unseen."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from stream.alerts import Alert
+from stream.core.control import Heard
 from stream.core.evidencerecord import evidence_records
 from stream.core.shard import Shard
 from stream.core.step import Step
 from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
 from stream.settings import Settings
+from stream.worker.control.topic import Said
 from stream.worker.deadletters import dead_letters
 from stream.worker.feed import Feed, Finding, LateShare
 from stream.worker.idle import Hidden, Idle, quiet_needed
@@ -41,6 +44,8 @@ HANGING_SECONDS = 60.0
 """A producer's transaction ends by itself after 60 s, unless it asks for more (transaction.timeout.ms)."""
 WEIGHED_RECORDS = 1000
 WEIGHT = 0.01
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,8 @@ class LiveShard:
         self.open: dict[str, Alert] = {}
         self.owner_due = True
         self.rebuild = rebuild
+        self.heard: tuple[str | None, int] | None = None
+        """Up to where it was told what operators say: the id of the control topic, and an offset; None: nothing."""
         self.holes: list[tuple[int, int]] = []
         self.source = source
         self.ground = ground
@@ -214,6 +221,21 @@ class LiveShard:
         if not self._told_empty:
             self._told_empty = True
             self.owe(self.core.tell_empty())
+
+    def instruct(self, said: Sequence[Said], topic_id: str | None) -> None:
+        """Tell the shard what operators say, in the order of the topic; what cannot be followed is a dead letter."""
+        rejects = self.core.instruct([Heard(one.offset, one.what) for one in said], topic_id)
+        by_offset = {one.offset: one.record for one in said} if rejects else {}
+        topic = self._settings.control_topic
+        for letter in dead_letters(rejects, by_offset, topic, canonical=False):
+            self._pending.letters.append(letter)
+            self._owe_bytes(len(letter[1] or b""))
+        for reject in rejects:
+            log.warning(
+                "partition %d: what stands at offset %d of %s is not followed: %s",
+                self.partition, reject.position, topic, reject.message, extra={"seldom": reject.position},
+            )  # fmt: skip
+        self._pending.reasons += [reject.reason for reject in rejects]
 
     def _refuse(self, rejects: Sequence[Reject], records: Sequence[Any]) -> None:
         by_offset = {record.offset: record for record in records}

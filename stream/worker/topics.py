@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -25,7 +25,10 @@ STATE_SETTINGS = {
     "min.cleanable.dirty.ratio": "0.3",
     "max.compaction.lag.ms": "3600000",
 }
-"""The state topic's configuration; all other topics take the cluster's defaults."""
+"""The state topic's configuration."""
+CONTROL_SETTINGS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+"""The control topic's: what was said holds until it is taken back, and is the audit trail. All other topics take the
+cluster's defaults."""
 
 
 class TopicError(RuntimeError):
@@ -36,7 +39,7 @@ class TopicError(RuntimeError):
 class Topic:
     """A topic as it must be; `rights` are what a worker needs.
 
-    `partitions` are what it must have, or, with `any_count`, only what it is made with.
+    `partitions` are what it must have, or, with `any_count`, only what it is made with; `kept`: for ever.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Topic:
     compacted: bool
     rights: frozenset[str]
     any_count: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Problem:
 
 
 def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
-    """The topics of these settings: six, and the intake's if there is one; a `rebuild` has to read the alerts, too.
+    """The topics of these settings: seven, and the intake's if there is one; a `rebuild` has to read the alerts, too.
 
     >>> from stream.settings import load_settings
     >>> [(topic.name, topic.partitions) for topic in plan(load_settings(environ={}))][:2]
@@ -76,6 +80,8 @@ def plan(settings: Settings, *, rebuild: bool = False) -> list[Topic]:
         Topic(settings.alert_topic, "alert_topic", count, False, read | write if rebuild else write),
         Topic(settings.dead_letter_topic, "dead_letter_topic", count, False, write),
         Topic(settings.state_topic, "state_topic", count, True, read | write),
+        # one partition: what operators say has an order
+        Topic(settings.control_topic, "control_topic", 1, False, read, kept=True),
         # one partition each: a campaign is seen only where all that shards tell of their keys comes together
         Topic(settings.group_evidence_topic, "group_evidence_topic", 1, False, read | write),
         Topic(settings.group_state_topic, "group_state_topic", 1, True, read | write),
@@ -106,7 +112,7 @@ async def create_topics(settings: Settings) -> list[str]:
         made = []
         for topic in wanted:
             if facts[topic.name].error == MISSING:
-                configuration = STATE_SETTINGS if topic.compacted else {}
+                configuration = STATE_SETTINGS if topic.compacted else CONTROL_SETTINGS if topic.kept else {}
                 error, words = await kafka.create(topic.name, topic.partitions, settings.replication, configuration)
                 if error not in (0, EXISTS):
                     raise TopicError(_refusal(topic, error, words, settings))
@@ -136,7 +142,7 @@ async def topic_problems(
     configurations = await kafka.topic_settings([topic.name for topic in there]) if there else {}
     for topic in there:
         error, values = configurations[topic.name]
-        problems += _configuration_problems(topic, error, values.get("cleanup.policy", ""), settings)
+        problems += _configuration_problems(topic, error, values, settings)
     return problems
 
 
@@ -149,13 +155,14 @@ def _metadata_problems(topic: Topic, facts: TopicFacts, settings: Settings) -> l
         remedy = "look at the broker's log, then check again"
         return [Problem("topic_error", topic.name, f"Kafka answers with error {facts.error}", remedy)]
     problems = []
-    if topic.setting == "response_topic" and facts.partitions != topic.partitions:
+    if (topic.kept or topic.setting == "response_topic") and facts.partitions != topic.partitions:
+        why = "what operators say would have no order" if topic.kept else "only one responder may be at work"
         problems.append(
             Problem(
                 "partition_count",
                 topic.name,
-                f"it has {facts.partitions} partitions, and only one responder may be at work",
-                f"name a new topic with OVERDRAW_{topic.setting.upper()}, and run `overdraw topics create`",
+                f"it has {facts.partitions} partitions: {why}",
+                f"name a new topic with OVERDRAW_{topic.setting.upper()} and run `overdraw topics create`: it gets one",
             )
         )
     elif topic.setting.startswith("group_") and facts.partitions != topic.partitions:
@@ -193,9 +200,21 @@ def _more_partitions(topic: Topic) -> str:
     return " (to have more, set the old source topic as intake_topic of a new one: other counts move keys)"
 
 
-def _configuration_problems(topic: Topic, error: int, policy: str, settings: Settings) -> list[Problem]:
+def _configuration_problems(
+    topic: Topic, error: int, values: Mapping[str, str | None], settings: Settings
+) -> list[Problem]:
     if error:
         return [_no_right(topic, {"DescribeConfigs"}, settings)]
+    policy = values.get("cleanup.policy") or ""
+    if topic.kept and "compact" not in policy and int(values.get("retention.ms") or -1) >= 0:
+        return [
+            Problem(
+                "expires",
+                topic.name,
+                f"its retention.ms is {values['retention.ms']}, so that what operators have said is forgotten",
+                "set it to -1 (kafka-configs --alter --add-config retention.ms=-1)",
+            )
+        ]
     if topic.compacted and policy != "compact":
         return [
             Problem(

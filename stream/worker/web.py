@@ -18,6 +18,7 @@ from stream.core.state import StateError
 from stream.core.view import KeyView
 from stream.partition import partition_of
 from stream.settings import Settings
+from stream.worker.control.word import Word
 from stream.worker.intake_watch import IntakeWatch
 from stream.worker.keeper_watch import KeeperWatch
 from stream.worker.live_metrics import open_of, top_keys
@@ -51,8 +52,10 @@ class Web(Server):
         registry: CollectorRegistry,
         *,
         die: Callable[[int, str], None],
+        word: Word | None = None,
     ) -> None:
         super().__init__(settings, registry, unready=monitor.unready, die=die)
+        self._word = word
         self._shards = shards
         self._monitor = monitor
         self._started = time.time()
@@ -101,11 +104,13 @@ class Web(Server):
                     "newest": _moment(shard.core.newest),
                     "keys": len(shard.core),
                     "open_incidents": len(shard.open),
+                    "heard": shard.heard[1] if shard.heard is not None else None,
                     "recovery_seconds": round(shard.recovery_seconds, 3),
                 }
                 for shard in shards
             ],
             **({"groups": _keeping(self._monitor.keeping)} if self._monitor.keeping is not None else {}),
+            **({"control": _control(self._word)} if self._word is not None else {}),
             **({"intake": _intake(self._monitor.intake)} if self._monitor.intake is not None else {}),
         }
 
@@ -190,6 +195,10 @@ def _keeping(watch: KeeperWatch) -> dict[str, Any] | None:
         "waits_for": [] if keeper.busy else sorted(keeper.core.behind()),
         "recovery_seconds": round(keeper.recovery_seconds, 3),
     }
+
+
+def _control(word: Word) -> dict[str, Any]:
+    return {"offset": word.topic.offset, "trouble": word.topic.trouble}
 
 
 def _intake(watch: IntakeWatch) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def test_an_incident_ends_after_an_hour_without_an_anomalous_bucket(pattern, tol
 def test_calm_is_an_hour_in_every_bucket_length(bucket_seconds, calm):
     rules = Rules(Settings(bucket_seconds=bucket_seconds))
     assert rules.calm_buckets == calm
-    assert rules.update_buckets * bucket_seconds == 6 * 3600
+    assert rules.update_buckets * bucket_seconds == 20 * 3600
     assert rules.accept_buckets * bucket_seconds == 7 * 86_400
 
 

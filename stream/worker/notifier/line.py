@@ -17,6 +17,7 @@ from stream.notify.config import NotifyConfig
 from stream.notify.delivery import Deliverer
 from stream.notify.desk import Decision, Desk
 from stream.notify.digest import Digest
+from stream.notify.hush import Hush
 from stream.notify.message import Message
 from stream.notify.routing import Routing
 from stream.notify.service import Notifier, Request
@@ -47,13 +48,14 @@ class Line:
         deliverer: Deliverer,
         *,
         told: Callable[[str], None],
+        hush: Hush | None = None,
         clock: Callable[[], float] = time.time,
         consumer: Callable[[Settings, str], Any] = consumer_of,
     ) -> None:
         self.name = name
         self.trouble: Callable[[], str | None] = lambda: deliverer.trouble
         self.notifier, self.deliverer, self.told, self.clock = notifier, deliverer, told, clock
-        self._settings, self._config = settings, config
+        self._settings, self._config, self._hush = settings, config, hush or Hush()
         self._routing = Routing(config)
         self._lanes = [Lane(clock) for _ in range(lanes_of(notifier))]
         self.storm = Storm(settings.app_id, config.notifiers[name], clock, self._send_digest, self._finish_digest)
@@ -69,6 +71,8 @@ class Line:
             dedupes=self.notifier.dedupes,
             every_update=self.notifier.every_update,
             keeps=self.notifier.resend_seconds is not None,
+            hush=self._hush,
+            clock=self.clock,
         )
         self.storm.reset()
         self.places = Places()

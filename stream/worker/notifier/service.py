@@ -7,7 +7,7 @@ import logging
 import platform
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import prometheus_client
@@ -26,8 +26,10 @@ from stream.alerts import rfc3339
 from stream.notify.client import Client
 from stream.notify.config import NotifyConfig, Secrets
 from stream.notify.delivery import OUTCOMES, Deliverer
+from stream.notify.hush import Hush
 from stream.notify.services import notifier_of
 from stream.settings import Settings
+from stream.worker.control.topic import ControlTopic, Said
 from stream.worker.ending import Exit
 from stream.worker.notifier.lane import lanes_of
 from stream.worker.notifier.line import Line
@@ -35,6 +37,7 @@ from stream.worker.server import Server
 from stream.worker.table import metric
 
 BEAT_SECONDS = 1.0
+LISTEN_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +87,12 @@ class NotifierMetrics(Collector):
 class NotifierServer(Server):
     """Health, metrics and `/api/status` of the notifier."""
 
-    def __init__(self, settings: Settings, lines: list[Line], registry: CollectorRegistry, ending: Exit) -> None:
+    def __init__(
+        self, settings: Settings, lines: list[Line], registry: CollectorRegistry, ending: Exit, listening: Listening
+    ) -> None:
         super().__init__(settings, registry, unready=self._reasons, die=ending.die, setting="notifier_port")
         self._lines = lines
+        self._listening = listening
         self._began = time.time()
 
     def _reasons(self) -> list[str]:
@@ -101,6 +107,7 @@ class NotifierServer(Server):
             "started": rfc3339(round(self._began)),
             "ready": not reasons,
             "reasons": reasons,
+            "control": {"offset": self._listening.topic.offset, "trouble": self._listening.topic.trouble},
             "notifiers": [
                 {
                     "name": line.name,
@@ -118,7 +125,7 @@ class NotifierServer(Server):
 
 
 def make_line(
-    name: str, settings: Settings, config: NotifyConfig, secrets: Secrets, metrics: NotifierMetrics
+    name: str, settings: Settings, config: NotifyConfig, secrets: Secrets, metrics: NotifierMetrics, hush: Hush
 ) -> tuple[Line, Client]:
     """One notifier with its HTTP client, which is to be closed at the end."""
     notifier, chosen = notifier_of(config, name, secrets), config.notifiers[name]
@@ -137,16 +144,45 @@ def make_line(
         told=told,
         say=lambda words: log.warning("notifier %s: %s", name, words),
     )
-    return Line(name, settings, config, notifier, deliverer, told=told), client
+    return Line(name, settings, config, notifier, deliverer, told=told, hush=hush), client
+
+
+class Listening:
+    """What operators say, as far as it is for notifiers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.hush = Hush()
+        self.topic = ControlTopic(settings, self._begin, self._hear)
+        self._fresh = Hush()
+        self._complete = asyncio.Event()
+
+    def _begin(self, _: str | None) -> None:
+        self._fresh = Hush()
+
+    def _hear(self, batch: Sequence[Said], complete: bool) -> None:
+        for said in batch:
+            if said.message is not None:
+                self._fresh.take(said.message)
+        if complete:  # until then what was known before holds
+            self.hush.become(self._fresh)
+            self._complete.set()
+
+    async def first(self) -> None:
+        """Wait until all that was said so far is known, for some seconds at most: better a page too many than none."""
+        try:
+            await asyncio.wait_for(self._complete.wait(), LISTEN_SECONDS)
+        except TimeoutError:
+            log.warning("nothing is known of mutes and acknowledgements: %s", self.topic.trouble)
 
 
 async def serve(settings: Settings, config: NotifyConfig, secrets: Mapping[str, Secrets], ending: Exit) -> None:
     """Run until `ending` hears a signal."""
     registry = CollectorRegistry()
     metrics = NotifierMetrics(registry)
-    made = [make_line(name, settings, config, secrets[name], metrics) for name in config.notifiers]
+    listening = Listening(settings)
+    made = [make_line(name, settings, config, secrets[name], metrics, listening.hush) for name in config.notifiers]
     metrics.lines = lines = [line for line, _ in made]
-    server = NotifierServer(settings, lines, registry, ending)
+    server = NotifierServer(settings, lines, registry, ending, listening)
     await server.start()
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
@@ -154,7 +190,9 @@ async def serve(settings: Settings, config: NotifyConfig, secrets: Mapping[str, 
         loop.call_soon_threadsafe(stop.set)
 
     ending.stop_with(asked_to_stop)
-    tasks = [asyncio.create_task(line.run()) for line in lines]
+    tasks = [asyncio.create_task(listening.topic.run())]
+    await listening.first()
+    tasks += [asyncio.create_task(line.run()) for line in lines]
     while not stop.is_set():
         ending.beat()
         try:

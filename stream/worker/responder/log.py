@@ -112,6 +112,8 @@ class Log:
 
     async def write(self, changed: Sequence[Response], deleted: Sequence[str] = ()) -> None:
         """Write records, and what they mean for the deny list, in one transaction. Raises KafkaError."""
+        keys = sorted({one.entity.id for one in changed if one.entity.type == "key"}) if self._deny_list else []
+        listed = {key: self._denied(key) for key in keys}
         for response in changed:
             self._board.keep(response)
         for response_id in deleted:
@@ -120,12 +122,11 @@ class Log:
             (self._settings.response_topic, one.response_id.encode(), one.model_dump_json().encode()) for one in changed
         ]
         for response_id in deleted:
-            records += [
-                (self._settings.response_topic, key, None) for key in (response_id.encode(), word_key(response_id))
-            ]
-        if self._deny_list:
-            keys = {one.entity.id for one in changed if one.entity.type == "key" and not one.dry_run}
-            records += [(self._settings.deny_list_topic, key_bytes(key), self._denied(key)) for key in sorted(keys)]
+            gone = (response_id.encode(), word_key(response_id))
+            records += [(self._settings.response_topic, name, None) for name in gone]
+        for key_id in keys:
+            if (denied := self._denied(key_id)) != listed[key_id]:
+                records.append((self._settings.deny_list_topic, key_bytes(key_id), denied))
         async with self._producer.transaction():
             for topic, key, value in records:
                 await self._producer.send(

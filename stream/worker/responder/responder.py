@@ -21,6 +21,7 @@ from stream.settings import Settings
 from stream.worker.notifier.consumer import NO_IDLE_LIMIT_MS
 from stream.worker.responder.acts import Acts
 from stream.worker.responder.log import Log
+from stream.worker.responder.orders import Orders
 from stream.worker.tools import line_of
 
 TURN_MS = 250
@@ -39,6 +40,7 @@ class Responder:
         config: ResponseConfig,
         gateways: Mapping[str, Gateway],
         alert_partitions: int,
+        orders: Orders,
         *,
         stepped: Callable[[Response], None],
         failed: Callable[[str], None],
@@ -49,7 +51,7 @@ class Responder:
         self.at_work = False
         self.board = Board(config)
         self._settings, self._config, self._gateways, self._clock = settings, config, gateways, clock
-        self._alert_partitions = alert_partitions
+        self._alert_partitions, self._orders = alert_partitions, orders
         self._stepped, self._failed = stepped, failed
 
     async def run(self) -> None:
@@ -101,6 +103,10 @@ class Responder:
                     await self._begin()
                     log.info("at work: %d responses, %d of them open", *self._counts())
                 await kept.read()
+                if not self._orders.complete:  # a key may be under an allow rule
+                    self.down = f"what operators say is not known yet: {self._orders.topic.trouble}"
+                    continue
+                self.board.follow(self._orders.bans, self._orders.rules)
                 await acts(self._clock())
                 self.down, self.at_work = None, True
         finally:

@@ -24,6 +24,7 @@ from stream.response.gateways import gateways_of
 from stream.response.record import Response
 from stream.settings import Settings
 from stream.worker.ending import Exit
+from stream.worker.responder.orders import Orders
 from stream.worker.responder.responder import Responder
 from stream.worker.server import Server
 from stream.worker.table import metric
@@ -114,8 +115,9 @@ async def serve(
     registry = CollectorRegistry()
     gateways = gateways_of(config, keys)
     metrics = ResponderMetrics(registry, list(gateways))
+    orders = Orders(settings)
     metrics.responder = responder = Responder(
-        settings, config, gateways, alert_partitions, stepped=metrics.stepped, failed=metrics.failed
+        settings, config, gateways, alert_partitions, orders, stepped=metrics.stepped, failed=metrics.failed
     )
     server = ResponderServer(settings, config, responder, registry, ending)
     await server.start()
@@ -125,7 +127,7 @@ async def serve(
         loop.call_soon_threadsafe(stop.set)
 
     ending.stop_with(asked_to_stop)
-    task = asyncio.create_task(responder.run())
+    tasks = [asyncio.create_task(orders.topic.run()), asyncio.create_task(responder.run())]
     while not stop.is_set():
         ending.beat()
         try:
@@ -133,8 +135,9 @@ async def serve(
         except TimeoutError:
             continue
     log.info("stopping")
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     for gateway in gateways.values():
         await gateway.close()
     await server.stop()

@@ -1,0 +1,52 @@
+"""What operators say on the control topic, as far as it is for the responder: blocks and allow rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream.control import Allow, Block, Message, Remove, Unblock
+from stream.response.board import AllowRule, Ban
+from stream.settings import Settings
+from stream.worker.control.topic import ControlTopic, Said
+
+MAX_KEPT = 100_000
+"""Keys with a last word, and rules; beyond it the oldest are forgotten."""
+
+
+class Orders:
+    """The last word about each key, and the allow rules that nobody has removed; `complete` once all has been read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.complete = False
+        self.bans: dict[str, Ban] = {}
+        self.rules: dict[str, AllowRule] = {}
+        self.topic = ControlTopic(settings, self._begin, self._hear)
+        self._fresh: tuple[dict[str, Ban], dict[str, AllowRule]] = ({}, {})
+
+    def _begin(self, _: str | None) -> None:
+        self._fresh = ({}, {})
+
+    def _hear(self, batch: Sequence[Said], complete: bool) -> None:
+        for said in batch:
+            if said.message is not None:
+                take(said.message, *self._fresh)
+        if complete:  # until then what was known before holds
+            self.bans, self.rules = self._fresh
+            self.complete = True
+
+
+def take(message: Message, bans: dict[str, Ban], rules: dict[str, AllowRule]) -> None:
+    """Take up the next message."""
+    if isinstance(message, Block | Unblock):
+        until = message.until if isinstance(message, Block) else None
+        bans.pop(message.key_id, None)
+        bans[message.key_id] = Ban(
+            message.key_id, message.id, isinstance(message, Block), message.at, message.by, message.why, until
+        )
+    elif isinstance(message, Allow):
+        rules[message.id] = AllowRule(message.id, message.scope.type, message.scope.id or "", message.until)
+    elif isinstance(message, Remove):
+        rules.pop(message.rule, None)
+    for kept in (bans, rules):
+        if len(kept) > MAX_KEPT:
+            kept.pop(next(iter(kept)))

@@ -13,6 +13,8 @@ from prometheus_client.registry import Collector
 from stream.alerts import Alert, printable
 from stream.core.view import KeyView
 from stream.settings import Settings
+from stream.worker.instances import Seen, of_all, shown, skews
+from stream.worker.live import LiveShard
 from stream.worker.monitor import Monitor
 from stream.worker.shards import Shards
 from stream.worker.table import metric
@@ -26,6 +28,8 @@ TOP_KEYS_AGE_SECONDS = 10.0
 EXPIRY_SECONDS = 3600.0
 """A key that was silent for this long, in its shard's event time, and has no incident, is shown no more."""
 MAX_LABEL = 256
+FAULTS = ("missing_usage", "late", "duplicates", "out_of_order", "zero_usage")
+"""Shares of `DataQuality`."""
 
 
 class LiveCollector(Collector):
@@ -63,6 +67,8 @@ class LiveCollector(Collector):
         yield _gauge(
             "overdraw_watermark_timestamp_seconds", [((str(p),), mark) for p, mark in marks if math.isfinite(mark)]
         )
+        yield from _quality(shards)
+        yield from _gateways(shown(of_all([shard.instances for shard in shards])))
         views = {printable(view.key_id, MAX_LABEL): view for view in self.top()}
         for name in TOP_KEYS:
             values = ((key_id, getattr(view, name)) for key_id, view in views.items())
@@ -113,6 +119,24 @@ def _incidents(alerts: list[Alert]) -> Iterator[GaugeMetricFamily]:
     )
     channels = {(key, channel.name): channel.z for key, alert in of_key.items() for channel in alert.channels}
     yield _gauge("overdraw_top_key_channel_z", list(channels.items()))
+
+
+def _quality(shards: list[LiveShard]) -> Iterator[GaugeMetricFamily]:
+    found = [(str(shard.partition), shard.core.quality()) for shard in shards]
+    yield _gauge(
+        "overdraw_data_quality_ratio",
+        [((partition, fault), getattr(quality, fault)) for partition, quality in found for fault in FAULTS],
+    )
+    yield _gauge("overdraw_caution_decades", [((partition,), quality.caution) for partition, quality in found])
+
+
+def _gateways(seen: dict[str, Seen]) -> Iterator[GaugeMetricFamily]:
+    yield _gauge("overdraw_gateway_records", [((name,), float(found.records)) for name, found in seen.items()])
+    yield _gauge(
+        "overdraw_gateway_missing_usage_ratio",
+        [((name,), found.missing / found.records) for name, found in seen.items()],
+    )
+    yield _gauge("overdraw_gateway_clock_skew_seconds", [((name,), skew) for name, skew in skews(seen).items()])
 
 
 def _gauge(name: str, values: list[tuple[tuple[str, ...], float]]) -> GaugeMetricFamily:

@@ -174,6 +174,27 @@ def test_what_a_client_sends_in_latin_1_or_as_half_a_pair_costs_no_call(format: 
         (call.model or "").encode()
 
 
+@pytest.mark.parametrize(
+    ("format", "more"),
+    [
+        ("apisix", {"server": {"hostname": "gw-1"}}),
+        ("kong", {"gateway": "gw-1"}),
+        ("envoy", {"gateway": "gw-1"}),
+        ("otel", [{"key": "k8s.pod.name", "value": {"stringValue": "gw-1"}}]),
+    ],
+)
+def test_a_record_says_which_instance_of_the_gateway_wrote_it(format: str, more: Any) -> None:
+    fixture = GOOD[format]
+    record = json.loads(json.dumps(fixture.record[0] if isinstance(fixture.record, list) else fixture.record))
+    if format == "otel":
+        for batch in (*record.get("resourceSpans", ()), *record.get("resourceLogs", ())):
+            batch.setdefault("resource", {}).setdefault("attributes", []).extend(more)
+    else:
+        record |= more
+    calls, _ = fixture.parse([(1, json.dumps(record).encode(), NOW)])
+    assert {call.gateway for _, _, call in calls} == {"gw-1"}
+
+
 # ---------------------------------------------------------------------- whatever comes; `fuzz.py` runs a million
 
 

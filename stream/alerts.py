@@ -184,12 +184,22 @@ class Baseline(_Frozen):
 
 
 class DataQuality(_Frozen):
-    """How far the data behind an alert can be trusted: shares of the shard's records, and the lag when found."""
+    """How far the data behind an alert can be trusted: shares of what its shard was sent in the last hour or so.
 
-    missing_usage: float
-    late: float
-    duplicates: float
-    lag_seconds: float
+    Where they are poor, the bar was raised: an alert needed `caution` decades more of its score.
+    """
+
+    missing_usage: float = Field(description="of the calls: answered, and without token counts, so they are estimated")
+    late: float = Field(description="of the records: too late to be counted")
+    duplicates: float = Field(description="of the records: seen before, and counted once")
+    lag_seconds: float = Field(description="from the event time of the alert to when it was found")
+    out_of_order: float = Field(
+        default=0.0, description="of the accepted records: more than a second older than the newest one before them"
+    )
+    zero_usage: float = Field(
+        default=0.0, description="of the accepted records: answered by no tokens at all, by the gateway's word"
+    )
+    caution: float = Field(default=0.0, description="decades by which the bar for an alert was raised, 0 to 1")
 
 
 def runbook_of(url: str | None, kind: str) -> str | None:

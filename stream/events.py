@@ -160,6 +160,10 @@ class ApiCall(BaseModel):
         default=None, description="the gateway's own hash of the prompt template; content is never read"
     )
     cost_usd: Annotated[float, Field(ge=0, le=1e9)] | None = Field(default=None, description="price of the call")
+    gateway: Name | None = Field(
+        default=None,
+        description="instance of the gateway that wrote it, such as a host or a pod: whose clock and usage to trust",
+    )
 
 
 def _spellings() -> dict[str, str]:
@@ -208,6 +212,7 @@ class Call(msgspec.Struct, gc=False, forbid_unknown_fields=False):
     user_agent: Annotated[str, Meta(max_length=4096)] | None = None
     prompt_fingerprint: _Name | None = None
     cost_usd: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    gateway: _Name | None = None
 
 
 Arrival = tuple[int, float, Call]

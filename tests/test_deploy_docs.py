@@ -16,6 +16,8 @@ from stream.core.channels import CHANNELS
 from stream.core.reasons import ASPECT_WORDS
 from stream.settings import Settings
 from stream.worker import feed
+from stream.worker.faults import FAULTS
+from stream.worker.instances import skewed
 from stream.worker.metrics import metric_table
 
 ROOT = Path(__file__).parent.parent
@@ -109,9 +111,10 @@ def test_the_runbook_of_the_feed_names_all_that_can_be_wrong_with_it() -> None:
         feed.anew("t", "b", 1),
         feed.cut(1, 1, 1),
         feed.gone("t", 1),
-        feed.too_late(1, 1),
     }
-    assert set(named) == {finding.name for finding in made}
+    skew = skewed({"a": 9.0}, 1.0)
+    assert skew is not None
+    assert set(named) == {finding.name for finding in made} | {fault.name for fault in FAULTS} | {skew.name}
 
 
 def test_the_fields_of_an_alert_that_are_named_exist() -> None:

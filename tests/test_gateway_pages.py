@@ -75,7 +75,7 @@ def test_envoys_log_has_the_names_that_are_read_and_no_others() -> None:
     proxy = documents(PAGES / "envoy" / "gateway.yaml")[0]
     (setting,) = proxy["spec"]["telemetry"]["accessLog"]["settings"]  # type: ignore[index]
     logged = set(setting["format"]["json"])
-    read = set(NAMES.values()) | {"start_time", "duration", "response_code"}
+    read = set(NAMES.values()) | {"start_time", "duration", "response_code", "gateway"}
     assert logged <= read
     assert len(Line.__struct_fields__) == len(read)
     assert {"x-request-id", "x-api-key-id", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"} <= logged

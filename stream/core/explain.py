@@ -41,6 +41,8 @@ CRITICAL_RATE = 10_000_000.0
 AGREEING = 2
 """Channels that have to speak for a page; one alone is enough where its score is ten times rarer than a page's."""
 LEAST_FACTOR = 1.2
+WORTH_SAYING = 0.01
+"""Share of flawed data below which it is not named; the bar is raised at five times as much."""
 SHAPES = {
     "output_ratio": "output per input",
     "uniformity": "likeness of lengths",
@@ -56,10 +58,14 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
     """Severity and its reason. A page (`high` or more) needs size, a score that the second dial allows, and that
     several channels agree: a change of form alone is mostly somebody's new release.
     """  # noqa: D205
-    page = rules.page_score(keys)
+    page = rules.page_score(keys) + rules.quality.caution
     pages = rules.settings.false_pages_per_week
+    raised = f", raised by {rules.quality.caution:.1f} since the data are poor" if rules.quality.caution else ""
     if incident.score < page:
-        return WARNING, f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week"
+        return (
+            WARNING,
+            f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week{raised}",
+        )
     if incident.excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
     if len(incident.channels) < AGREEING and incident.score < page + 1:
@@ -67,7 +73,10 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
     rate = incident.excess / max(hours, 1.0)
     if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
         return CRITICAL, f"{short(incident.excess)} tokens above the baseline, {short(rate)} an hour"
-    return HIGH, f"score {incident.score:.1f} over {page:.1f}, {short(incident.excess)} tokens above the baseline"
+    return (
+        HIGH,
+        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above the baseline",
+    )
 
 
 def few(number: float) -> str:
@@ -130,7 +139,7 @@ def alert_of(
     share = rules.law.share(incident.score)
     severity = SEVERITIES[incident.severity]
     channels = sorted(incident.channels.items(), key=lambda item: -item[1])
-    summary = _summary(key, incident, status, window, observed, expected)
+    summary = _summary(key, incident, status, window, observed, expected) + _poor(quality)
     low, high = excess_interval(
         key, incident.excess, expected / window.horizon_seconds, max(window.end - incident.since, bucket_seconds)
     )
@@ -218,6 +227,15 @@ def _summary(
                 else f"; its calls differ: {SHAPES[name]}"
             )
     return line
+
+
+def _poor(quality: DataQuality) -> str:
+    """What people have to know of the data before they believe the numbers; empty where they are good."""
+    if not quality.caution:
+        return ""
+    faults = {"of the calls without token counts": quality.missing_usage, "of the records late": quality.late}
+    shown = ", ".join(f"{share:.0%} {what}" for what, share in faults.items() if share >= WORTH_SAYING)
+    return f"; the data are poor ({shown}), so the bar was raised"
 
 
 def _action(status: Status, severity: Severity) -> str:

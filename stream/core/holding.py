@@ -58,6 +58,7 @@ class Holding:
         self._skips: list[tuple[int, int]] = []
         self._activity = Activity()
         self._totals = Step()
+        self._recent = self.rules.quality
         self._packed: bytes | None = None
         """The shard's record while it is being taken up."""
         self._packed_control: bytes | None = None
@@ -110,6 +111,10 @@ class Holding:
             alert = last_alert(key, quality)
             if alert is not None:
                 yield alert
+
+    def quality(self) -> DataQuality:
+        """How far the records of the last hour or so can be trusted; without a lag, which only a clock can tell."""
+        return self._quality()
 
     def expected_calls(self, seconds: float) -> float:
         """Calls that the shard would usually see in a stretch of time; 0 while it is too young to tell."""
@@ -202,6 +207,7 @@ class Holding:
 
     def _record(self) -> ShardRecord:
         windows, totals = self._windows, self._totals
+        recent, counted, unmetered = self._recent.pack()
         return ShardRecord(
             version=VERSION,
             digest=self.settings.state_digest,
@@ -224,6 +230,11 @@ class Holding:
             settings=self.settings.state_settings,
             keys=len(self._keys),
             taken=self.rules.taken,
+            out_of_order=totals.out_of_order,
+            zero_usage=totals.zero_usage,
+            recent=recent,
+            counted=counted,
+            unmetered=unmetered,
         )
 
     def _restore(self, record: ShardRecord) -> None:
@@ -236,20 +247,19 @@ class Holding:
         self._idle, self._frozen, self._skips = record.idle, record.frozen, record.skips
         totals.accepted, totals.duplicates, totals.late = record.accepted, record.duplicates, record.late
         totals.missing_usage, totals.late_tokens = record.missing, record.late_tokens
+        totals.out_of_order, totals.zero_usage = record.out_of_order, record.zero_usage
+        self._recent.restore(record.recent, record.counted, record.unmetered, totals.counts)
         self._activity = Activity(record.active_buckets, record.calls_per_bucket)
         self._origins = Origins(record.origins)
         self.rules.taken = record.taken
 
     def _quality(self, step: Step | None = None) -> DataQuality:
-        """Shares of all records so far, those of the step under way included: chunks must not matter."""
+        """Shares of the last hour or so, the step under way included: chunks must not matter."""
+        return self._recent.shares(self._counts(step))
+
+    def _counts(self, step: Step | None) -> tuple[int, ...]:
         total = self._totals.counts
-        if step is not None:
-            total = tuple(a + b for a, b in zip(total, step.counts, strict=True))
-        accepted, duplicates, late, missing = total
-        seen = max(1, accepted + late + duplicates)
-        return DataQuality(
-            missing_usage=missing / max(1, accepted), late=late / seen, duplicates=duplicates / seen, lag_seconds=0.0
-        )
+        return total if step is None else tuple(a + b for a, b in zip(total, step.counts, strict=True))
 
 
 def _finite(number: float) -> float | None:

@@ -43,14 +43,16 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
             key.channels, key.context(moment.excess), residuals, verdict.quick > verdict.slow_score
         )
     sums = verdict.sums
+    caution = rules.quality.caution_at(verdict.bucket)
     plan = sums.plan if sums is not None else key.plans.get(verdict.bucket)
     if plan is not None:
         verdict.upper = plan[THRESHOLD]
     if sums is not None:
-        verdict.anomalous = sums.is_over(rules.settings.min_calls)
+        # poor data open nothing by their sums alone; what has opened early stays open
+        verdict.anomalous = (sums.early or not caution) and sums.is_over(rules.settings.min_calls)
     incident = key.incident
     if incident is None:
-        verdict.anomalous = verdict.anomalous or verdict.score >= verdict.bar
+        verdict.anomalous = verdict.anomalous or verdict.score >= verdict.bar + caution
     elif (
         incident.kind == "shape"
         or not moment.warm

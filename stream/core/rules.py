@@ -15,6 +15,7 @@ from stream.core.control import Control
 from stream.core.incidents import CALM_SECONDS, FLAP_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
 from stream.core.links import DUE_HOURS
 from stream.core.priors import Priors, priors_of
+from stream.core.quality import Quality
 from stream.core.residuals import Horizons, Residuals
 from stream.settings import Settings
 
@@ -44,7 +45,8 @@ class Rules:
     __slots__ = (
         "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "control", "digest", "due_fading",
         "flap_buckets", "gathering", "hold_score", "horizons", "lateness", "law", "newcomer_law", "open_score",
-        "priors", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets", "warm_buckets", "watch",
+        "priors", "quality", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets", "warm_buckets",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, priors: Priors | None = None) -> None:
@@ -57,6 +59,8 @@ class Rules:
         self.newcomer_law = TailLaw(priors.newcomer_tail)
         self.open_score = self.law.threshold(settings.false_alerts_per_1000_key_days / 1000)
         self.hold_score = HOLD * self.open_score
+        self.quality = Quality(settings.bucket_seconds)
+        """How far the shard's data can be trusted; while they are poor, an alert needs a higher score."""
         self.lateness = settings.allowed_lateness_seconds
         bucket_seconds = settings.bucket_seconds
         self.ahead = math.ceil(self.lateness / bucket_seconds)

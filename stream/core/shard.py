@@ -13,9 +13,10 @@ from stream.core.feedback import follow
 from stream.core.holding import Holding
 from stream.core.key import KeyState
 from stream.core.origins import Origin
+from stream.core.quality import OUT_OF_ORDER_SECONDS
 from stream.core.reporting import open_early, settle
 from stream.core.step import Step
-from stream.core.sums import add_shape, add_to_bucket, add_to_lifetime, micros, shares
+from stream.core.sums import FIRST_FAILURE, add_shape, add_to_bucket, add_to_lifetime, micros, shares
 from stream.core.windows import DUPLICATE, FUTURE, LATE
 from stream.events import Arrival, Call, Reject
 
@@ -71,12 +72,17 @@ class Shard(Holding):
                 self._take(key, index, call, time, step)
                 continue
             # what follows is `_take` for the usual call, written out: here the time of a busy shard goes
-            if time > windows.newest and see(time):
-                self._close(step)
+            if time > windows.newest:
+                if see(time):
+                    self._close(step)
+            elif time < windows.newest - OUT_OF_ORDER_SECONDS:
+                step.out_of_order += 1
             bucket = key.open.get(index)
             if bucket is None:
                 bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
             calls = call.calls
+            if not output_tokens and not input_tokens and (call.status is None or call.status < FIRST_FAILURE):
+                step.zero_usage += 1
             bucket.calls += calls
             bucket.input_tokens += input_tokens
             bucket.output_tokens += output_tokens
@@ -233,6 +239,13 @@ class Shard(Holding):
 
     def _take(self, key: KeyState, index: int, call: Call, time: float, step: Step) -> None:
         """Apply an accepted call, whatever it says of its period and its usage."""
+        if time < self._windows.newest - OUT_OF_ORDER_SECONDS:
+            step.out_of_order += 1
+        if call.status is None or call.status < FIRST_FAILURE:
+            if call.input_tokens is None or call.output_tokens is None:
+                step.unmetered += 1
+            elif not call.input_tokens and not call.output_tokens:
+                step.zero_usage += 1
         if call.period_seconds is None:
             if self._windows.see(time):
                 self._close(step)
@@ -258,6 +271,8 @@ class Shard(Holding):
         add_to_bucket(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens, cost_micros)
         traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
         bucket.links |= self._keys.link(key, traits)
+        if (input_tokens is None or output_tokens is None) and (call.status is None or call.status < FIRST_FAILURE):
+            self._recent.miss(index, calls)
         if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
             self._check_early(key, bucket, step)
 
@@ -290,6 +305,7 @@ class Shard(Holding):
         limit = windows.close()
         self._keys.wake_due(limit)
         self._learn_activity(first, limit)
+        self._learn_quality(first, limit, step)
         quality = self._quality(step)
         keys = len(self._keys) * self.settings.partitions
         for boundary in self.control.boundaries(limit):
@@ -324,7 +340,8 @@ class Shard(Holding):
                 step.alerts.append(alert)
 
     def _check_early(self, key: KeyState, bucket: OpenBucket, step: Step) -> None:
-        if bucket.early or not bucket.is_over(self.settings.min_calls):
+        # where the data are poor, the close judges by all that is known then
+        if bucket.early or self._recent.caution or not bucket.is_over(self.settings.min_calls):
             return
         tokens = bucket.input_tokens + bucket.output_tokens
         if key.allows(bucket.index, key.tokens_in_hour(bucket.index) + tokens):
@@ -339,6 +356,12 @@ class Shard(Holding):
         for index in range(max(first, limit - 7 * self.rules.calendar.per_day), limit):
             if not any(begin <= index < end for begin, end in self._skips):
                 self._activity.learn(sum(key.open[index].calls for key in self._keys.touched.get(index, ())))
+
+    def _learn_quality(self, first: int, limit: int, step: Step) -> None:
+        """How far the data can be trusted, for all that is judged until the next close."""
+        closing = {index: keys for index, keys in self._keys.touched.items() if index < limit}
+        calls = {index: sum(key.open[index].calls for key in keys) for index, keys in closing.items()}
+        self._recent.close(limit - first, calls, self._counts(step))
 
     def _thaw(self, index: int) -> None:
         """The first record after an outage: the buckets that were lost are those after the newest one's."""

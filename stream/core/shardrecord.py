@@ -56,6 +56,12 @@ class ShardRecord(msgspec.Struct):
     """How many keys there are: a state topic that has lost some is found out."""
     taken: tuple[int, int] | None = None
     """See `Rules.taken`."""
+    out_of_order: int = 0
+    zero_usage: int = 0
+    recent: list[float] = []
+    counted: list[int] = []
+    unmetered: dict[int, int] = {}
+    """These three: see `quality.Quality.pack`."""
 
 
 SHARD_LOADERS = dict.fromkeys((1, 2), msgspec.msgpack.Decoder(ShardRecord).decode)

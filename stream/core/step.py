@@ -14,6 +14,8 @@ class Step:
     """What a shard did with a batch: counts for the metrics, alerts for the topic, rejects for the dead letters.
 
     Token sums are over accepted records; `late_tokens` are those of late ones, and of shares whose bucket had closed.
+    `missing_usage`, and among them `unmetered`, which had an answer, `out_of_order` and `zero_usage` are of the
+    accepted: older than the newest one before them by more than a second; answered by no tokens, as the gateway says.
     """
 
     accepted: int = 0
@@ -24,6 +26,9 @@ class Step:
     output_tokens: int = 0
     late_tokens: int = 0
     missing_usage: int = 0
+    unmetered: int = 0
+    out_of_order: int = 0
+    zero_usage: int = 0
     buckets_closed: int = 0
     alerts: list[Alert] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
@@ -31,8 +36,8 @@ class Step:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Accepted, duplicates, late, missing usage: what data quality is made of."""
-        return self.accepted, self.duplicates, self.late, self.missing_usage
+        """Accepted, duplicates, late, out of order, zero usage: what data quality is made of (`quality.Quality`)."""
+        return self.accepted, self.duplicates, self.late, self.out_of_order, self.zero_usage
 
     def add(self, other: Step) -> None:
         """Take up another step's counts, alerts, evidence and rejects."""
@@ -51,4 +56,7 @@ class Step:
         self.output_tokens += other.output_tokens
         self.late_tokens += other.late_tokens
         self.missing_usage += other.missing_usage
+        self.unmetered += other.unmetered
+        self.out_of_order += other.out_of_order
+        self.zero_usage += other.zero_usage
         self.buckets_closed += other.buckets_closed

@@ -232,7 +232,7 @@ def _context(key: KeyState, basis: _Basis, values: Sequence[float], moment: Mome
 
 def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Moment, keys: int) -> Decision:
     rules, score = key.rules, basis.score
-    page = rules.page_score(keys)
+    page = rules.page_score(keys) + rules.quality.caution
     incident = key.incident
     highest, excess = (incident.score, incident.excess) if incident is not None else (score, moment.excess)
     missing = max(0.0, page - highest), max(0.0, PAGE_EXCESS_TOKENS - excess)
@@ -242,7 +242,7 @@ def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Mom
         score=score,
         score_at_close=key.score,
         false_alarm_probability=rules.law.share(score),
-        threshold=rules.open_score,
+        threshold=rules.open_score + rules.quality.caution,
         dial=rules.settings.false_alerts_per_1000_key_days,
         page_threshold=page,
         excess_tokens=moment.excess,

@@ -17,7 +17,7 @@ import msgspec
 from stream.events import EARLIEST_TIME, LATEST_TIME, Arrival, Call, Reject
 from stream.gateways import scalars
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES, Record, judge
+from stream.gateways.overdraw import MAX_RECORD_BYTES, Record, Refused, judge
 from stream.gateways.paths import Reader, path_of
 
 Document = dict[str, Any]
@@ -171,6 +171,9 @@ class Parser:
         def refuse(reason: str, message: str, element: int | None = None) -> None:
             rejects.append(Reject(position, reason, message, b"", element))
 
+        if isinstance(value, Refused):
+            refuse(value.reason, value.message)
+            return
         if not value or not value.strip():
             refuse("empty", "the record has no value: send one JSON object")
             return

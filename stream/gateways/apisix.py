@@ -9,7 +9,7 @@ import msgspec
 
 from stream.gateways.adapter import Document, NotACall
 from stream.gateways.scalars import amount, answered, count, event_id, key, moment, name, said, status, usage
-from stream.gateways.traits import client_of, network_of_hops
+from stream.gateways.traits import client_in, network_in
 
 KEY_HINT = "Put an authentication plugin such as key-auth on the route: the consumer's name is the key"
 NO_SUMMARY = "no llm_summary: set logging.summaries of ai-proxy to true, and log the routes to models only"
@@ -34,6 +34,10 @@ class _Consumer(msgspec.Struct, gc=False):
     group_id: Any = None
 
 
+class _Server(msgspec.Struct, gc=False):
+    hostname: Any = None
+
+
 class _Summary(msgspec.Struct, gc=False):
     request_model: Any = None
     model: Any = None
@@ -53,6 +57,7 @@ class Entry(msgspec.Struct, gc=False):
     consumer: _Consumer | None = None
     request: _Request | None = None
     response: _Response | None = None
+    server: _Server | None = None
     llm_summary: _Summary | None = None
 
 
@@ -80,7 +85,6 @@ class Apisix:
         given, taken = usage(summary.prompt_tokens, summary.completion_tokens, answered=answered(code))
         # the request id is the client's own if it sends one: with the moment it cannot make two calls look like one
         when = f"{record.start_time}-{record.latency}" if begin is not None else None
-        agent = asked.user_agent
         return (
             said(
                 {
@@ -97,8 +101,9 @@ class Apisix:
                     "cached_input_tokens": count(summary.cache_read_input_tokens),
                     "status": code,
                     "duration_ms": took,
-                    "client_ip": network_of_hops(record.client_ip) if isinstance(record.client_ip, str) else None,
-                    "user_agent": client_of(agent) if isinstance(agent, str) else None,
+                    "client_ip": network_in(record.client_ip),
+                    "user_agent": client_in(asked.user_agent),
+                    "gateway": name(record.server.hostname) if record.server is not None else None,
                 }
             ),
         )

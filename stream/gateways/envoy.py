@@ -12,7 +12,7 @@ import msgspec
 
 from stream.gateways.adapter import Document, NotACall
 from stream.gateways.scalars import amount, answered, count, event_id, key, limit, moment, name, said, status, usage
-from stream.gateways.traits import client_of, network_of_hops
+from stream.gateways.traits import client_in, network_in
 
 KEY_HINT = (
     "Log the header in which your authentication puts the key's id as x-api-key-id, or name yours with --key-from "
@@ -45,7 +45,7 @@ NAMES = {
 }
 Line: Any = msgspec.defstruct(
     "Line",
-    [(field, Any, None) for field in (*NAMES, "start_time", "duration", "response_code")],
+    [(field, Any, None) for field in (*NAMES, "start_time", "duration", "response_code", "gateway")],
     rename=NAMES,
     gc=False,
 )
@@ -93,8 +93,9 @@ class Envoy:
                     "max_output_tokens": limit(record.max_tokens),
                     "status": code,
                     "duration_ms": took,
-                    "client_ip": network_of_hops(address) if isinstance(address, str) else None,
-                    "user_agent": client_of(record.agent) if isinstance(record.agent, str) else None,
+                    "client_ip": network_in(address),
+                    "user_agent": client_in(record.agent),
+                    "gateway": name(record.gateway),
                 }
             ),
         )

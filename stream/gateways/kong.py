@@ -25,7 +25,7 @@ from stream.gateways.scalars import (
     status,
     usage,
 )
-from stream.gateways.traits import client_of, network_of_hops
+from stream.gateways.traits import client_in, network_in
 
 KEY_HINT = "Put an authentication plugin such as key-auth on the route: the consumer is the key"
 NO_AI = "no ai.proxy: set logging.log_statistics of ai-proxy to true, and log the routes to models only"
@@ -102,6 +102,8 @@ class Entry(msgspec.Struct, gc=False):
     response: _Response | None = None
     latencies: _Latencies | None = None
     ai: _Ai | None = None
+    gateway: Any = None
+    """No field of Kong's own: `custom_fields_by_lua` puts it there (deploy/gateways/kong)."""
 
 
 _NO_USAGE = _Usage()
@@ -151,9 +153,10 @@ class Kong:
                     "cached_input_tokens": count((said_usage.prompt_tokens_details or _NO_DETAILS).cached_tokens),
                     "status": code,
                     "duration_ms": took,
-                    "client_ip": network_of_hops(record.client_ip) if isinstance(record.client_ip, str) else None,
-                    "user_agent": client_of(agent) if isinstance(agent, str) else None,
+                    "client_ip": network_in(record.client_ip),
+                    "user_agent": client_in(agent),
                     "cost_usd": amount(said_usage.cost, most=MAX_COST_USD),
+                    "gateway": name(record.gateway),
                 }
             ),
         )

@@ -13,7 +13,7 @@ import msgspec
 
 from stream.gateways.adapter import Document, NotACall
 from stream.gateways.scalars import MAX_COST_USD, amount, count, event_id, key, limit, moment, name, said, status, usage
-from stream.gateways.traits import client_of, network_of_hops, template_of
+from stream.gateways.traits import client_in, network_in, template_in
 
 KEY_HINT = "It stands in metadata.user_api_key_hash, which the proxy writes: calls of the SDK alone have none"
 _KINDS = {
@@ -170,11 +170,9 @@ class LiteLLM:
             ),
             "status": (status(code) or 500) if failed else 200,
             "duration_ms": took,
-            "client_ip": network_of_hops(address) if isinstance(address, str) else None,
-            "user_agent": client_of(agent) if isinstance(agent, str) else None,
-            "prompt_fingerprint": template_of(template.prompt_id)
-            if template is not None and isinstance(template.prompt_id, str)
-            else None,
+            "client_ip": network_in(address),
+            "user_agent": client_in(agent),
+            "prompt_fingerprint": template_in(template.prompt_id) if template is not None else None,
             "cost_usd": amount(record.spend if cost is None else cost, most=MAX_COST_USD),
         }
         return (said(document),)

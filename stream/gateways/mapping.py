@@ -27,7 +27,7 @@ from stream.gateways import scalars
 from stream.gateways.adapter import Document, Options, refuse_secrets
 from stream.gateways.errors import InputError
 from stream.gateways.paths import Path, Reader, path_of
-from stream.gateways.traits import client_of, if_text, network_of_hops, template_of
+from stream.gateways.traits import client_in, network_in, template_in
 
 KEY_HINT = "Look at the path of key_id in the mapping file"
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -174,10 +174,11 @@ CONVERTERS: dict[str, _Convert] = {
     "calls": scalars.count,
     "max_output_tokens": scalars.limit,
     "status": scalars.status,
-    "client_ip": if_text(network_of_hops),
+    "client_ip": network_in,
     "asn": scalars.count,
     "country": partial(scalars.name, most=64),
-    "user_agent": if_text(client_of),
-    "prompt_fingerprint": if_text(template_of),
+    "user_agent": client_in,
+    "prompt_fingerprint": template_in,
+    "gateway": scalars.name,
 }
 """Fields that have no unit."""

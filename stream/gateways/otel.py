@@ -28,7 +28,7 @@ from stream.gateways.scalars import (
     status,
     usage,
 )
-from stream.gateways.traits import client_of, if_text, network_of_hops, template_of
+from stream.gateways.traits import client_in, network_in, template_in
 
 KEY_FROM = ("overdraw.key_id", "api_key.id", "metadata.user_api_key_hash")
 """The last one is LiteLLM's."""
@@ -59,6 +59,7 @@ _NAMES = {
     "error": ("error.type",),
     "template": ("overdraw.prompt_fingerprint",),
     "cost": ("gen_ai.cost.total_cost",),
+    "gateway": ("service.instance.id", "k8s.pod.name", "host.name"),
 }
 
 
@@ -228,11 +229,12 @@ _PLANS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reasoning": ("reasoning_tokens", count),
     "cached": ("cached_input_tokens", count),
     "max": ("max_output_tokens", limit),
-    "address": ("client_ip", if_text(network_of_hops)),
-    "agent": ("user_agent", if_text(client_of)),
+    "address": ("client_ip", network_in),
+    "agent": ("user_agent", client_in),
     "status": ("status", status),
     "error": ("status", _nothing),
-    "template": ("prompt_fingerprint", if_text(template_of)),
+    "template": ("prompt_fingerprint", template_in),
+    "gateway": ("gateway", name),
     "cost": ("cost_usd", partial(amount, most=MAX_COST_USD)),
 }
 """What an attribute says, to the field and to what makes it of the value."""

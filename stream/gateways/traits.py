@@ -133,6 +133,9 @@ def if_text(function: Callable[[str], str | None]) -> Callable[[Any], str | None
     return lambda value: function(value) if isinstance(value, str) else None
 
 
+network_in, client_in, template_in = if_text(network_of_hops), if_text(client_of), if_text(template_of)
+"""The traits of whatever stands where a record of another format has them."""
+
 REDUCED = {"client_ip": network_of, "user_agent": client_of, "prompt_fingerprint": template_of}
 """Field to what makes a trait of it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from stream.gateways import pseudonyms_of
 from stream.gateways.adapter import Parser
 from stream.gateways.canonical import canonical
 from stream.gateways.litellm import LiteLLM
+from stream.gateways.scalars import name
 from stream.litellm.delivery import Delivery
 from stream.partition import key_bytes
 from stream.security import client_options
@@ -28,6 +30,7 @@ class Recorder:
         self.delivery = delivery
         self._parser = Parser(LiteLLM())
         self._pseudonyms = pseudonyms_of(settings)
+        self._gateway = name(socket.gethostname())
 
     def record(self, kwargs: Mapping[str, Any]) -> None:
         """Hand over the event of a call; `kwargs` is what LiteLLM gives a logger. Never raises, never waits."""
@@ -40,6 +43,7 @@ class Recorder:
             for reject in rejects:
                 self.delivery.refuse(reject.message)
             for _, time, call in arrivals:
+                call.gateway = self._gateway
                 if self._pseudonyms is not None:
                     self._pseudonyms.hide(call)
                 self.delivery.offer(key_bytes(call.key_id), canonical(call, time))

@@ -32,6 +32,7 @@ from stream.worker.server import check_web
 from stream.worker.shards import Shards
 from stream.worker.tools import Tools
 from stream.worker.transport import install
+from stream.worker.unpacking import bound_unpacking
 from stream.worker.web import Web
 
 REBALANCE_SECONDS = 30.0
@@ -174,6 +175,7 @@ def build_app(
     cannot be read.
     """
     check_web(settings)
+    bound_unpacking()
     ending = ending or Exit()
     members: dict[str, Any] = {}
     if settings.instance_id is not None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 from stream.alerts import rfc3339
-from stream.events import SPELLINGS, Reject
+from stream.events import SPELLINGS, ApiCall, Reject
 from stream.gateways.traits import network_of, template_of
 from stream.worker.journal import Record
 
 MAX_STRING = 256
+"""Of an id or a name. What is longer is none, and may be a prompt: only its length is told."""
+MAX_NUMERAL = 40
+"""Of a text in the place of a number or a time: enough for every spelling of one."""
 MAX_INTEGER = 2**63 - 1
 """Beyond it most readers of JSON lose digits, and Python's own printing refuses thousands of them."""
 MAX_PARSED_BYTES = 8 << 20
@@ -24,6 +28,12 @@ MAX_LETTERS = 100
 
 _position = attrgetter("position")
 _LEFT_OUT = frozenset({"user_agent"})
+_NUMERALS = frozenset(
+    name
+    for name, schema in ApiCall.model_json_schema(by_alias=False)["properties"].items()
+    if any(branch.get("type") in ("integer", "number") for branch in schema.get("anyOf", [schema]))
+)
+"""Fields that hold numbers."""
 SHOWN = {spelling: name for spelling, name in SPELLINGS.items() if name not in _LEFT_OUT}
 
 
@@ -45,7 +55,7 @@ def known_fields(value: bytes) -> dict[str, Any] | None:
     for spelling, content in document.items():
         name = SHOWN.get(spelling)
         if name is not None:
-            known[name] = _REDUCED.get(name, _harmless)(content)
+            known[name] = _NUMERAL(content) if name in _NUMERALS else _REDUCED.get(name, _harmless)(content)
     return known
 
 
@@ -62,9 +72,9 @@ def _template(content: Any) -> Any:
 _REDUCED: Mapping[str, Callable[[Any], Any]] = {"client_ip": _network, "prompt_fingerprint": _template}
 
 
-def _harmless(content: Any) -> Any:
+def _harmless(content: Any, longest: int = MAX_STRING) -> Any:
     if isinstance(content, str):
-        return content if len(content) <= MAX_STRING else content[: MAX_STRING - 1] + "…"
+        return content if len(content) <= longest else f"(text of {len(content)} characters)"
     if isinstance(content, dict):
         return "(object)"
     if isinstance(content, list):
@@ -74,6 +84,9 @@ def _harmless(content: Any) -> Any:
     if isinstance(content, int) and abs(content) > MAX_INTEGER:
         return "(integer of more than 64 bits)"
     return content
+
+
+_NUMERAL = partial(_harmless, longest=MAX_NUMERAL)
 
 
 def dead_letters(

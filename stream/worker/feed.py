@@ -1,9 +1,8 @@
-"""The detector's own blindness: silence where there should be calls, late records, a log that lost its beginning."""
+"""The detector's own blindness: silence where there should be calls, poor records, a log that lost its beginning."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,13 +20,7 @@ from stream.alerts import (
 )
 from stream.settings import Settings
 
-LATE_SHARE = 0.01
-LATE_SHARE_RESOLVED = 0.005
-"""Half of what opens the alert: a share that swings around 1 % must not open and resolve all day."""
-LATE_LEAST_RECORDS = 100
-LATE_WINDOW_RECORDS = 10_000
-LATE_WINDOW_SECONDS = 3600.0
-
+UNKNOWN_QUALITY = DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0)
 _ORDER: tuple[Severity, ...] = ("info", "warning", "high", "critical")
 
 
@@ -152,53 +145,6 @@ LOG_FINDINGS = ("gap", "anew", "cut", "gone")
 """What is over once the shard has caught up with its log."""
 
 
-def too_late(late: int, records: int) -> Finding:
-    """More than 1 % of the records arrived after their bucket was closed."""
-    return Finding(
-        "late",
-        f"{late / records:.1%} of the last {records} records came too late to be counted",
-        "look for a gateway whose clock or delivery lags, or raise allowed_lateness_seconds",
-        "warning",
-        float(late),
-        LATE_SHARE * records,
-        "records",
-    )
-
-
-class LateShare:
-    """The share of late records among the last 10,000 of a shard, or of the last hour. No clock: `now` is in seconds.
-
-    >>> share = LateShare()
-    >>> share.add(150, 2, now=0.0).name
-    'late'
-    """
-
-    def __init__(self, *, found: bool = False) -> None:
-        self._parts: deque[tuple[float, int, int]] = deque()
-        self._records = self._late = 0
-        self._found = found
-
-    def add(self, records: int, late: int, now: float) -> Finding | None:
-        """Take up a step's counts; the finding while too many are late."""
-        if records:
-            self._parts.append((now, records, late))
-            self._records += records
-            self._late += late
-        while self._parts and (
-            now - self._parts[0][0] > LATE_WINDOW_SECONDS or self._records - self._parts[0][1] >= LATE_WINDOW_RECORDS
-        ):
-            _, gone, gone_late = self._parts.popleft()
-            self._records -= gone
-            self._late -= gone_late
-        share = self._late / self._records if self._records else 0.0
-        enough = self._records >= LATE_LEAST_RECORDS
-        if self._found:
-            self._found = not enough or share > LATE_SHARE_RESOLVED
-        else:
-            self._found = enough and share > LATE_SHARE
-        return too_late(self._late, max(1, self._records)) if self._found else None
-
-
 class Feed:
     """The `feed` incident of one partition: what is wrong now, against what was said last, is the next alert.
 
@@ -228,10 +174,12 @@ class Feed:
         rest = (last.summary, last.suggested_action, last.severity, last.observed, last.expected, last.unit)
         return {channel.name: Finding(channel.name, *rest) for channel in last.channels}
 
-    def judge(self, findings: Mapping[str, Finding], moment: float) -> Alert | None:
+    def judge(
+        self, findings: Mapping[str, Finding], moment: float, quality: DataQuality = UNKNOWN_QUALITY
+    ) -> Alert | None:
         """The alert that follows from all that is wrong now; None if nothing new is to be said.
 
-        `moment` is the shard's newest event time.
+        `moment` is the shard's newest event time, `quality` what its records are like.
         """
         current = self.open
         if not findings:
@@ -244,6 +192,7 @@ class Feed:
                     "updated_at": max(moment, current.updated_at),
                     "resolved_at": max(moment, current.started_at),
                     "historical": False,
+                    "data_quality": quality,
                     "summary": f"partition {self.entity.id}: the feed is whole again",
                     "suggested_action": "none",
                 }
@@ -251,10 +200,12 @@ class Feed:
             return self.last
         if current is not None and {channel.name for channel in current.channels} == set(findings):
             return None
-        self.last = self._alert(findings, moment, current)
+        self.last = self._alert(findings, moment, current, quality)
         return self.last
 
-    def _alert(self, findings: Mapping[str, Finding], moment: float, current: Alert | None) -> Alert:
+    def _alert(
+        self, findings: Mapping[str, Finding], moment: float, current: Alert | None, quality: DataQuality
+    ) -> Alert:
         worst = max(findings.values(), key=lambda finding: _ORDER.index(finding.severity))
         if current is not None:
             started = current.started_at
@@ -287,7 +238,7 @@ class Feed:
             excess_output_tokens=0.0,
             excess_per_hour=0.0,
             channels=[ChannelScore(name=finding.name, z=z) for finding in findings.values()],
-            data_quality=DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0),
+            data_quality=quality,
             summary=f"partition {self.entity.id}: " + "; ".join(finding.text for finding in findings.values()),
             suggested_action="; ".join(finding.action for finding in findings.values()),
             links=Links(dashboard=self._settings.dashboard_url, runbook=runbook_of(self._settings.runbook_url, "feed")),

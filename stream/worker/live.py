@@ -20,8 +20,10 @@ from stream.gateways.overdraw import parse
 from stream.settings import Settings
 from stream.worker.control.topic import Said
 from stream.worker.deadletters import dead_letters
-from stream.worker.feed import Feed, Finding, LateShare
+from stream.worker.faults import Shares
+from stream.worker.feed import Feed, Finding
 from stream.worker.idle import Hidden, Idle, quiet_needed
+from stream.worker.instances import Instances
 from stream.worker.journal import Journal, Record, Target
 from stream.worker.keying import FUTURE_SECONDS, origins_of
 from stream.worker.outbox import alert_record, as_found
@@ -128,7 +130,8 @@ class LiveShard:
         self.idle = Idle(settings.bucket_seconds, quiet_needed(settings.allowed_lateness_seconds))
         self.hidden = Hidden(HANGING_SECONDS)
         self.findings: dict[str, Finding] = self.feed.still()
-        self.late = LateShare(found="late" in self.findings)
+        self.shares = Shares(self.findings)
+        self.instances = Instances()
         self.live = False
         self.broken = False
         self.frozen = False
@@ -171,7 +174,7 @@ class LiveShard:
             records = self._learn_silently(records, now, self.rebuild.until)
             if not records:
                 return
-        known = self.core.applied
+        known, newest = self.core.applied, self.core.newest
         arrivals, rejects = _parsed(records, now)
         upto = records[-1].offset
         step = self.core.observe(arrivals, upto, origins_of(records))
@@ -180,7 +183,9 @@ class LiveShard:
                 self._refuse([r for r in rejects if r.position > known] + step.rejects, records)
             if self._watch is not None:
                 self._watch([time for position, time, _ in arrivals if position > known], now)
-            self._judge_lateness(step, now)
+            self.instances.add(arrivals, newest, now)
+            for name, finding in self.shares.add(step, now).items():
+                self.find(name, finding)
             self.applied_records += len(records)
             self.frozen = False
         step.rejects = []
@@ -266,10 +271,6 @@ class LiveShard:
         """Whether too much waits for its transaction to apply more."""
         return self.unflushed > MAX_UNFLUSHED or self.owed_bytes > MAX_OWED_BYTES
 
-    def _judge_lateness(self, step: Step, now: float) -> None:
-        found = self.late.add(step.accepted + step.duplicates + step.late, step.late, now)
-        self.find("late", found)
-
     def find(self, name: str, finding: Finding | None) -> None:
         """Say that the feed has this fault now, or (None) no longer."""
         if finding is None:
@@ -285,7 +286,7 @@ class LiveShard:
         """Everything that is owed, packed; None if that is nothing. No await within: it is one moment of the shard."""
         pending, self._pending = self._pending, Pending()
         moment = self.core.newest if self.core.newest > 0 else now
-        said = self.feed.judge(self.findings, moment)
+        said = self.feed.judge(self.findings, moment, self.core.quality())
         found = pending.step.alerts + ([said] if said is not None else [])
         alerts = [as_found(alert, now, self._settings.backlog_seconds) for alert in found]
         changes = self.core.changes()

@@ -14,6 +14,8 @@ from stream.alerts import Alert, Kind, printable
 from stream.core.campaign import HOUR
 from stream.core.view import KeyView
 from stream.settings import Settings
+from stream.worker.instances import Seen, of_all, shown, skews
+from stream.worker.live import LiveShard
 from stream.worker.monitor import Monitor
 from stream.worker.shards import Shards
 from stream.worker.table import metric
@@ -32,6 +34,8 @@ GROUP_GAUGES = (
     "overdraw_group_watermark_timestamp_seconds",
 )  # fmt: skip
 CAMPAIGN_KINDS: tuple[Kind, ...] = ("campaign", "pivot", "respawn")
+FAULTS = ("missing_usage", "late", "duplicates", "out_of_order", "zero_usage")
+"""Shares of `DataQuality`."""
 
 
 class LiveCollector(Collector):
@@ -73,6 +77,8 @@ class LiveCollector(Collector):
         yield _gauge(
             "overdraw_watermark_timestamp_seconds", [((str(p),), mark) for p, mark in marks if math.isfinite(mark)]
         )
+        yield from _quality(shards)
+        yield from _gateways(shown(of_all([shard.instances for shard in shards])))
         views = {printable(view.key_id, MAX_LABEL): view for view in self.top()}
         for name in TOP_KEYS:
             values = ((key_id, getattr(view, name)) for key_id, view in views.items())
@@ -145,6 +151,24 @@ def _incidents(alerts: list[Alert]) -> Iterator[GaugeMetricFamily]:
     )
     channels = {(key, channel.name): channel.z for key, alert in of_key.items() for channel in alert.channels}
     yield _gauge("overdraw_top_key_channel_z", list(channels.items()))
+
+
+def _quality(shards: list[LiveShard]) -> Iterator[GaugeMetricFamily]:
+    found = [(str(shard.partition), shard.core.quality()) for shard in shards]
+    yield _gauge(
+        "overdraw_data_quality_ratio",
+        [((partition, fault), getattr(quality, fault)) for partition, quality in found for fault in FAULTS],
+    )
+    yield _gauge("overdraw_caution_decades", [((partition,), quality.caution) for partition, quality in found])
+
+
+def _gateways(seen: dict[str, Seen]) -> Iterator[GaugeMetricFamily]:
+    yield _gauge("overdraw_gateway_records", [((name,), float(found.records)) for name, found in seen.items()])
+    yield _gauge(
+        "overdraw_gateway_missing_usage_ratio",
+        [((name,), found.missing / found.records) for name, found in seen.items()],
+    )
+    yield _gauge("overdraw_gateway_clock_skew_seconds", [((name,), skew) for name, skew in skews(seen).items()])
 
 
 def _gauge(name: str, values: list[tuple[tuple[str, ...], float]]) -> GaugeMetricFamily:

@@ -123,6 +123,8 @@ class Metrics:
         self._add("overdraw_tokens_total", step.output_tokens, "output")
         self._add("overdraw_late_tokens_total", step.late_tokens)
         self._add("overdraw_missing_usage_total", step.missing_usage)
+        self._add("overdraw_zero_usage_total", step.zero_usage)
+        self._add("overdraw_out_of_order_total", step.out_of_order)
         self._add("overdraw_buckets_closed_total", step.buckets_closed)
         for reason in flush.reasons:
             self._add("overdraw_dead_letters_total", 1, reason)

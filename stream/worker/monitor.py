@@ -11,6 +11,7 @@ from collections.abc import Callable
 from stream.settings import SettingsError
 from stream.worker.feed import LOG_FINDINGS, Finding, hanging, silence
 from stream.worker.idle import Outage, quiet_needed
+from stream.worker.instances import limit_of, of_all, skewed, skews
 from stream.worker.intake_watch import IntakeWatch
 from stream.worker.keeper_watch import KeeperWatch
 from stream.worker.keepers import Keepers
@@ -30,6 +31,8 @@ UNASSIGNED_SECONDS = 120.0
 """A rebalance takes a session timeout (30 s) and a rebalance timeout (30 s) at most; then something is wrong."""
 STEP_SECONDS = 2.0
 """What an idle step may take before the watchdog looks on without it; a transaction takes milliseconds."""
+LEAST_LOOKED = 1000
+"""Records after which it is known whether gateways name themselves."""
 BROKER_SILENT_SECONDS = 30.0
 ASK_ANEW_SECONDS = 15.0
 """Without an answer to the consumer for this long a fresh connection asks: is it the broker, or is it us?"""
@@ -194,6 +197,7 @@ class Monitor:
         live = [shard for _, shard in sorted(self._shards.live.items()) if shard.live]
         self._judge_silence(live, now)
         self._say_what_is_missing(live, lost, now)
+        self._compare_clocks(live)
         targets = [(shard, self._idle_step(shard, now)) for shard in live]
         steps = {self._shards.spawn(self._step(shard, target)) for shard, target in targets if target is not None}
         if steps:  # a step waits for a flush: the watchdog must not wait for what it watches
@@ -297,6 +301,20 @@ class Monitor:
                 shard.find("intake_gap", finding)
             elif said:  # what was never said is said first
                 shard.find("intake_gap", None)
+
+    def _compare_clocks(self, live: list[LiveShard]) -> None:
+        """Whether a gateway's clock is off: of all that this worker sees, said by its first shard."""
+        said = any(shard.feed.says("skew") for shard in live)
+        limit = limit_of(self._tools.settings.allowed_lateness_seconds)
+        for shard in live:
+            shard.instances.turn(self._tools.clock())
+        clocks = skews(of_all([shard.instances for shard in live]))
+        looked = sum(shard.applied_records for shard in live)
+        if said and not clocks and looked < LEAST_LOOKED:
+            return  # just started: what was said holds until enough was seen
+        finding = skewed(clocks, limit / 2 if said else limit)
+        for number, shard in enumerate(live):
+            shard.find("skew", finding if number == 0 else None)
 
     def _idle_step(self, shard: LiveShard, now: float) -> float | None:
         """The watermark that an idle shard moves on to, if it is time.

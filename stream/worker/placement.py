@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stream.alerts import printable
-from stream.gateways.overdraw import parse
+from stream.gateways import overdraw, parser_of
+from stream.gateways.adapter import Parse
+from stream.gateways.errors import InputError
 from stream.partition import key_bytes, partition_of
 from stream.security import client_options
 from stream.settings import Settings
 from stream.worker.cluster import BrokerUnreachable
 from stream.worker.inspection import Finding
+from stream.worker.sample import Sample
 
 TAIL_RECORDS = 20_000
 """Records of a topic, shared among its partitions, that are read from its end: some seconds of work."""
@@ -34,26 +37,33 @@ OTHER_PARTITIONER = (
 
 
 class Placement:
-    """Counts where records lie; memory is bounded, whatever they hold. `partitions` are those of the topic."""
+    """Counts where records lie; memory is bounded, whatever they hold. `partitions` are those of the topic.
 
-    def __init__(self, partitions: int) -> None:
+    parse: the parser of the records' format; sample: what else is to look at their calls
+    """
+
+    def __init__(self, partitions: int, parse: Parse = overdraw.parse, sample: Sample | None = None) -> None:
         self.records = 0
         self.events = 0
         self.bad = 0
         self.misplaced = 0
         self.keyed = 0
         """Of the misplaced ones: those whose Kafka key is their key_id."""
+        self.sample = sample
+        self._parse = parse
         self._partitions = partitions
         self._places: dict[str, set[int]] = {}
 
     def add(self, records: Iterable[Any]) -> None:
-        """Look at some Kafka records."""
+        """Look at some Kafka records of one partition, in their order."""
         found = list(records)
         by_offset = {record.offset: record for record in found}
-        calls, rejects = parse([(record.offset, record.value, FOREVER) for record in found])
+        calls, rejects = self._parse([(record.offset, record.value, FOREVER) for record in found])
         self.records += len(found)
         self.events += len(calls)
         self.bad += len(rejects)
+        if self.sample is not None and found:
+            self.sample.add(found[0].partition, calls)
         for offset, _, call in calls:
             record, key_id = by_offset[offset], call.key_id
             home = partition_of(key_id, self._partitions)
@@ -111,20 +121,42 @@ async def live_findings(settings: Settings, seconds: float = 0.0) -> list[Findin
     seconds: how long to look at what comes, after what is there
     """
     source = await look(settings, settings.source_topic, seconds)
-    findings = [] if source is None else [source.finding(settings.source_topic)]
+    findings = (
+        [] if source is None else [source.finding(settings.source_topic), *_quality(source, settings.source_topic)]
+    )
     if settings.intake_topic is not None:
-        intake = await look(settings, settings.intake_topic, 0.0)
-        findings += [] if intake is None else [intake.intake_finding(settings.intake_topic)]
+        try:
+            parse = parser_of(settings)
+        except InputError as error:
+            remedy = "mend the mapping file (intake_mapping_file)"
+            return [*findings, Finding("problem", settings.intake_topic, printable(str(error), 300), remedy)]
+        intake = await look(settings, settings.intake_topic, 0.0, parse)
+        if intake is not None:
+            topic = settings.intake_topic
+            findings += [intake.intake_finding(topic), *_quality(intake, topic)]
     return findings
 
 
+def _quality(placement: Placement, topic: str) -> list[Finding]:
+    """What the calls are like, where there are any."""
+    sample = placement.sample
+    return sample.findings(f"{topic} data") if sample is not None and sample.events else []
+
+
 async def look(
-    settings: Settings, topic: str, seconds: float, clock: Callable[[], float] = time.monotonic
+    settings: Settings,
+    topic: str,
+    seconds: float,
+    parse: Parse = overdraw.parse,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Placement | None:
     """Read the end of a topic, and then what comes; None if there is no such topic (the check has said so)."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
+    from stream.worker.unpacking import bound_unpacking
+
+    bound_unpacking()
     consumer: Any = AIOKafkaConsumer(
         **client_options(settings), isolation_level="read_committed", enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -139,7 +171,7 @@ async def look(
         consumer.assign(partitions)
         for tp in partitions:
             consumer.seek(tp, max(starts[tp], ends[tp] - max(1, TAIL_RECORDS // len(partitions))))
-        placement = Placement(len(partitions))
+        placement = Placement(len(partitions), parse, Sample(settings))
         begun = clock()
         while clock() - begun < seconds or (
             clock() - begun < TAIL_SECONDS and any([await consumer.position(tp) < end for tp, end in ends.items()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import tracemalloc
 from typing import Any, get_args
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.events import REASONS, SPELLINGS, ApiCall, Call
+from stream.events import REASONS
 from stream.gateways import GATEWAYS
 from stream.gateways.adapter import MAX_ELEMENTS, SECRETS, Options
 from stream.gateways.canonical import records_of
@@ -21,15 +20,10 @@ from stream.gateways.overdraw import MAX_RECORD_BYTES, parse
 from stream.gateways.recognise import recognise
 from stream.settings import IntakeFormat
 from tests.gateways.fixtures import FIXTURES, FORMATS, Fixture
+from tests.gateways.fuzz import BY_FORMAT, JSONISH, NOW, by_mutation, encoded, mutated, places, said, survives
 
-NOW = 1_800_000_000.0
 MARKERS = ("PROMPT-marker", "SECRET-marker", "203.0.113.77", "198.51.100.200")
-BY_FORMAT = {format: [f for f in FIXTURES if f.format == format] for format in FORMATS}
 GOOD = {format: next(f for f in fixtures if f.calls and not f.rejects) for format, fixtures in BY_FORMAT.items()}
-
-
-def said(call: Call) -> dict[str, Any]:
-    return {name: getattr(call, name) for name in ApiCall.model_fields}
 
 
 def test_every_format_of_the_intake_has_records_here() -> None:
@@ -180,64 +174,28 @@ def test_what_a_client_sends_in_latin_1_or_as_half_a_pair_costs_no_call(format: 
         (call.model or "").encode()
 
 
-# ---------------------------------------------------------------------- whatever comes
-
-ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8),
-    st.sampled_from(["", "-", "1e999", "9" * 400, "\ud800", "2026-03-01T00:00:00Z", 0, -1, 10**30, 1.5]),
-)  # fmt: skip
-JSONISH = st.recursive(
-    ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+@pytest.mark.parametrize(
+    ("format", "more"),
+    [
+        ("apisix", {"server": {"hostname": "gw-1"}}),
+        ("kong", {"gateway": "gw-1"}),
+        ("envoy", {"gateway": "gw-1"}),
+        ("otel", [{"key": "k8s.pod.name", "value": {"stringValue": "gw-1"}}]),
+    ],
 )
-
-
-def places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths to all that a document holds."""
-    found = [path] if path else []
-    if isinstance(document, dict):
-        for name, value in document.items():
-            found += places(value, (*path, name))
-    elif isinstance(document, list):
-        for index, value in enumerate(document):
-            found += places(value, (*path, index))
-    return found
-
-
-def mutated(document: Any, rng: random.Random, odd: Any) -> Any:
-    """The document with something put in the place of one value, or left out, or doubled, or renamed."""
-    document = json.loads(json.dumps(document))
-    path = rng.choice(places(document))
-    holder = document
-    for part in path[:-1]:
-        holder = holder[part]
-    what = rng.randrange(4)
-    if what == 0:
-        del holder[path[-1]]
-    elif what == 1 and isinstance(holder, dict):
-        holder[path[-1] + "x"] = holder.pop(path[-1])
-    elif what == 2 and isinstance(holder, list):
-        holder.append(holder[path[-1]])
+def test_a_record_says_which_instance_of_the_gateway_wrote_it(format: str, more: Any) -> None:
+    fixture = GOOD[format]
+    record = json.loads(json.dumps(fixture.record[0] if isinstance(fixture.record, list) else fixture.record))
+    if format == "otel":
+        for batch in (*record.get("resourceSpans", ()), *record.get("resourceLogs", ())):
+            batch.setdefault("resource", {}).setdefault("attributes", []).extend(more)
     else:
-        holder[path[-1]] = odd
-    return document
+        record |= more
+    calls, _ = fixture.parse([(1, json.dumps(record).encode(), NOW)])
+    assert {call.gateway for _, _, call in calls} == {"gw-1"}
 
 
-def survives(fixture: Fixture, value: bytes) -> None:
-    """Each record is accepted or refused with a reason, and what is accepted is a call by the authority's word."""
-    calls, rejects = fixture.parse([(5, value, NOW)])
-    nothing = value.strip().startswith(b"[") and not value.strip(b" \t\r\n[]")
-    assert calls or rejects or nothing
-    for reject in rejects:
-        assert reject.reason in REASONS
-        assert reject.message
-        document = json.loads(reject.value) if reject.value else {}
-        assert document.keys() <= SPELLINGS.keys()
-    for position, time, call in calls:
-        assert position == 5
-        assert math.isfinite(time)
-        ApiCall.model_validate(said(call))
-    shown = repr(calls) + repr(rejects)
-    assert "PROMPT-marker" not in shown
+# ---------------------------------------------------------------------- whatever comes; `fuzz.py` runs a million
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -250,8 +208,7 @@ def test_no_mutation_of_a_record_breaks_an_adapter(format: str, seed: int, times
     for _ in range(times):
         if places(document):
             document = mutated(document, rng, odd)
-    # the marker of a prompt may have been moved to where an id stands, which is not what this is about
-    survives(fixture, json.dumps(document).replace("PROMPT-marker", "text").encode("utf-8", "surrogatepass"))
+    survives(fixture, encoded(document))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -270,3 +227,8 @@ def test_no_change_of_bytes_breaks_an_adapter(format: str, data: st.DataObject) 
 @given(value=st.one_of(st.binary(max_size=40), JSONISH.map(lambda v: json.dumps(v).encode())))
 def test_nothing_at_all_breaks_an_adapter(format: str, value: bytes) -> None:
     survives(GOOD[format], value)
+
+
+@pytest.mark.parametrize("format", [*FORMATS, "overdraw", "csv"])
+def test_no_piece_of_other_records_breaks_an_adapter(format: str) -> None:
+    by_mutation(format, 1, 400)

@@ -1,20 +1,22 @@
-"""A real LiteLLM proxy with our callback, a model server that does nothing, a real Kafka and a worker."""
+"""A real LiteLLM proxy with our callback, a model server that does nothing, a Kafka with TLS and rights, a worker."""
 
 from __future__ import annotations
 
 import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
-from stream.broker import EmbeddedKafka
 from stream.embedded.server import free_port
 from stream.lab.chaos.topics import records_of
-from stream.settings import Settings, load_settings
+from stream.settings import load_settings
+from tests.kafka.secured import PASSWORDS, Secured, in_force, listed, secured_kafka
 from tests.kafka.workers import Worker, environment, eventually, overdraw
 from tests.proxy.parts import KEYS, LITELLM, Model, Proxy
 
@@ -22,7 +24,8 @@ pytestmark = pytest.mark.litellm
 LEAKED, QUIET = KEYS
 CACHE = load_settings().data_dir
 HISTORY_DAYS = 21
-MARKERS = ("PROMPT-marker", "SECRET-marker")
+MARKERS = ("PROMPT-marker", "SECRET-marker", *(PASSWORDS[user] for user in ("overdraw", "gateway")))
+PAGES = ("/", "/metrics", "/api/status", "/api/alerts", "/api/keys?top=50", "/api/keys/key-leaked")
 
 
 def history(path: Path, now: float) -> None:
@@ -41,36 +44,36 @@ def history(path: Path, now: float) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
 
 
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[EmbeddedKafka]:
+@pytest.fixture(scope="module", autouse=True)
+def _proxy() -> None:
     if not LITELLM.exists():
         pytest.fail("there is no LiteLLM proxy: run `make test-litellm`, which installs it")
-    with EmbeddedKafka(cache_dir=CACHE) as broker:
-        yield broker
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def secured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secured]:
+    """A Kafka that speaks TLS, asks for passwords, and gives worker and gateway the rights of the page for it."""
     monkeypatch.setenv("OVERDRAW_DATA_DIR", CACHE)
-    names = {name: f"proxy-{name}" for name in ("app_id", "source_topic", "alert_topic", "dead_letter_topic")}
-    flags: dict[str, Any] = {**names, "state_topic": "proxy-state", "broker": kafka.bootstrap, "partitions": 2}
-    # a burst of seconds is judged when its bucket closes: not after five minutes
-    flags |= {"bucket_seconds": 60, "allowed_lateness_seconds": 5}
-    return load_settings(flags, environ={})
+    with secured_kafka(tmp_path_factory.mktemp("secured"), Path(CACHE)) as made:
+        made.grant([rule for user in ("overdraw", "gateway") for rule in listed(user)])
+        in_force(made.settings())
+        yield made
 
 
-async def test_calls_through_a_proxy_are_events_and_a_leaked_key_raises_an_alert(
-    settings: Settings, tmp_path: Path
+async def test_calls_through_a_proxy_are_events_in_a_secured_kafka_and_a_leaked_key_raises_an_alert(
+    secured: Secured, tmp_path: Path
 ) -> None:
+    # a burst of seconds is judged when its bucket closes: not after five minutes
+    buckets = {"bucket_seconds": 60, "allowed_lateness_seconds": 5, "min_excess_tokens": 100_000}
+    settings, gateway = secured.settings(**buckets), secured.settings("gateway", **buckets)
+    assert settings.kafka_security_protocol == gateway.kafka_security_protocol == "SASL_SSL"
     history(tmp_path / "history.jsonl", time.time())
-    created = overdraw(settings, "topics", "create")
-    assert created.returncode == 0, created.stderr
-    fed = overdraw(settings, "feed", str(tmp_path / "history.jsonl"), "--speed", "0")
+    fed = overdraw(gateway, "feed", str(tmp_path / "history.jsonl"), "--speed", "0")
     assert fed.returncode == 0, fed.stderr
     worker = Worker(settings, tmp_path)
     port = free_port()
     with Model() as model:
-        chosen = {name: value for name, value in environment(settings).items() if name.startswith("OVERDRAW_")}
+        chosen = {name: value for name, value in environment(gateway).items() if name.startswith("OVERDRAW_")}
         proxy = Proxy(tmp_path, port, model.url, ["stream.litellm.handler"], **chosen)
         try:
             worker.wait_ready()
@@ -91,6 +94,7 @@ async def test_calls_through_a_proxy_are_events_and_a_leaked_key_raises_an_alert
             alert = eventually(
                 lambda: next((a for a in (worker.get("/api/alerts") or {}).get("alerts", ())), None), 180, "an alert"
             )
+            shown = [text_of(f"{worker.url}{path}") for path in PAGES]
         finally:
             proxy.end()
             worker.process.terminate()
@@ -100,10 +104,11 @@ async def test_calls_through_a_proxy_are_events_and_a_leaked_key_raises_an_alert
     assert not alert["historical"]
 
     written = []
+    admin = secured.settings(listener="PLAINTEXT")
     for topic in (settings.source_topic, settings.dead_letter_topic, settings.alert_topic, settings.state_topic):
-        found = await records_of(settings, topic)
+        found = await records_of(admin, topic)
         written += [bytes(part or b"") for record in found for part in (record.key, record.value)]
-    everything = b"\n".join(written).decode("utf-8", "replace") + worker.said()
+    everything = b"\n".join(written).decode("utf-8", "replace") + worker.said() + "".join(shown)
     for marker in MARKERS:
         assert marker not in everything
     calls = [json.loads(value) for value in written if b'"m-large"' in value and b'"user_id"' in value]
@@ -111,9 +116,29 @@ async def test_calls_through_a_proxy_are_events_and_a_leaked_key_raises_an_alert
     assert len(streamed) == 2, "a streamed answer has its usage too"
     assert {call["client_ip"] for call in calls} == {"127.0.0.0/24"}
     assert {call["org_id"] for call in calls} == {"acme"}
+    assert {call["gateway"] for call in calls} == {socket.gethostname()}
 
 
-async def test_a_proxy_without_a_broker_answers_as_ever(settings: Settings, tmp_path: Path) -> None:
+async def test_a_proxy_that_may_not_write_answers_as_ever_and_says_so(secured: Secured, tmp_path: Path) -> None:
+    chosen = {
+        name: value for name, value in environment(secured.settings("stranger")).items() if name.startswith("OVERDRAW_")
+    }
+    with Model() as model:
+        proxy = Proxy(tmp_path, free_port(), model.url, ["stream.litellm.handler"], **chosen).wait_ready()
+        try:
+            assert [proxy.call(QUIET, max_tokens=7) for _ in range(5)] == [200] * 5
+            eventually(lambda: "TopicAuthorizationFailedError" in proxy.said(), 60, "a word about it")
+        finally:
+            proxy.end()
+    assert PASSWORDS["stranger"] not in proxy.said()
+
+
+def text_of(url: str) -> str:
+    with urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+async def test_a_proxy_without_a_broker_answers_as_ever(tmp_path: Path) -> None:
     with Model() as model:
         chosen = {"OVERDRAW_BROKER": f"127.0.0.1:{free_port()}"}
         proxy = Proxy(tmp_path, free_port(), model.url, ["stream.litellm.handler"], **chosen).wait_ready()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.alerts import Alert
-from stream.worker.feed import LATE_WINDOW_RECORDS, LATE_WINDOW_SECONDS, Feed, LateShare, lost, silence, too_late
+from stream.worker.faults import LATE
+from stream.worker.feed import Feed, lost, silence
 from stream.worker.outbox import alert_record, as_found
 from tests.worker.fakes import T0, make_settings
 
@@ -63,9 +64,9 @@ def test_an_incident_that_outlives_the_backlog_may_page() -> None:
 
 def test_a_feed_incident_opens_updates_and_resolves() -> None:
     feed = Feed(0, make_settings())
-    opened = feed.judge({"late": too_late(5, 100)}, T0)
-    again = feed.judge({"late": too_late(6, 120)}, T0 + 1)
-    updated = feed.judge({"late": too_late(6, 120), "silence": silence(120, 80)}, T0 + 2)
+    opened = feed.judge({"late": LATE.finding(5, 100)}, T0)
+    again = feed.judge({"late": LATE.finding(6, 120)}, T0 + 1)
+    updated = feed.judge({"late": LATE.finding(6, 120), "silence": silence(120, 80)}, T0 + 2)
     resolved = feed.judge({}, T0 + 3)
     after = feed.judge({}, T0 + 4)
     assert again is None
@@ -104,7 +105,7 @@ def test_a_feed_alert_links_to_its_own_runbook(url: str | None, link: str | None
 
 @given(st.lists(st.sets(st.sampled_from(["late", "gap", "silence"])), max_size=30))
 def test_alert_id_and_sequence_are_unique_and_at_most_one_incident_is_open(found: list[set[str]]) -> None:
-    make = {"late": too_late(5, 100), "gap": lost(3), "silence": silence(60, 80)}
+    make = {"late": LATE.finding(5, 100), "gap": lost(3), "silence": silence(60, 80)}
     settings = make_settings()
     feed, said = Feed(0, settings), list[Alert]()
     for names in found:  # the shard's time may stand still all along
@@ -118,27 +119,3 @@ def test_alert_id_and_sequence_are_unique_and_at_most_one_incident_is_open(found
     for alert in said:
         balance += {"opened": 1, "updated": 0, "resolved": -1}[alert.status]
         assert balance in (0, 1)
-
-
-def test_a_hundredth_of_late_records_is_no_alert_and_more_is() -> None:
-    assert LateShare().add(1000, 10, 0.0) is None
-    assert LateShare().add(1000, 11, 0.0) is not None
-
-
-def test_fewer_than_a_hundred_records_prove_nothing() -> None:
-    assert LateShare().add(99, 99, 0.0) is None
-
-
-def test_the_share_is_of_the_last_records_and_of_the_last_hour_only() -> None:
-    share = LateShare()
-    assert share.add(1000, 500, 0.0) is not None
-    assert share.add(LATE_WINDOW_RECORDS, 0, 1.0) is None
-    share = LateShare()
-    share.add(1000, 500, 0.0)
-    assert share.add(1000, 0, LATE_WINDOW_SECONDS + 1) is None
-
-
-def test_a_share_around_one_percent_does_not_flap() -> None:
-    share = LateShare()
-    states = [share.add(1000, late, 0.0) is not None for late in (11, 8, 11, 8, 11, 8)]
-    assert states == [True] * 6

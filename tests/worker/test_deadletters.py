@@ -74,9 +74,20 @@ def test_what_is_no_object_has_no_record(value: bytes) -> None:
 def test_absurd_values_are_made_harmless() -> None:
     fields = known_fields(b'{"key_id": "' + b"x" * 1000 + b'", "calls": ' + b"9" * 300 + b', "cost_usd": NaN}')
     assert fields is not None
-    assert len(fields["key_id"]) == MAX_STRING
+    assert fields["key_id"] == "(text of 1000 characters)"
     assert fields["calls"] == "(integer of more than 64 bits)"
     assert fields["cost_usd"] == "(nan)"
+
+
+def test_a_text_that_is_too_long_for_its_field_is_not_told() -> None:
+    """It may be a prompt that a mapping has put in the wrong place."""
+    prompt = "secret words of a prompt, more of them than any number has"
+    told = known_fields(json.dumps({"input_tokens": prompt, "time": prompt, "model": "x" * MAX_STRING}).encode())
+    assert told == {"input_tokens": "(text of 58 characters)", "time": "(text of 58 characters)", "model": "x" * 256}
+    assert known_fields(b'{"input_tokens": "12 tokens", "time": "2026-03-01 12:00"}') == {
+        "input_tokens": "12 tokens",
+        "time": "2026-03-01 12:00",
+    }
 
 
 def test_of_an_array_only_the_refused_element_is_told() -> None:

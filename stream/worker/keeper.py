@@ -15,6 +15,7 @@ from typing import Any
 from stream.alerts import Alert
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import EvidenceError, unpack_evidence
+from stream.core.grouprecord import HEAD_KEY
 from stream.core.groups import Groups, GroupStep
 from stream.core.shardrecord import StateError
 from stream.events import Reject
@@ -251,16 +252,18 @@ class KeeperRole:
         """Delete a state that cannot be used; evidence that was told before now is not judged again."""
         topic = self._settings.group_state_topic
         stored = (await self._read(partition, StateLog(purpose="rebuild"))).states
-        names = [name for name, value in stored.items() if value is not None]
+        names = sorted(name for name, value in stored.items() if value is not None and name != HEAD_KEY)
         log.warning(
             "groups: begun anew from offset %d of %s, %d records of %s are deleted; their open campaigns are never "
             "resolved, and what lasts is found again after a week: %s",
             state.source_end, self._settings.group_evidence_topic, len(names), topic, why,
         )  # fmt: skip
         for first in range(0, len(names), CLEAR_RECORDS):
-            await journal.write({topic: [(name, None, ()) for name in sorted(names)[first : first + CLEAR_RECORDS]]})
+            await journal.write({topic: [(name, None, ()) for name in names[first : first + CLEAR_RECORDS]]})
         core = Groups(self._settings)
         core.read_on_at(state.source_end)
+        # the old head goes last: without one, another start would take all evidence that is left for new
+        await journal.write({topic: [(name, value, ()) for name, value in core.changes()]})
         return core
 
     async def _ground(self, partition: int, core: Groups, state: StateLog) -> tuple[Source, bool, int]:

@@ -49,6 +49,7 @@ def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
             "state_topic": f"{fresh_name}-state",
             "group_evidence_topic": f"{fresh_name}-evidence",
             "group_state_topic": f"{fresh_name}-groups",
+            "control_topic": f"{fresh_name}-control",
             "partitions": 2,
             "web_port": 0,
         },

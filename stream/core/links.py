@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -48,9 +48,10 @@ Group = tuple[str, str]
 
 
 class PackedLinks(msgspec.Struct, array_like=True):
-    """What is packed of a key's links."""
+    """What is packed of a key's links: of its sets of traits each value once, and which of them make each set."""
 
-    known: list[Traits]
+    values: list[str | int]
+    known: list[bytes]
     seen: list[int]
     used: bool
     turn: int
@@ -149,8 +150,11 @@ class Links:
 
     def pack(self) -> PackedLinks:
         """All that lasts."""
+        places: dict[str | int | None, int] = {None: 0}
+        known = [bytes([places.setdefault(value, len(places)) for value in traits]) for traits in self.known]
+        values = [value for value in places if value is not None]
         return PackedLinks(
-            self.known, self.seen, self.used, self.turn, self.refused, self.spoke, self.since.tobytes(), self.models
+            values, known, self.seen, self.used, self.turn, self.refused, self.spoke, self.since.tobytes(), self.models
         )
 
     def unpack(self, packed: PackedLinks) -> None:
@@ -162,7 +166,12 @@ class Links:
             or len(packed.since) != len(BLANK)
         ):
             raise ValueError("a key's links are damaged")
-        self.known, self.seen, self.used, self.turn = packed.known, packed.seen, packed.used, packed.turn
+        values: list[Any] = [None, *packed.values]
+        try:
+            self.known = [Traits(*[values[place] for place in known]) for known in packed.known]
+        except (IndexError, TypeError) as error:
+            raise ValueError("a key's links are damaged") from error
+        self.seen, self.used, self.turn = packed.seen, packed.used, packed.turn
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since)

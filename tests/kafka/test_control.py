@@ -91,9 +91,9 @@ async def test_a_word_is_followed_at_its_boundary_though_the_worker_is_killed_be
     last = await write(settings, block, MESSAGE.dump_json(block))
     homes = {partition_of(key_id, settings.partitions) for key_id in ("key-0", "key-1")}
     async with asyncio.timeout(60):
-        while not all([await announced(settings, home) for home in homes]):
+        while not all([await announced(settings, home) for home in homes]):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        while not (letters := await records_of(settings, settings.dead_letter_topic)):
+        while not (letters := await records_of(settings, settings.dead_letter_topic)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     boundaries = {home: (await announced(settings, home))[0][0] for home in homes}
     assert len(set(boundaries.values())) == 1

@@ -328,7 +328,7 @@ def _refusal(error: ValidationError) -> ControlError:
 
 def _kind_of(content: Any) -> str:
     kind = content.get("kind") if isinstance(content, dict) else None
-    return repr(printable(kind, 40)) if isinstance(kind, str) else "what it says, or does not,"
+    return f"'{printable(kind, 40)}'" if isinstance(kind, str) else "what it says, or does not,"
 
 
 def write_message(message: Message) -> bytes:

@@ -20,7 +20,7 @@ def schema(what, *options):
     return result.output
 
 
-@pytest.mark.parametrize("what", ["event", "alert", "settings", "metrics"])
+@pytest.mark.parametrize("what", ["event", "alert", "control", "settings", "metrics"])
 def test_each_schema_is_json(what):
     assert isinstance(json.loads(schema(what)), dict)
 
@@ -72,4 +72,4 @@ def test_settings_show_their_defaults_and_no_path_of_this_machine():
 def test_an_unknown_schema_names_the_known_ones():
     result = CliRunner().invoke(cli, ["schema", "evnt"])
     assert result.exit_code == 2
-    assert "'event', 'alert', 'settings', 'metrics'" in result.output
+    assert "'event', 'alert', 'control', 'settings', 'metrics'" in result.output

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from stream.control import MESSAGE
@@ -39,6 +40,15 @@ async def announced(settings: Settings, partition: int) -> list[tuple[int, Any]]
     if (packed := state.states.get(CONTROL_KEY)) is not None:
         control.unpack(packed)
     return control.announced
+
+
+async def until(look: Callable[..., Awaitable[list[Any]]], *arguments: Any) -> list[Any]:
+    """The first thing that a look finds; polls with a deadline."""
+    async with asyncio.timeout(60):
+        while True:
+            if found := await look(*arguments):
+                return found
+            await asyncio.sleep(0.1)
 
 
 async def told(settings: Settings, boundaries: dict[int, int]) -> list[tuple[Any, ...]]:
@@ -90,13 +100,8 @@ async def test_a_word_is_followed_at_its_boundary_though_the_worker_is_killed_be
     last = await write(settings, block, b'{"kind": "shout"}')
     last = await write(settings, block, MESSAGE.dump_json(block))
     homes = {partition_of(key_id, settings.partitions) for key_id in ("key-0", "key-1")}
-    async with asyncio.timeout(60):
-        while not all([await announced(settings, home) for home in homes]):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        while not (letters := await records_of(settings, settings.dead_letter_topic)):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    boundaries = {home: (await announced(settings, home))[0][0] for home in homes}
-    assert len(set(boundaries.values())) == 1
+    boundaries = {home: (await until(announced, settings, home))[0][0] for home in homes}
+    letters = await until(records_of, settings, settings.dead_letter_topic)
     first.kill()
 
     await feed(settings, EVENTS[len(BEFORE) :])

@@ -53,10 +53,11 @@ def test_the_front_door_passes_the_exit_codes_on(monkeypatch: pytest.MonkeyPatch
 def test_the_plan_follows_the_settings() -> None:
     settings = load_settings({"partitions": 5, "state_topic": "memory"}, environ={})
     topics = {topic.setting: topic for topic in plan(settings)}
-    ones = {"group_evidence_topic", "group_state_topic"}
+    ones = {"group_evidence_topic", "group_state_topic", "control_topic"}
     assert {name: topic.partitions for name, topic in topics.items()} == {
         name: 1 if name in ones else 5 for name in topics
     }
+    assert [topic.setting for topic in topics.values() if topic.kept] == ["control_topic"]
     assert [topic.name for topic in topics.values() if topic.compacted] == ["memory", "overdraw-group-state"]
 
 

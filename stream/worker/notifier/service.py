@@ -88,11 +88,16 @@ class NotifierServer(Server):
     """Health, metrics and `/api/status` of the notifier."""
 
     def __init__(
-        self, settings: Settings, lines: list[Line], registry: CollectorRegistry, ending: Exit, listening: Listening
+        self,
+        settings: Settings,
+        lines: list[Line],
+        registry: CollectorRegistry,
+        ending: Exit,
+        listening: Listening | None = None,
     ) -> None:
         super().__init__(settings, registry, unready=self._reasons, die=ending.die, setting="notifier_port")
         self._lines = lines
-        self._listening = listening
+        self._listening = listening or Listening(settings)
         self._began = time.time()
 
     def _reasons(self) -> list[str]:

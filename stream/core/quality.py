@@ -30,7 +30,7 @@ def caution_of(missing: float, calls: float, late: float, records: float) -> flo
     and that of `records` that came too late, each beside STEADY good ones.
 
     >>> caution_of(0, 1000, 50, 1000), round(caution_of(300, 1000, 0, 1000), 2), caution_of(1000, 1000, 500, 1000)
-    (0.0, 0.5, 1.0)
+    (0.0, 0.49, 1.0)
     """
     poor = missing / (calls + STEADY) + late / (records + STEADY)
     return MOST_CAUTION * min(1.0, max(0.0, (poor - FREE_SHARE) / (FULL_SHARE - FREE_SHARE)))

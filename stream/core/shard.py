@@ -72,6 +72,8 @@ class Shard(Holding):
                 self._take(key, index, call, time, step)
                 continue
             # what follows is `_take` for the usual call, written out: here the time of a busy shard goes
+            if not output_tokens and not input_tokens and (call.status is None or call.status < FIRST_FAILURE):
+                step.zero_usage += 1
             if time > windows.newest:
                 if see(time):
                     self._close(step)
@@ -81,8 +83,6 @@ class Shard(Holding):
             if bucket is None:
                 bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
             calls = call.calls
-            if not output_tokens and not input_tokens and (call.status is None or call.status < FIRST_FAILURE):
-                step.zero_usage += 1
             bucket.calls += calls
             bucket.input_tokens += input_tokens
             bucket.output_tokens += output_tokens

@@ -474,20 +474,20 @@ def test_an_update_says_what_is_material_and_an_end_why():
 
 def test_an_incident_that_keeps_coming_back_has_to_be_calm_for_longer():
     s = made()
-    stream = steady(days=9)
+    stream = steady(days=10)
     for burst in range(6):
-        begin = BEGIN + 8 * DAY + burst * 3 * HOUR
+        begin = BEGIN + 8 * DAY + burst * 5 * HOUR
         stream = times(40, stream, begin, begin + 20 * MINUTE)
     alerts = feed(s, stream).alerts
     opened = [alert for alert in alerts if alert.status == "opened"]
-    assert 1 <= len(opened) < 4, "six bursts, three hours apart"
+    assert 1 <= len(opened) < 4, "six bursts, five hours apart"
     assert "keeps coming back" in [alert for alert in alerts if alert.status == "resolved"][-1].status_reason
 
 
 def test_what_is_known_of_flapping_and_of_the_hour_is_packed():
     s = made()
     begin = BEGIN + 8 * DAY
-    feed(s, [item for item in times(40, steady(days=9), begin, begin + 20 * MINUTE) if item[0] < begin + 2.6 * HOUR])
+    feed(s, [item for item in times(40, steady(days=9), begin, begin + 20 * MINUTE) if item[0] < begin + 4.6 * HOUR])
     key = s._keys.held["k"]
     assert key.ended >= 0
     assert key.hour_tokens > 0

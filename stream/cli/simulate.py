@@ -103,7 +103,7 @@ def _list() -> None:
     from stream.lab.scenarios import scenarios
 
     for name, chosen in scenarios().items():
-        click.echo(f"{name:<12}{chosen.summary}")
+        click.echo(f"{name:<23}{chosen.summary}")
 
 
 def _start(text: str | None, days: float, *, live: bool) -> float:

@@ -9,16 +9,11 @@ import numpy as np
 
 from stream.events import Call
 from stream.lab.parameters import WINDOW_SECONDS, Floats, Ints
-from stream.lab.population import ASNS, MAX_INPUT_TOKENS, MODELS, USER_AGENTS, Population
-from stream.lab.scenarios import STRANGER_TOKENS, Strike
-from stream.lab.traffic import counts, moments_in_window, season, shapes
+from stream.lab.population import MAX_INPUT_TOKENS, MODELS, USER_AGENTS, Population
+from stream.lab.traffic import counts, moments_in_window, shapes
 
 ERRORS = np.array([429, 500, 503, 400])
-STRANGER_LIMIT = 4_096
-STRANGER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) Chrome/138.0.0.0"
 TEMPLATES_PER_KEY = 5
-ATTACKS_FROM = 1 << 62
-"""Ids of attack calls are counted from here, so that those of the others do not depend on them."""
 
 
 class SimulatedCall(Call, omit_defaults=True, gc=False):
@@ -126,7 +121,7 @@ class Tables:
     def __init__(self, population: Population, seed: int) -> None:
         p = population
         self.seed = seed
-        self.key_ids = p.key_ids
+        self.key_ids = list(p.key_ids)
         self.org_ids = [p.org_ids[o] for o in p.org]
         self.models = [name for name, *_ in MODELS]
         self.input_price = np.array([price for _, price, *_ in MODELS])
@@ -139,6 +134,13 @@ class Tables:
         self.asns: list[int] = p.address_asn.tolist()
         self.countries = list(p.address_country)
         self.agents = list(USER_AGENTS)
+
+    def add_account(self, key_id: str, org_id: str, like: int) -> int:
+        """Index of one more key, which has the users of another one."""
+        self.key_ids.append(key_id)
+        self.org_ids.append(org_id)
+        self.first_user = np.append(self.first_user, self.first_user[like])
+        return len(self.key_ids) - 1
 
     def add_agent(self, agent: str) -> int:
         """Index of one more user agent."""
@@ -220,85 +222,3 @@ def own_calls(p: Population, rng: np.random.Generator, key: Ints, time: Floats, 
         cached=(input_tokens * p.cached_share[key] * rng.random(n)).astype(np.int64),
         duration_ms=(150.0 + 12.0 * output_tokens.astype(np.float64)) * np.exp(0.3 * rng.standard_normal(n)),
     )
-
-
-@dataclass(slots=True)
-class _Look:
-    """Address, agent and template of a strike as indices into the tables; None: the key's own."""
-
-    address: int | None = None
-    agent: int | None = None
-    template: int | None = None
-
-
-class Attacker:
-    """The calls that a scenario's strikes add, and their sums, strike by strike."""
-
-    def __init__(self, population: Population, strikes: Sequence[Strike], seed: int) -> None:
-        self._p, self._strikes, self._seed = population, strikes, seed
-        self.tables = Tables(population, seed)
-        self._looks: list[_Look] = []
-        for index, strike in enumerate(strikes):
-            self._looks.append(self._look(strike, index))
-        self.begin()
-
-    def begin(self) -> None:
-        """Start again from the first call."""
-        self._rng = np.random.default_rng([self._seed, 4])
-        self._made = ATTACKS_FROM
-        self.tokens = np.zeros(len(self._strikes), np.int64)
-        self.calls = np.zeros(len(self._strikes), np.int64)
-
-    def _look(self, strike: Strike, index: int) -> _Look:
-        """What gives a strike away: what it shares with its campaign, or, if it copies nothing, all that is its own."""
-        stranger = not strike.mimic
-        look = _Look()
-        if stranger or strike.via == "network":
-            network, asn = (0xA000, strike.group) if strike.via == "network" else (0xB000, index)
-            text = f"2001:db8:{network + asn:x}::{index + 1:x}"
-            look.address = self.tables.add_address(text, ASNS[7 * asn % len(ASNS)], "SE")
-        if stranger or strike.via == "client":
-            first = next((i for i, other in enumerate(self._strikes) if other.group == strike.group >= 0), index)
-            if first < index:
-                look.agent, look.template = self._looks[first].agent, self._looks[first].template
-            else:
-                look.agent = self.tables.add_agent(f"{STRANGER_AGENT} worker/{index}")
-                look.template = self.tables.add_template()
-        return look
-
-    def draw(self, begin: float, end: float) -> list[Columns]:
-        """Calls of the strikes between two times."""
-        parts = []
-        for i, strike in enumerate(self._strikes):
-            if strike.start < end and strike.end > begin:
-                columns = self._calls(strike, self._looks[i], max(begin, strike.start), min(end, strike.end))
-                self.tokens[i] += int((columns.input_tokens + columns.output_tokens).sum())
-                self.calls[i] += len(columns.key)
-                parts.append(columns)
-        return parts
-
-    def _calls(self, strike: Strike, look: _Look, begin: float, end: float) -> Columns:
-        p, rng = self._p, self._rng
-        expected = strike.calls * (end - begin)
-        if strike.curve == "own":
-            expected *= season(p, (begin + end) / 2)[strike.key] * 7 / (5 + 2 * p.weekend[strike.key])
-        n = int(rng.poisson(expected * rng.gamma(20, 1 / 20)))
-        key = np.full(n, strike.key)
-        columns = own_calls(p, rng, key, rng.uniform(begin, end, n), self._made)
-        self._made += n
-        if not strike.mimic:
-            mean_in, mean_out = STRANGER_TOKENS
-            columns.input_tokens = rng.gamma(16, mean_in / 16, n).astype(np.int64) + 1
-            columns.output_tokens = np.minimum(rng.gamma(9, mean_out / 9, n), STRANGER_LIMIT).astype(np.int64) + 1
-            columns.output_tokens = np.minimum(columns.output_tokens, STRANGER_LIMIT)
-            columns.limit[:] = STRANGER_LIMIT
-            columns.cached[:] = 0
-            columns.duration_ms = 150.0 + 12.0 * columns.output_tokens.astype(np.float64)
-        for column, value in (
-            (columns.address, look.address),
-            (columns.agent, look.agent),
-            (columns.template, look.template),
-        ):
-            if value is not None:
-                column[:] = value
-        return columns

@@ -12,10 +12,12 @@ import numpy as np
 
 from stream.alerts import rfc3339
 from stream.events import Call
-from stream.lab.calls import Attacker, Background, concatenated
+from stream.gateways.errors import InputError
+from stream.lab.calls import Background, concatenated
 from stream.lab.parameters import REAL, WINDOW_SECONDS, Ints, Profile
 from stream.lab.population import Population, populate
 from stream.lab.scenarios import Scenario, Strike, scenario, strikes
+from stream.lab.strikes import FIRST_FAILURE, Attacker
 from stream.lab.traffic import counts, levels
 
 DEFAULT_START = 1_767_571_200.0
@@ -27,7 +29,10 @@ BUCKET_SECONDS = 300
 
 
 class Label(msgspec.Struct, frozen=True):
-    """An attack on one key: what `labels.jsonl` says of it. Times are RFC 3339, the end exclusive."""
+    """An attack on one key: what `labels.jsonl` says of it. Times are RFC 3339, the end exclusive.
+
+    Of a pivot, tokens and calls are those that went to another model. `benign`: it only looks like an attack.
+    """
 
     key_id: str
     family: str
@@ -40,6 +45,7 @@ class Label(msgspec.Struct, frozen=True):
     curve: str
     campaign: int | None = None
     via: str | None = None
+    benign: bool = False
 
 
 class Simulation:
@@ -91,7 +97,7 @@ class Simulation:
         order = sorted(range(len(self.strikes)), key=lambda i: (self.strikes[i].start, self.strikes[i].key))
         return [
             Label(
-                p.key_ids[s.key],
+                s.account or p.key_ids[s.key],
                 s.family,
                 rfc3339(s.start),
                 rfc3339(s.end),
@@ -102,15 +108,17 @@ class Simulation:
                 s.curve,
                 None if s.group < 0 else s.group,
                 s.via or None,
+                s.benign,
             )
             for i, s in ((i, self.strikes[i]) for i in order)
+            if s.status < FIRST_FAILURE
         ]
 
     def __iter__(self) -> Iterator[list[Call]]:
         background = Background(self.population, self.seed)
         self._attacker.begin()
         for time, expected in levels(self.population, self.seed, self.start, self.days):
-            parts = [background.draw(time, expected)]
+            parts = [self._attacker.change(background.draw(time, expected))]
             parts += self._attacker.draw(time, time + len(expected) * WINDOW_SECONDS)
             yield concatenated(parts).calls(self._attacker.tables, self.end)
 
@@ -170,6 +178,8 @@ def bucket_counts(
     """
     rate = 0.135 * keys if rate is None else rate
     run = simulate(chosen, seed=seed, keys=keys, days=days, rate=rate, start=start, profile=profile)
+    if any(strike.account or strike.silences for strike in run.strikes):
+        raise InputError("sums per bucket hold no column for new accounts: use the calls of `simulate`")
     p = run.population
     rng = np.random.default_rng([seed, 5])
     (input_mean, input_var), (output_mean, output_var) = p.token_moments()

@@ -55,7 +55,8 @@ def test_calls_are_valid_in_time_order_and_their_ids_differ(name: str) -> None:
     assert run.start <= times[0]
     assert times[-1] < run.end
     assert len({call.event_id for _, _, call in calls}) == len(calls)
-    assert {call.key_id for _, _, call in calls} <= set(run.population.key_ids)
+    known = {*run.population.key_ids, *(label.key_id for label in run.labels)}
+    assert {call.key_id for _, _, call in calls} <= known
 
 
 def test_calls_look_like_a_gateways() -> None:
@@ -86,7 +87,7 @@ def test_nothing_in_a_call_says_that_it_is_an_attack() -> None:
     assert names <= strays
 
 
-@pytest.mark.parametrize("name", [name for name in scenarios() if name != "calm"])
+@pytest.mark.parametrize("name", [name for name in scenarios() if name not in ("calm", "pivot", "respawn")])
 def test_a_labels_tokens_are_what_the_attacked_run_has_more_than_the_calm_one(name: str) -> None:
     attacked = simulate(name, seed=3, **SMALL)
     calm = set(flat(simulate("calm", seed=3, **SMALL)))
@@ -144,17 +145,89 @@ def test_members_of_a_campaign_have_in_common_what_it_says() -> None:
     assert max(starts) - min(starts) <= 10_800
 
 
+def test_new_accounts_are_many_small_and_share_a_network_and_a_client() -> None:
+    run = simulate("campaign-new-accounts", seed=3, keys=40, days=6, rate=0.1)
+    plan = scenario("campaign-new-accounts").attacks[0]
+    known = set(run.population.key_ids)
+    calls = [json.loads(line) for line in flat(run)]
+    new = [call for call in calls if call["key_id"] not in known]
+    labels = run.labels
+    assert {call["key_id"] for call in new} == {label.key_id for label in labels}
+    assert len(labels) == plan.accounts
+    assert not any(label.benign for label in labels)
+    assert len({call["org_id"] for call in new}) == plan.accounts
+    assert len({call["user_agent"] for call in new}) == 1
+    assert len({call["client_ip"].split("::")[0] for call in new}) == 1
+    days = plan.hours / 24
+    assert len(new) == pytest.approx(
+        plan.accounts * plan.calls_per_day * min(days, (run.end - epoch_seconds(labels[0].start)) / 86_400), rel=0.15
+    )
+
+
+def test_a_pivot_moves_half_of_its_keys_calls_and_takes_none() -> None:
+    run, calm = (simulate(name, seed=3, keys=40, days=8, rate=0.1) for name in ("pivot", "calm"))
+    before = [json.loads(line) for line in flat(calm)]
+    after = [json.loads(line) for line in flat(run)]
+    members = {label.key_id: epoch_seconds(label.start) + 86_400 for label in run.labels}
+    assert len(members) >= 3
+    for call in (*before, *after):
+        call.pop("requested_model")
+        call.pop("cost_usd", None)
+        call.pop("reasoning_tokens", None)
+    moved = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+    assert {other["key_id"] for _, other in moved} <= set(members)
+    assert all({**one, "model": other["model"]} == other for one, other in moved)
+    assert len({other["model"] for _, other in moved}) == 1
+    late = sum(call["key_id"] in members and call["time"] > members[call["key_id"]] for call in before)
+    moved_late = sum(one["time"] > members[one["key_id"]] for one, _ in moved)
+    assert moved_late == pytest.approx(late / 2, rel=0.15)
+    assert sum(label.attack_calls for label in run.labels) == len(moved)
+
+
+def test_blocked_keys_fall_silent_and_new_accounts_come_in_their_stead() -> None:
+    run = simulate("respawn", seed=3, keys=60, days=8, rate=0.1)
+    calls = [json.loads(line) for line in flat(run)]
+    known = set(run.population.key_ids)
+    refused = [call for call in calls if call["status"] in (401, 403)]
+    blocked = {call["key_id"] for call in refused}
+    assert blocked <= known
+    end = max(call["time"] for call in refused)
+    assert not any(call["key_id"] in blocked and call["time"] > end for call in calls)
+    new = {label.key_id for label in run.labels}
+    assert {call["key_id"] for call in calls} - known == new
+    old_templates = {call["prompt_fingerprint"] for call in calls if call["key_id"] in blocked}
+    known_prompts = [call["prompt_fingerprint"] in old_templates for call in calls if call["key_id"] in new]
+    assert np.mean(known_prompts) > 0.9, "but for prompts that a seldom used key had not sent yet"
+
+
+@pytest.mark.parametrize("name", ["class", "launch"])
+def test_what_only_looks_like_an_attack_says_so(name: str) -> None:
+    run = simulate(name, seed=3, **SMALL)
+    assert flat(run) != flat(simulate("calm", seed=3, **SMALL))
+    assert run.labels
+    assert all(label.benign and label.attack_tokens > 0 for label in run.labels)
+
+
+def test_sums_per_bucket_have_no_column_for_new_accounts() -> None:
+    with pytest.raises(InputError, match="use the calls of `simulate`"):
+        bucket_counts("respawn", keys=40, days=4)
+
+
 def test_scenarios_are_data_that_make_sense() -> None:
-    assert list(scenarios()) == ["calm", "surge", "drift", "leaked-key", "campaign", "mixed"]
+    assert list(scenarios()) == [
+        "calm", "surge", "drift", "leaked-key", "campaign", "campaign-new-accounts", "pivot", "respawn", "class",
+        "launch", "mixed",
+    ]  # fmt: skip
     for name, chosen in scenarios().items():
         assert chosen.name == name
         assert chosen.summary
         assert bool(chosen.attacks) == (name != "calm")
         for attack in chosen.attacks:
-            assert attack.family in ("surge", "drift", "campaign")
-            assert attack.curve in ("flat", "own")
-            assert bool(attack.via) == (attack.family == "campaign")
-            assert attack.times > 1
+            assert bool(attack.via) == (attack.family not in ("surge", "drift"))
+            assert attack.benign == (attack.family in ("class", "launch"))
+            assert bool(attack.accounts) == bool(attack.calls_per_day) == (attack.via == "accounts")
+            assert attack.times > 1 or attack.accounts or attack.family in ("pivot", "respawn")
+            assert attack.victims > 0 or attack.accounts
             assert 0 <= attack.mimic <= 1
     with pytest.raises(InputError, match=r"did you mean 'surge'.*calm, surge, drift"):
         scenario("surgee")
@@ -166,7 +239,7 @@ def test_a_handful_of_keys_and_a_short_run_will_do(name: str, keys: int) -> None
     run = simulate(name, seed=0, keys=keys, days=0.3, rate=0.05)
     lines = flat(run)
     assert lines
-    assert len(run.labels) <= keys
+    assert len(run.labels) <= keys + sum(attack.accounts for attack in scenario(name).attacks)
     assert parse([(i, line, run.end) for i, line in enumerate(lines)])[1] == []
 
 

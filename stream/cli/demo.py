@@ -24,19 +24,21 @@ BAR = 24
 
 @click.command()
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="End after so many seconds of a running broker.")
-@click.option("--scenario", default="surge", show_default=True, help="surge, leaked-key, drift or calm.")
+@click.option("--scenario", default="surge", show_default=True, help="surge, leaked-key, drift, campaign or calm.")
 @settings_options
 def command(seconds: float | None, scenario: str, assignments: tuple[str, ...], config: str | None) -> None:
     """Watch the detector find an attack: real Kafka, simulated gateway traffic, no Docker.
 
     Three weeks of traffic are learned in seconds, then an hour is played 60 times as fast as the clock; fifteen
-    minutes into it one key is drained. On a terminal the demo stays until Ctrl-C; elsewhere, or with --for, it ends
-    by itself, with exit 0 only if the attack was found. A machine of two cores needs about a minute.
+    minutes into it one key is drained. Of a drift, or of a campaign of new accounts, half a day is played, faster. On a
+    terminal the demo stays until Ctrl-C; elsewhere, or with --for, it ends by itself, with exit 0 only if the attack
+    was found. A machine of two cores needs about a minute.
 
     \b
     Example:
       overdraw demo
       overdraw demo --scenario leaked-key --for 120
+      overdraw demo --scenario campaign
     """
     from stream.broker import BrokerError
     from stream.gateways.errors import InputError
@@ -73,8 +75,11 @@ def _conclude(story: Story, found: bool) -> None:
         opened = sum(alert.status == "opened" for alert in story.alerts)
         click.echo(f"no attack was played; {opened} alerts" if story.live else "stopped before the live traffic began")
     elif story.found_after is not None:
-        first = next(a for a in story.alerts if a.status == "opened" and a.entity.id == story.attacked)
+        first = next(alert for alert in story.alerts if story.is_hit(alert))
         delay = (first.detected_at - story.attack_start) / 60
+        alone = {a.entity.id for a in story.alerts if a.status == "opened" and a.entity.type == "key"} & story.members
+        if first.members is not None:
+            click.echo(f"{first.members.count} accounts are in the alert; {len(alone)} have one of their own")
         click.echo(
             f"found: {first.kind} on {printable(story.attacked)}, "
             f"{delay:.0f} min of event time after the attack began, {story.found_after:.0f} s after Kafka was ready"

@@ -47,11 +47,21 @@ class Story:
     event_time: float = 0.0
     live: bool = False
     attacked: str | None = None
+    members: frozenset[str] = frozenset()
     attack_start: float = 0.0
     ready_at: float = 0.0
     found_after: float | None = None
     keys: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
+
+    def is_hit(self, alert: Alert) -> bool:
+        """Whether an alert is about the attack: about its key, or about a group of which most named keys are in it."""
+        if alert.status != "opened":
+            return False
+        if alert.entity.type == "key" or alert.members is None:
+            return len(self.members) == 1 and alert.entity.id in self.members
+        named = {member.key_id for member in alert.members.top}
+        return len(named & self.members) > len(named) / 2
 
 
 class Screen(Protocol):
@@ -134,6 +144,7 @@ class Demo:
         self._enter("three weeks of history, as fast as they go")
         traffic = DemoTraffic(time.time(), story.scenario)
         story.attacked, story.attack_start = traffic.attacked, traffic.attack_start
+        story.members = traffic.members
         begin = 0.0
         async with Producer(settings) as producer:
             windows = iter(traffic)
@@ -193,8 +204,7 @@ class Demo:
     def _take(self, alert: Alert) -> None:
         story = self.story
         story.alerts.append(alert)
-        hit = alert.status == "opened" and alert.entity.id == story.attacked
-        if hit and story.found_after is None and alert.detected_at >= story.attack_start:
+        if story.is_hit(alert) and story.found_after is None and alert.detected_at >= story.attack_start:
             story.found_after = time.monotonic() - story.ready_at
         self._screen.alert(story, alert)
 

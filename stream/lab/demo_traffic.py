@@ -14,7 +14,7 @@ import numpy as np
 from stream.gateways.errors import InputError
 from stream.lab.parameters import STEADY
 from stream.lab.produce import Timed
-from stream.lab.scenarios import STRANGER_TOKENS, Strike
+from stream.lab.scenarios import STRANGER_TOKENS, Attack, Strike, account_strikes
 from stream.lab.simulate import Label, Simulation, simulate
 from stream.lab.simulate_output import records
 
@@ -32,8 +32,9 @@ HISTORY_CALLS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a demo scenario does to one key: its use becomes `times` its mean.
+    """What a demo scenario does to one key: its use becomes `times` its mean; or what a campaign is made of.
 
+    accounts: so many new accounts, each with calls_per_day, in place of a key
     usual: tokens per second of the key that is wanted as the victim
     live_hours: length of the live part. Of an attack that is found within minutes it is little more than an hour, so
         that the find is no backlog; one that takes hours is shown in hours, played faster
@@ -45,6 +46,8 @@ class Plan:
     usual: float = 0.0
     mimic: bool = False
     live_hours: float = 65 / 60
+    accounts: int = 0
+    calls_per_day: float = 0.0
 
 
 PLANS = {
@@ -52,6 +55,13 @@ PLANS = {
     "leaked-key": Plan("one small key at fifty times its use, from a stranger's network", times=50.0, usual=15.0),
     "drift": Plan(
         "one key at eight times its use for half a day, its requests as ever", "drift", 8.0, 60.0, True, 13.0
+    ),
+    "campaign": Plan(
+        "eighty new accounts of sixty calls a day, each below the line: one network, one client",
+        "new_accounts",
+        live_hours=13.0,
+        accounts=80,
+        calls_per_day=60.0,
     ),
     "calm": Plan("no attack"),
 }
@@ -83,7 +93,7 @@ class DemoTraffic:
     history_days: length of the history; the longer, the fewer calls a day
     step_seconds: length of a live window in event time; None: half a second at `speed`
     speed: event seconds per second at which the live part takes PLAY_SECONDS
-    attacked: the attacked key, None in `calm`; attack_start: when it begins
+    attacked: what is attacked or attacks, in words; members: its keys, none in `calm`; attack_start: when it begins
 
     The victim is the key whose usual tokens per second come nearest to what the plan wants, so that the alert needs
     minutes of event time and not hours. No record is later than `now`. Raises InputError on an unknown scenario.
@@ -113,28 +123,38 @@ class DemoTraffic:
         rate = HISTORY_CALLS / (history_days * 86_400)
         days = (now - start) / 86_400
         calm = simulate("calm", seed=seed, keys=KEYS, days=days, rate=rate, start=start, profile=STEADY)
-        self._strike = self._choose(calm)
-        self._run = calm if self._strike is None else calm.with_strikes([self._strike])
+        strikes = self._register(calm, seed) if self.plan.accounts else self._choose(calm)
+        self._run = calm.with_strikes(strikes) if strikes else calm
+        key_ids = calm.population.key_ids
+        self.members = frozenset(strike.account or key_ids[strike.key] for strike in strikes)
 
     @property
     def attacked(self) -> str | None:
-        """The attacked key's id."""
-        return None if self._strike is None else self._run.population.key_ids[self._strike.key]
+        """The attacked key's id, or how many accounts there are in the campaign."""
+        return f"{self.plan.accounts} new accounts" if self.plan.accounts else next(iter(self.members), None)
 
     @property
     def labels(self) -> list[Label]:
         """The attack's label; its sums are complete once the windows have been read."""
         return self._run.labels
 
-    def _choose(self, calm: Simulation) -> Strike | None:
+    def _register(self, calm: Simulation, seed: int) -> list[Strike]:
+        plan, length = self.plan, self.now - self.attack_start
+        attack = Attack(
+            "new_accounts", length / 3600, via="accounts", accounts=plan.accounts, calls_per_day=plan.calls_per_day
+        )
+        rng = np.random.default_rng([seed, 7])
+        return account_strikes(attack, 0, rng, calm.population, self.attack_start, length, self.now)
+
+    def _choose(self, calm: Simulation) -> list[Strike]:
         plan, p = self.plan, calm.population
         if plan.times <= 1:
-            return None
+            return []
         (inputs, _), (outputs, _) = p.token_moments()
         usual = p.rate * (inputs + outputs)
         key = int(np.argmin(np.abs(np.log(usual / plan.usual))))
         tokens = float(inputs[key] + outputs[key]) if plan.mimic else sum(STRANGER_TOKENS)
-        return Strike(
+        strike = Strike(
             key=key,
             family=plan.family,
             start=self.attack_start,
@@ -146,6 +166,7 @@ class DemoTraffic:
             group=-1,
             via="",
         )
+        return [strike]
 
     def __iter__(self) -> Iterator[DemoWindow]:
         time = self._run.start

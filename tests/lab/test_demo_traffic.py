@@ -7,14 +7,19 @@ from itertools import pairwise
 
 import pytest
 
+from stream.alerts import Alert
 from stream.gateways.errors import InputError
 from stream.gateways.overdraw import parse
+from stream.lab.demo import Story
 from stream.lab.demo_traffic import HISTORY_DAYS, PLANS, PLAY_SECONDS, DemoTraffic
+from stream.lab.evaluation.installation import Installation
 from stream.lab.replay import Replay
 from stream.partition import partition_of
 from stream.settings import load_settings
 
 NOW = 1_790_000_123.4
+LONG = ("drift", "campaign")
+"""Found after hours, of which more are played."""
 
 
 @pytest.fixture(scope="module", params=list(PLANS))
@@ -32,9 +37,9 @@ def test_the_history_comes_first_and_the_live_part_leads_up_to_now(demo) -> None
     assert traffic.live_start % 300 == 0
     assert history[-1].until - windows[0].until == HISTORY_DAYS * 86_400 - 3600
     length = NOW - traffic.live_start
-    assert length / 60 == pytest.approx(780 if name == "drift" else 65, abs=5)
+    assert length / 60 == pytest.approx(780 if name in LONG else 65, abs=5)
     assert length / traffic.speed == PLAY_SECONDS
-    assert (traffic.attack_start - traffic.live_start) / 60 == pytest.approx(180 if name == "drift" else 15)
+    assert (traffic.attack_start - traffic.live_start) / 60 == pytest.approx(180 if name in LONG else 15)
     assert windows[-1].until == NOW
     assert sum(len(window.records) for window in windows) <= 400_000
     steps = [b.until - a.until for a, b in pairwise([history[-1], *(w for w in windows if w.live)])]
@@ -51,7 +56,8 @@ def test_records_are_in_order_in_their_window_and_never_later_than_now(demo) -> 
             last = time
     calls, rejects = parse([(0, value, NOW) for window in windows for _, _, value in window.records[:20]])
     assert rejects == []
-    assert 40 <= len({call.key_id for _, _, call in calls}) <= 60
+    keys = {call.key_id for _, _, call in calls}
+    assert 40 <= len(keys) <= 40 + len(demo[1].members)
 
 
 def test_only_the_attacked_key_goes_up_and_only_after_the_calm(demo) -> None:
@@ -72,6 +78,12 @@ def test_only_the_attacked_key_goes_up_and_only_after_the_calm(demo) -> None:
         assert traffic.labels == []
         assert max(ratios.values()) < 6
         return
+    if name == "campaign":
+        assert not traffic.members & set(usual)
+        assert set(attacked) == set(usual) | traffic.members
+        assert max(ratios.values()) < 6
+        assert {label.key_id for label in traffic.labels} == traffic.members
+        return
     times = PLANS[name].times
     assert max(ratios, key=ratios.__getitem__) == traffic.attacked
     assert times * 0.6 < ratios.pop(traffic.attacked) < times * 1.6
@@ -91,11 +103,28 @@ def test_the_same_now_gives_the_same_traffic_and_any_now_will_do() -> None:
 
 
 def test_an_unknown_scenario_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"did you mean 'drift'.*surge, leaked-key, drift, calm"):
+    with pytest.raises(InputError, match=r"did you mean 'drift'.*surge, leaked-key, drift, campaign, calm"):
         DemoTraffic(NOW, "drifd")
 
 
-@pytest.mark.parametrize("name", [name for name in PLANS if name != "calm"])
+def test_accounts_each_below_the_line_become_one_alert_within_the_demos_time() -> None:
+    traffic = DemoTraffic(NOW, "campaign", history_days=9)
+    installation = Installation(load_settings(environ={}))
+    alerts: list[Alert] = []
+    for window in traffic:
+        calls, _ = parse([(0, value, NOW) for _, _, value in window.records])
+        alerts += installation.observe([call for _, _, call in calls])
+    alerts += installation.finish(NOW)
+    opened = [alert for alert in alerts if alert.status == "opened"]
+    assert [alert for alert in opened if alert.entity.type == "key"] == []
+    [campaign] = opened
+    story = Story("campaign", "", attacked=traffic.attacked, members=traffic.members)
+    assert story.is_hit(campaign)
+    assert traffic.attack_start < campaign.detected_at
+    assert (campaign.detected_at - traffic.live_start) / traffic.speed < 0.8 * PLAY_SECONDS
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name not in ("calm", "campaign")])
 def test_the_detector_finds_the_attack_and_nothing_else(name: str) -> None:
     traffic = DemoTraffic(NOW, name)
     replay = Replay(load_settings(environ={}), partition_of=partition_of, now=NOW)

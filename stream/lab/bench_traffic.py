@@ -81,6 +81,7 @@ def full(call: Call) -> bytes:
         cached_input_tokens=call.cached_input_tokens or 0,
         max_output_tokens=call.max_output_tokens or 4096,
         cost_usd=call.cost_usd or 0.0,
+        gateway=call.gateway or "gw-1",
     )
     missing = FULL_BYTES - len(_encoder.encode(whole))
     whole.user_agent = f"{whole.user_agent} " + "x" * max(0, missing - 1)

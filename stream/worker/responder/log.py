@@ -54,16 +54,18 @@ class Log:
 
     async def open(self, alert_partitions: int, now: float) -> None:
         """Read all that there is. Raises KafkaError."""
-        options = client_options(self._settings)
         self._producer = AIOKafkaProducer(
-            **options,
+            **client_options(self._settings),
             transactional_id=f"{self._settings.app_id}-responder",
             transaction_timeout_ms=TRANSACTION_MS,
             acks="all",
         )
         await self._producer.start()  # whoever was at work before can write no more
         self._consumer = AIOKafkaConsumer(
-            **options, isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+            **client_options(self._settings),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         await self._consumer.start()
         own = [TopicPartition(self._settings.response_topic, 0)]

@@ -281,7 +281,7 @@ def test_the_dashboards_show_every_metric_of_the_worker() -> None:
     of_others = {row.name for row in (*NOTIFIER_TABLE, *RESPONDER_TABLE)}
     shown = {base_name(name)[0] for _, expr in EXPRESSIONS for name in re.findall(r"\boverdraw_\w+", expr)}
     # told by the `feed` alert and by `overdraw check --live`
-    of_quality = {name for name in METRICS if re.search("quality|gateway|out_of_order|zero_usage|unmetered", name)}
+    of_quality = {name for name in METRICS if re.search("quality|caution|gateway|out_of_order|zero_usage", name)}
     assert set(METRICS) - shown - of_others - of_quality == in_rules_only
 
 

@@ -50,13 +50,13 @@ def flags(settings: Settings) -> list[str]:
 async def test_topics_are_made_once_and_are_then_right(settings: Settings) -> None:
     assert {problem.code for problem in await check_topics(settings)} == {"missing_topic"}
     names = [topic.name for topic in plan(settings)]
-    assert len(names) == 6
+    assert len(names) == 7
     assert await create_topics(settings) == names
     assert await check_topics(settings) == []
     assert await create_topics(settings) == []
     async with cluster(settings) as kafka:
         facts = await kafka.topics(names)
-        ones = {settings.group_evidence_topic, settings.group_state_topic}
+        ones = {settings.group_evidence_topic, settings.group_state_topic, settings.control_topic}
         assert {fact.name: fact.partitions for fact in facts.values()} == {
             name: 1 if name in ones else settings.partitions for name in names
         }
@@ -123,7 +123,7 @@ def test_the_commands_create_check_and_exit_as_documented(settings: Settings) ->
     assert settings.state_topic in report["created"]
     assert (report["existing"], report["problems"]) == ([], [])
     answer = run(command, ["check", *flags(settings)])
-    said = "ok       all topics are there, with 2 partitions each, those of groups with 1\n"
+    said = "ok       all topics are there, with 2 partitions each (overdraw-control and those of groups have one)\n"
     assert (answer.exit_code, answer.stdout) == (0, said)
     answer = run(command, ["check", "--json", *flags(settings), "--set", "partitions=5"])
     assert answer.exit_code == 1

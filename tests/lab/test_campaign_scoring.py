@@ -14,7 +14,7 @@ from stream.cli.evaluate import command
 from stream.lab.evaluation.campaign_rows import campaign_rows, campaign_scores_json
 from stream.lab.evaluation.campaign_run import CampaignResult, campaign_cases
 from stream.lab.evaluation.campaign_table import campaign_tables
-from stream.lab.evaluation.campaigns import DAY, CampaignScores, GroupLine, score_branch
+from stream.lab.evaluation.campaigns import DAY, CampaignScores, GroupLine, said, score_branch
 from stream.lab.evaluation.run import Seen
 from stream.lab.evaluation.suites import SuiteError, Wish
 from stream.lab.worlds.campaigns.labels import Campaign, Extra, Link
@@ -176,6 +176,13 @@ def test_an_alert_far_from_all_that_happened_is_false_and_those_of_a_day_are_one
 def test_an_alert_of_a_group_with_members_in_it_that_names_none_is_astray() -> None:
     line = score_branch(branch(campaign()), [alert(PLACE, 26, INNOCENTS[:2])]).line
     assert (line.alerts, line.astray) == (0, 1)
+
+
+def test_what_is_said_without_the_campaign_too_is_not_about_it_and_counts_once() -> None:
+    alerts = [alert(LINK, 26, MEMBERS), alert(ELSEWHERE, 30), alert(("org", "pair"), 50)]
+    scores = score_branch(branch(campaign()), alerts, calm=said([alert(LINK, 26), alert(ELSEWHERE, 30)]))
+    assert not scores.campaigns[0].found
+    assert scores.line == GroupLine(astray=1)
 
 
 def test_group_days_are_of_three_keys_at_least_and_not_near_what_happened() -> None:

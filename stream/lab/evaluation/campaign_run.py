@@ -10,7 +10,7 @@ from typing import Any
 
 from stream.alerts import Alert
 from stream.lab.evaluation.campaign_rows import campaign_scores_json
-from stream.lab.evaluation.campaigns import CampaignScores, score_branch
+from stream.lab.evaluation.campaigns import CampaignScores, said, score_branch
 from stream.lab.evaluation.detector import leave_interrupts_to_the_parent
 from stream.lab.evaluation.installation import Installation
 from stream.lab.evaluation.run import Seen, Tell
@@ -80,7 +80,7 @@ def campaign_cases(wish: Wish, worlds: int | None = None) -> list[CampaignCase]:
 
 
 def branches(world: CampaignWorld) -> Iterator[tuple[str, Branch]]:
-    """A world's branches and what to call them: one in which nothing happens, those with campaigns, with twins."""
+    """A world's branches and what to call them: first the one in which nothing happens, then campaigns, then twins."""
     yield "calm", world.branch(0, ())
     most = round(MOST_NEW * world.keys)
     for number, rows in enumerate(ROUNDS, 1):
@@ -109,9 +109,12 @@ def scores_of(case: CampaignCase, settings: Settings, make: Make = Installation)
     """A world, evaluated."""
     world = case.world()
     past = learned(world, settings, make)
-    total = CampaignScores()
+    total, calm = CampaignScores(), None
     for _, branch in branches(world):
-        total += score_branch(branch, run(past.copy(), branch), settings.composites)
+        alerts = run(past.copy(), branch)
+        total += score_branch(branch, alerts, settings.composites, calm)
+        if calm is None:
+            calm = said(alerts)
     return total
 
 

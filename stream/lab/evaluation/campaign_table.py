@@ -16,14 +16,14 @@ from stream.lab.evaluation.rows import per_1000
 from stream.lab.evaluation.table import share
 
 CAMPAIGN_LEGEND = """\
-False alerts: openings on clean group-days (a UTC day with at least 3 active keys of the group, nothing that happened
-near); those of one group within a day are one; with an exact 95 % Poisson interval. astray: about groups that hold a
-few members, of which they name none. found: an alert of a group opened during the campaign or up to 2 h after it, and
-most keys that it names are members, or what its group shares is what links them. gone: of its tokens, before the
-first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members that the alert
-names, of those who had come; innocents: of the names. alone: what single keys' alerts show of the same campaigns:
-members with an alert of their own; campaigns with one for most members; tokens gone before these. Twins are nobody's
-fault: none should page. In brackets: what tuning knew of the worlds."""
+False alerts: openings on group-days (a UTC day with at least 3 active keys of the group) where nothing happens; those
+of one group within a day are one; with an exact 95 % Poisson interval. astray: in the other branches, what belongs to
+nothing that happened there and does not come without it. found: an alert of a group opened during the campaign or up to
+2 h after it, and most keys that it names are members, or what its group shares is what links them. gone: of its tokens,
+before the first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members
+that the alerts name, of those who had come; innocents: of the names. alone: what single keys' alerts show of the same
+campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these. Twins are
+nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
 def campaign_tables(result: CampaignResult) -> Iterator[RenderableType]:

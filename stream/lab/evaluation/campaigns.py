@@ -4,13 +4,16 @@ Definitions. A group is a value of a trait, or of several joined ones, that keys
 which at least three of its keys were active. An alert of a group belongs to a campaign if it opens between its start
 and two hours after its end (groups are judged by the hour), and most of the keys that it names are members, or the
 group is one of those that link them. It is false if nothing that happened has a member in its group on that day or in
-the two days before; those of one group within a day are one. What is neither is astray: its group holds some members,
-and it names none of them. Benign twins are on a line of their own.
+the two days before; those of one group within a day are one. Benign twins are on a line of their own.
+
+A world's branches have one background, whose false alerts come again in each of them: they are counted once, in the
+branch in which nothing happens, and what it says is left out of the others. What is left there and belongs to nothing
+is astray: about the wrong group, or about some innocents of the right one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +97,7 @@ class TwinOutcome:
 
 @dataclass(frozen=True, slots=True)
 class GroupLine:
-    """Group-days on which nothing happened, and what was said on them: alerts, pages; astray: see above."""
+    """Clean group-days, and what was said on them: alerts, pages; astray: see above, in the other branches."""
 
     group_days: int = 0
     alerts: int = 0
@@ -125,11 +128,20 @@ class CampaignScores:
 Members = dict[Link, frozenset[str]]
 
 
-def score_branch(branch: Branch, alerts: Sequence[Alert], composites: Sequence[tuple[str, ...]] = ()) -> CampaignScores:
-    """Count the alerts of a branch's days, those of keys and of groups; `composites`: what else makes groups."""
+def score_branch(
+    branch: Branch,
+    alerts: Sequence[Alert],
+    composites: Sequence[tuple[str, ...]] = (),
+    calm: Collection[tuple[Link, float]] | None = None,
+) -> CampaignScores:
+    """Count the alerts of a branch's days, those of keys and of groups; `composites`: what else makes groups.
+
+    calm: what was said, and when, where nothing happens (`said`); None: this is where false alerts are counted
+    """
     members = {day.number: day.members(composites) for day in branch.days}
     start = branch.start
-    incidents = incidents_of([alert for alert in alerts if alert.entity.type != "key"], branch.campaigns)
+    known = frozenset() if calm is None else calm
+    incidents = [one for one in incidents_of(alerts, branch.campaigns) if (one.entity, one.detected) not in known]
     single = [alert for alert in alerts if alert.entity.type == "key" and alert.status == "opened"]
     touched = {
         number: _touched(branch.campaigns, start + (number - branch.first_day) * DAY, groups)
@@ -151,16 +163,16 @@ def score_branch(branch: Branch, alerts: Sequence[Alert], composites: Sequence[t
             astray += 1
         else:
             free.append(incident)
-    line = GroupLine(
-        group_days=sum(
+    if calm is not None:
+        line = GroupLine(astray=astray + _merged(free))
+    else:
+        clean_days = sum(
             len(keys) >= LEAST_ACTIVE and group not in touched[number]
             for number, groups in members.items()
             for group, keys in groups.items()
-        ),
-        alerts=_merged(free),
-        pages=_merged(incident for incident in free if incident.paged is not None),
-        astray=astray,
-    )
+        )
+        pages = _merged(incident for incident in free if incident.paged is not None)
+        line = GroupLine(clean_days, _merged(free), pages, astray)
     return CampaignScores(
         line,
         tuple(campaigns),
@@ -171,10 +183,17 @@ def score_branch(branch: Branch, alerts: Sequence[Alert], composites: Sequence[t
     )
 
 
+def said(alerts: Iterable[Alert]) -> frozenset[tuple[Link, float]]:
+    """The groups that alerts are about, and when each was found."""
+    return frozenset((incident.entity, incident.detected) for incident in incidents_of(alerts))
+
+
 def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) -> list[Incident]:
-    """Incidents out of the alerts about groups, in the order in which they were found."""
+    """Incidents of groups out of all alerts, in the order in which they were found."""
     by_id: dict[str, list[Alert]] = {}
     for alert in alerts:
+        if alert.entity.type == "key":
+            continue
         by_id.setdefault(alert.alert_id, []).append(alert)
     found = []
     for steps in by_id.values():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
-from stream.core.links import Traits
+from stream.core.links import NO_TRAITS, Traits
 
 if TYPE_CHECKING:
     from stream.core.key import KeyState
@@ -124,7 +124,8 @@ class Gathering:
         if not links.used or not (key.moment.hourly or links.due):
             return
         links.due = False
-        traits = links.since_bucket(bucket - key.rules.calendar.per_day)
+        # buckets of an older state name no traits, nor does a call for which no place was left
+        traits = links.since_bucket(bucket - key.rules.calendar.per_day) or (NO_TRAITS,)
         self._words.setdefault(bucket, []).append(_word(key, traits, not links.spoke))
         links.spoken()
 

@@ -40,6 +40,7 @@ class Traits(NamedTuple):
 
 
 NO_TRAITS = Traits()
+"""Of whom nothing is known: a key of no group."""
 TRAITS = Traits._fields
 """The names of the traits, which are the types of the groups that they make."""
 

@@ -88,6 +88,20 @@ def test_evidence_comes_in_order_and_none_behind_the_word_that_a_bucket_is_compl
     assert done > 0
 
 
+def test_a_key_whose_open_bucket_an_older_version_wrote_is_told_of_as_one_of_no_group():
+    log = log_of(calls(3, keys=1))
+    shard = new_shard()
+    shard.observe(log[:200], log[199][0])
+    (key,) = shard._keys.held.values()
+    key.links = Links()
+    for bucket in key.open.values():
+        bucket.links = 0
+    step = shard.observe(log[200:], log[-1][0])
+    told = [cell for part in step.evidence for cell in part.cells]
+    assert told[0].traits == [Traits()]
+    assert {name for name, _ in evidence_records(step.evidence)} == {b"none:", b"shard:0"}
+
+
 def test_a_step_hands_on_all_that_it_has_gathered():
     """What waits in memory between two flushes would be lost with a crash."""
     one = shard()

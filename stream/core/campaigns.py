@@ -72,8 +72,6 @@ class Campaigns:
         """Of groups that are close to a campaign, and of those with one."""
         self.changed: set[Group] = set()
         """Groups whose campaign or suspects have changed since they were last written."""
-        self.settled: set[Group] = set()
-        """Groups whose windows began anew since they were last written."""
 
     def of(self, group: Group) -> Campaign | None:
         """The campaign that a group shows, its own or another one's."""
@@ -100,11 +98,13 @@ class Campaigns:
         *,
         groups: int,
         incomplete: bool,
-    ) -> list[Alert]:
+    ) -> tuple[list[Alert], set[Group]]:
         """Open, continue and resolve campaigns by what an hour showed.
 
         spoken: the hour's cells, each with its groups
         groups: how many groups there are
+
+        Returns the alerts, and the groups whose windows have begun anew.
         """
         self._suspect(hour, judged)
         page = self._page_score(groups)
@@ -125,15 +125,16 @@ class Campaigns:
             if status is not None:
                 told.append((self.open[group], status))
         alerts = []
+        settled: set[Group] = set()
         for campaign, status in told:
             alerts.append(self._alert(campaign, status, hour, states, incomplete))
             if status == "resolved":
                 for group in (campaign.group, *campaign.joined):
                     if group in states:
                         states[group].settle()
-                        self.settled.add(group)
+                        settled.add(group)
                 self._end(campaign)
-        return alerts
+        return alerts, settled
 
     def open_alerts(self, hour: int, states: Mapping[Group, GroupState]) -> Iterator[Alert]:
         """Every open campaign as of the hour that was closed last."""

@@ -287,7 +287,6 @@ class Groups:
         self._changed = False
         records: list[tuple[bytes, bytes | None]] = [(name_of(GROUP, group), None) for group in sorted(self._gone)]
         campaigns = self.campaigns
-        self._dirty |= campaigns.settled
         records += [(name_of(GROUP, group), pack(self._groups[group])) for group in sorted(self._dirty)]
         for group in sorted(campaigns.changed):
             campaign, suspects = campaigns.open.get(group), campaigns.suspects.get(group)
@@ -296,7 +295,6 @@ class Groups:
         self._dirty.clear()
         self._gone.clear()
         campaigns.changed.clear()
-        campaigns.settled.clear()
         records.append((HEAD_KEY, pack(self._head())))
         return records
 
@@ -381,7 +379,10 @@ class Groups:
             state = self._met(group, hour, own)
             if state is not None:
                 judged[group] = self._judge(state, hour, own, said.everybody, young)
-        alerts = self.campaigns.follow(hour, judged, said.spoken, self._groups, groups=len(self), incomplete=incomplete)
+        alerts, settled = self.campaigns.follow(
+            hour, judged, said.spoken, self._groups, groups=len(self), incomplete=incomplete
+        )
+        self._dirty |= settled
         if len(self._groups) > self.settings.max_groups:
             self._evict()
         return alerts

@@ -204,6 +204,22 @@ def test_a_campaign_ends_a_day_after_its_last_hour():
     assert alerts[-1].resolved_at is not None
 
 
+def test_a_group_may_be_forgotten_in_the_hour_in_which_its_campaign_ends():
+    groups, rng = experienced(), random.Random(2)
+    hour, alerts = 0, []
+    while not any(alert.status == "resolved" for alert in alerts):
+        if alerts:  # it is open: from now on there is room for no group but those with a campaign
+            groups.settings = SETTINGS.model_copy(update={"max_groups": 0})
+        alerts += tell(groups, START + HISTORY + hour, crowd(rng, 2.0 if hour < 40 else 1.0))
+        hour += 1
+    written = dict(groups.changes())
+    assert any(name[:1] == b"g" and value is None for name, value in written.items())
+    again = Groups(SETTINGS, PRIORS)
+    again.take_up([*history(), *written.items()])
+    again.taken_up()
+    assert len(again) == len(groups)
+
+
 def test_keys_that_take_up_what_blocked_ones_did_are_a_respawn():
     def make(hour, rng):
         cells = crowd(rng)

@@ -35,6 +35,19 @@ def _moments(location: float, scale: float) -> tuple[float, float, float]:
     return half(location + EULER * scale), half(variance), half(SCALE_FLOOR**2 * variance)
 
 
+def learned(
+    mean: float, variance: float, peak: float, days: float, *, clip: float = CLIP_SD, floor: float
+) -> tuple[float, float]:
+    """Mean and variance of daily maxima after one more day of `peak`, which counts up to `clip` standard deviations.
+
+    Both follow the days with an exponential forgetting, and `days` of them and the prior's are behind them; the
+    variance does not fall below `floor`.
+    """
+    weight = max(1 / (PRIOR_DAYS + days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
+    distance = min(peak, mean + clip * math.sqrt(variance)) - mean
+    return mean + weight * distance, max(floor, (1 - weight) * (variance + weight * distance * distance))
+
+
 class DailyMaximum:
     """A Gumbel law on one key's daily maxima of one standardised residual.
 
@@ -83,12 +96,9 @@ class DailyMaximum:
         peak, self.peak = self.peak, -math.inf
         if peak == -math.inf:
             return
-        weight = max(1 / (PRIOR_DAYS + self.days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
+        mean, variance = learned(self.mean, self.variance, peak, self.days, floor=self.floor)
         self.days = min(self.days + 1, MOST_DAYS)
-        distance = min(peak, self.mean + CLIP_SD * math.sqrt(self.variance)) - self.mean
-        variance = (1 - weight) * (self.variance + weight * distance * distance)
-        self.mean = half(self.mean + weight * distance)
-        self.variance = half(min(max(self.floor, variance), MOST_VARIANCE))
+        self.mean, self.variance = half(mean), half(min(variance, MOST_VARIANCE))
         self._derive()
 
     def restore(self, mean: float, variance: float, peak: float, days: int) -> None:

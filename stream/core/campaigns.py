@@ -32,6 +32,8 @@ from stream.settings import Settings
 SAME_SHARE = 0.5
 """Two groups of which so many keys are common show one campaign."""
 OF_NEW_KEYS = ("newcomers", "respawn")
+COMMON = (ALL, YOUNG)
+"""What two groups may have in common: all keys, and new ones."""
 MOST_JOINED = 16
 SUSPECT_SCORE = 0.5
 """From this share of the score that opens, members are looked at one by one."""
@@ -110,8 +112,7 @@ class Campaigns:
         page = self._page_score(groups)
         strong = [group for group, one in judged.items() if one.score >= self.open_score and self.of(group) is None]
         strong.sort(key=lambda group: (-judged[group].score, -judged[group].said.sums[ALL], group))
-        wanted = {*strong, *self.open}
-        common = {part: _common(spoken, wanted, part) for part in (ALL, YOUNG)}
+        common = _common(spoken, {*strong, *self.open})
         told: list[tuple[Campaign, Status]] = []
         older = sorted(self.open)
         for group in strong:
@@ -185,19 +186,20 @@ class Campaigns:
                 del self.suspects[group]
 
     def _same(
-        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[int, Mapping[tuple[Group, Group], float]]
+        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[tuple[Group, Group], Sequence[float]]
     ) -> Group | None:
         """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
         that it shows.
         """  # noqa: D205
         one = judged[group]
-        parts = (ALL, YOUNG) if one.speaking and one.speaking[0][0] in OF_NEW_KEYS else (ALL,)
+        parts = COMMON if one.speaking and one.speaking[0][0] in OF_NEW_KEYS else COMMON[:1]
         for main in sorted(self.open):
-            if main not in judged:
+            shared = common.get(_pair(group, main))
+            if main not in judged or shared is None:
                 continue
-            for part in parts:
+            for part, count in zip(parts, shared, strict=False):
                 least = min(one.said.sums[part], judged[main].said.sums[part])
-                if least > 0 and common[part].get(_pair(group, main), 0.0) >= SAME_SHARE * least:
+                if least > 0 and count >= SAME_SHARE * least:
                     return main
         return None
 
@@ -311,16 +313,17 @@ def _pair(one: Group, other: Group) -> tuple[Group, Group]:
 
 
 def _common(
-    spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group], part: int
-) -> dict[tuple[Group, Group], float]:
-    """How many keys spoke (`part`: all, or young ones) that belong to both of two groups, of those that are wanted."""
-    common: dict[tuple[Group, Group], float] = {}
+    spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group]
+) -> dict[tuple[Group, Group], list[float]]:
+    """How many keys spoke, of each of COMMON, that belong to both of two groups, of those that are wanted."""
+    common: dict[tuple[Group, Group], list[float]] = {}
     if len(wanted) < 2:
         return common
     for cell, groups in spoken:
         mine = [group for group in groups if group in wanted]
         for i, one in enumerate(mine):
             for other in mine[i + 1 :]:
-                pair = _pair(one, other)
-                common[pair] = common.get(pair, 0.0) + cell.sums[part]
+                shared = common.setdefault(_pair(one, other), [0.0] * len(COMMON))
+                for place, part in enumerate(COMMON):
+                    shared[place] += cell.sums[part]
     return common

@@ -15,8 +15,7 @@ from functools import lru_cache
 
 import msgspec
 
-from stream.core.calibration import EULER, HALF_LIFE_DAYS, SCALE_FLOOR, SD_OF_GUMBEL
-from stream.core.calibration import PRIOR_DAYS as LAW_PRIOR_DAYS
+from stream.core.calibration import EULER, SCALE_FLOOR, SD_OF_GUMBEL, learned
 from stream.core.evidence import (
     ALL,
     CALLED,
@@ -28,6 +27,7 @@ from stream.core.evidence import (
     LEVEL,
     LEVEL_SQUARES,
     NEW,
+    RECENT_HOURS,
     REFUSED,
     SHAPED,
     SPENT,
@@ -74,11 +74,10 @@ LEAST_SPEAKERS = 5.0
 """Fewer keys in an hour have no mean to speak of."""
 OTHERS = 20.0
 """The mean of the other keys is taken as if so many more had shown nothing."""
-RECENT_HOURS = 8.0
 DAY = 24
 DAY_HOURS = float(DAY)
 WEEK_HOURS = 168.0
-YEAR_HOURS = 60 * 24.0
+LONG_HOURS = 60 * 24.0
 """Memory of how many keys a group usually gains."""
 USUAL_DAYS = 21.0
 PRIOR_DAYS = 10.0
@@ -298,11 +297,11 @@ class GroupState(msgspec.Struct, array_like=True):
         for i, (x, size) in enumerate(levels):
             if size:
                 values[i] = (x - self.usual[i]) / self._width(i, size)
-        weight, hot = self.recent
-        if weight >= LEAST_KEYS and self.kind != "model":
-            p = self.hot
-            values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
-        if self.kind != "model":  # new keys take to a model because it is new
+        if self.kind != "model":  # who uses most models uses most, and new keys take to a model because it is new
+            weight, hot = self.recent
+            if weight >= LEAST_KEYS:
+                p = self.hot
+                values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
             values[NEWCOMERS] = self._newcomers(population)
         active = min(said.sums[ALL], count_of(self.leaves))
         if self.mix_hours >= LEAST_MIX_HOURS and active >= LEAST_PIVOT_KEYS:
@@ -327,8 +326,8 @@ class GroupState(msgspec.Struct, array_like=True):
 
     def settle(self) -> None:
         """A campaign is over: what it left in the windows must not open another one."""
-        for i, j in RISES:
-            self.windows[j] = self.windows[i] * math.exp(self.usual[LEVELS - len(RISES) + RISES.index((i, j))])
+        for usual, (i, j) in zip(self.usual[LEVELS - len(RISES) :], RISES, strict=True):
+            self.windows[j] = self.windows[i] * math.exp(usual)
         self.recent[1] = self.hot * self.recent[0]
 
     def _levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
@@ -355,7 +354,7 @@ class GroupState(msgspec.Struct, array_like=True):
     def _usual_arrivals(self) -> float:
         """New keys a day that it gained before the last week."""
         _, week, long = self.arrivals
-        age = min((self.last - self.first) / DAY_HOURS, YEAR_HOURS / DAY_HOURS)
+        age = min((self.last - self.first) / DAY_HOURS, LONG_HOURS / DAY_HOURS)
         return (ARRIVAL_PRIOR_DAYS * PRIOR_ARRIVALS + max(long - week, 0.0)) / (ARRIVAL_PRIOR_DAYS + max(age - 7, 0.0))
 
     def _newcomers(self, population: Normal) -> float:
@@ -467,10 +466,7 @@ def _learn_day(law: list[float], prior: float) -> None:
     law[2] = 0.0
     if peak <= 0:
         return
-    weight = max(1 / (LAW_PRIOR_DAYS + days + 1), 1 - 0.5 ** (1 / HALF_LIFE_DAYS))
-    distance = min(peak, mean + MAXIMUM_CLIP * math.sqrt(variance)) - mean
-    law[0] = mean + weight * distance
-    law[1] = max(SCALE_FLOOR**2 * prior, (1 - weight) * (variance + weight * distance * distance))
+    law[0], law[1] = learned(mean, variance, peak, days, clip=MAXIMUM_CLIP, floor=SCALE_FLOOR**2 * prior)
     law[3] = days + 1
 
 
@@ -479,6 +475,6 @@ def _decays(passed: int) -> tuple[float, float, float, float, float, tuple[float
     """What is left after so many hours: of recent, a day, a week, the long memory, what returned, and the windows."""
     recent, day, week, long, returned, *windows = (
         math.exp(-passed / memory)
-        for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, YEAR_HOURS, RETURNED_HOURS, *WINDOW_HOURS)
+        for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, LONG_HOURS, RETURNED_HOURS, *WINDOW_HOURS)
     )
     return recent, day, week, long, returned, tuple(window for window in windows for _ in range(3))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import grouppriors
+from stream.core.calibration import EULER, SD_OF_GUMBEL
 from stream.core.evidence import Evidence
 from stream.core.group import STATISTICS, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
@@ -45,7 +45,6 @@ GUESS = (0.1, 0.3)
 GUESSED_TAIL = ((1.0, 0.002), (8.0, 0.0001))
 """Tail of a statistic that never spoke: a decade of its own model counts for about as much."""
 FIRST_TAIL = ((3.5, 0.01), (4.5, 0.001))
-EULER = 0.5772156649015329
 
 Document = dict[str, Any]
 Peaks = NDArray[np.float64]
@@ -119,7 +118,7 @@ def laws_of(found: Peaks) -> Document:
             continue
         low, high = np.quantile(speaking, (0.16, 0.84))
         spread = min(float(speaking.std()), 1.3 * float(high - low) / 2)
-        scale = spread * math.sqrt(6) / math.pi
+        scale = spread / SD_OF_GUMBEL
         laws[name] = [round(float(speaking.mean()) - EULER * scale, 3), round(scale, 3)]
     return laws
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Literal
 from zlib import crc32
@@ -68,8 +69,11 @@ def alert_id_of(entity: Entity, started_at: float) -> str:
 CLASS_MASK = 0xFFFF
 NO_MODEL = 0
 """The class of calls that name no model: what the CRC of no name is."""
+MAX_MODEL_NAMES = 1024
+"""Names of models whose class is at hand, for every call asks: each may be long, and anybody can make them up."""
 
 
+@lru_cache(maxsize=MAX_MODEL_NAMES)
 def model_class(model: str | None) -> int:
     """The class under which calls to a model are counted: 16 bit of its name's CRC.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stream.core.models import class_of
+from stream.alerts import model_class
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -133,7 +133,7 @@ class Links:
         """Count the calls to each model, by the names that are known of it."""
         models, names = self.models, [traits.model or "" for traits in self.known]
         for kind, calls in sums.models.items():
-            name = next((name for name in names if class_of(name) == kind), "")
+            name = next((name for name in names if model_class(name) == kind), "")
             if name in models or len(models) < MAX_MODELS:
                 models[name] = models.get(name, 0) + calls
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stream.alerts import model_class
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.key import KeyState
-from stream.core.models import class_of
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
@@ -142,7 +142,7 @@ def add_shape(
         whole = call.input_tokens
         # of a share of a call, as much as of its input
         bucket.cached_input_tokens += cached if not whole or input_tokens == whole else cached * input_tokens // whole
-    kind = class_of(call.model)
+    kind = model_class(call.model)
     try:
         bucket.models[kind] += calls
     except KeyError:

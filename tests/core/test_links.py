@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.alerts import model_class
 from stream.core.bucket import OpenBucket
 from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, PackedLinks, Traits, groups_of
-from stream.core.models import class_of
 
 TRAITS = st.builds(
     Traits,
@@ -49,7 +49,7 @@ def test_calls_are_counted_by_the_name_of_their_model():
     links = Links()
     used(links, Traits(model="m"))
     sums = bucket(1, 1, 5)
-    sums.models = {class_of("m"): 3, class_of("made up"): 2}
+    sums.models = {model_class("m"): 3, model_class("made up"): 2}
     links.close(sums)
     assert links.models == {"m": 3, "": 2}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stream.alerts import Kind, Severity
 from stream.notify.secrets import read_secret
@@ -31,6 +31,35 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
+def url_problem(text: str) -> str | None:
+    """What is wrong with an address, None if nothing is; it never repeats the address, which may be a secret.
+
+    >>> url_problem("https://example.org/hook"), url_problem("example.org")
+    (None, 'must be an address such as https://host/path')
+    """
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        return "must be an address such as https://host/path"
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_right:
+        return "must be an address such as https://host/path"
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or parts.fragment:
+        return "must be an address without blanks, other than ASCII, or a #fragment"
+    if parts.username is not None or parts.password is not None:
+        return "must have no user or password in it: credentials come from files or the environment"
+    return None
+
+
+def _url(text: str) -> str:
+    if problem := url_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
 class _Common(_Part):
     """What every notifier has; `burst` 0 is no limit."""
 
@@ -38,14 +67,7 @@ class _Common(_Part):
     burst_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600
     timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 10
     give_up_hours: Annotated[float, Field(gt=0, le=720)] = 24
-    proxy: str | None = None
-
-    @field_validator("url", "proxy", "external_url", check_fields=False)
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and (problem := url_problem(value)):
-            raise ValueError(problem)
-        return value
+    proxy: Url | None = None
 
     def secret_fields(self) -> list[str]:
         """The nouns that may be given as NOUN_file or NOUN_env."""
@@ -63,8 +85,8 @@ class AlertmanagerConfig(_Common):
     """Prometheus Alertmanager, API v2; `labels` are added to those that make an alert's identity."""
 
     type: Literal["alertmanager"]
-    url: str
-    external_url: str | None = None
+    url: Url
+    external_url: Url | None = None
     labels: dict[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")], str] = {}
     bearer_token_file: str | None = None
     bearer_token_env: str | None = None
@@ -81,7 +103,7 @@ class PagerDutyConfig(_Common):
     """PagerDuty, Events API v2."""
 
     type: Literal["pagerduty"]
-    url: str = "https://events.pagerduty.com/v2/enqueue"
+    url: Url = "https://events.pagerduty.com/v2/enqueue"
     routing_key_file: str | None = None
     routing_key_env: str | None = None
     burst: Annotated[int, Field(ge=0, le=10_000)] = 20
@@ -100,7 +122,7 @@ class WebhookConfig(_Common):
     """Any HTTP receiver of CloudEvents; signed where a secret is given."""
 
     type: Literal["webhook"]
-    url: str | None = None
+    url: Url | None = None
     url_file: str | None = None
     url_env: str | None = None
     secret_file: str | None = None
@@ -133,14 +155,7 @@ class NotifyConfig(_Part):
     notifiers: Annotated[dict[Annotated[str, Field(pattern=NAME)], NotifierConfig], Field(min_length=1)]
     routes: list[Route] | None = None
     owners: dict[str, list[str]] = {}
-    silence_url: str | None = Field(None, description="address of the Alertmanager whose page silences an incident")
-
-    @field_validator("silence_url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and (problem := url_problem(value)):
-            raise ValueError(problem)
-        return value
+    silence_url: Url | None = Field(None, description="address of the Alertmanager whose page silences an incident")
 
     @model_validator(mode="after")
     def _names_are_known(self) -> NotifyConfig:
@@ -167,26 +182,6 @@ class NotifyConfig(_Part):
 
 Secrets = Mapping[str, SecretStr]
 """The secrets of one notifier by their noun, such as `routing_key`."""
-
-
-def url_problem(text: str) -> str | None:
-    """What is wrong with an address, None if nothing is; it never repeats the address, which may be a secret.
-
-    >>> url_problem("https://example.org/hook"), url_problem("example.org")
-    (None, 'must be an address such as https://host/path')
-    """
-    try:
-        parts = urlsplit(text)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError:
-        return "must be an address such as https://host/path"
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_right:
-        return "must be an address such as https://host/path"
-    if not re.fullmatch(r"[\x21-\x7e]+", text) or parts.fragment:
-        return "must be an address without blanks, other than ASCII, or a #fragment"
-    if parts.username is not None or parts.password is not None:
-        return "must have no user or password in it: credentials come from files or the environment"
-    return None
 
 
 def _named(config: NotifyConfig) -> str:

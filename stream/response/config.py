@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from stream.alerts import Severity
-from stream.notify.config import NAME, url_problem
+from stream.notify.config import NAME, Url
 from stream.notify.secrets import read_secret
 from stream.notify.tomlfile import read_toml
 from stream.response.record import Action
@@ -30,18 +30,11 @@ class LiteLLMConfig(_Part):
     """A LiteLLM proxy; its key is one that may update and block keys."""
 
     type: Literal["litellm"]
-    url: str
+    url: Url
     key_file: str | None = None
     key_env: str | None = None
     timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 10
-    proxy: str | None = None
-
-    @field_validator("url", "proxy")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and (problem := url_problem(value)):
-            raise ValueError(problem)
-        return value
+    proxy: Url | None = None
 
     @model_validator(mode="after")
     def _has_a_key(self) -> LiteLLMConfig:

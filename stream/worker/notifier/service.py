@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,9 +33,9 @@ from stream.worker.ending import Exit
 from stream.worker.notifier.lane import lanes_of
 from stream.worker.notifier.line import Line
 from stream.worker.server import Server
+from stream.worker.serving import asked_to_stop, run_until
 from stream.worker.table import metric
 
-BEAT_SECONDS = 1.0
 LISTEN_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -189,25 +188,11 @@ async def serve(settings: Settings, config: NotifyConfig, secrets: Mapping[str, 
     metrics.lines = lines = [line for line, _ in made]
     server = NotifierServer(settings, lines, registry, ending, listening)
     await server.start()
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
-    def asked_to_stop(_: signal.Signals) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    ending.stop_with(asked_to_stop)
+    stop = asked_to_stop(ending)
     tasks = [asyncio.create_task(listening.topic.run())]
     await listening.first()
     tasks += [asyncio.create_task(line.run()) for line in lines]
-    while not stop.is_set():
-        ending.beat()
-        try:
-            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
-        except TimeoutError:
-            continue
-    log.info("stopping")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await run_until(stop, tasks, ending)
     for _, client in made:
         await client.close()
     await server.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import signal
 import time
 from collections import Counter as Tally
 from collections.abc import Iterator
@@ -27,9 +26,9 @@ from stream.worker.ending import Exit
 from stream.worker.responder.orders import Orders
 from stream.worker.responder.responder import Responder
 from stream.worker.server import Server
+from stream.worker.serving import asked_to_stop, run_until
 from stream.worker.table import metric
 
-BEAT_SECONDS = 1.0
 MAX_SHOWN = 200
 
 log = logging.getLogger(__name__)
@@ -121,23 +120,9 @@ async def serve(
     )
     server = ResponderServer(settings, config, responder, registry, ending)
     await server.start()
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-
-    def asked_to_stop(_: signal.Signals) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    ending.stop_with(asked_to_stop)
+    stop = asked_to_stop(ending)
     tasks = [asyncio.create_task(orders.topic.run()), asyncio.create_task(responder.run())]
-    while not stop.is_set():
-        ending.beat()
-        try:
-            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
-        except TimeoutError:
-            continue
-    log.info("stopping")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await run_until(stop, tasks, ending)
     for gateway in gateways.values():
         await gateway.close()
     await server.stop()

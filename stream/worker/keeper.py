@@ -24,7 +24,7 @@ from stream.worker.deadletters import dead_letters
 from stream.worker.group import Group
 from stream.worker.journal import GROUPS, Journal, Record, Target
 from stream.worker.live import Owner
-from stream.worker.outbox import alert_record, as_found
+from stream.worker.outbox import alert_record, as_found, follow
 from stream.worker.recovery import OWNER_KEY, SOURCE_KEY, StateLog
 from stream.worker.sequencer import Sequencer
 from stream.worker.source import Source, fate
@@ -183,11 +183,7 @@ class Keeper:
         self._in_flight -= flush.count
         for event in flush.acknowledge:
             event.ack()
-        for alert in flush.alerts:
-            if alert.status == "resolved":
-                self.open.pop(alert.fingerprint, None)
-            else:
-                self.open[alert.fingerprint] = alert
+        follow(self.open, flush.alerts)
 
 
 class KeeperRole:

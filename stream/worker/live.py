@@ -26,7 +26,7 @@ from stream.worker.idle import Hidden, Idle, quiet_needed
 from stream.worker.instances import Instances
 from stream.worker.journal import Journal, Record, Target
 from stream.worker.keying import FUTURE_SECONDS, origins_of
-from stream.worker.outbox import alert_record, as_found
+from stream.worker.outbox import alert_record, as_found, follow
 from stream.worker.rebuild import REBUILD_KEY, Rebuild
 from stream.worker.recovery import FEED_KEY, OWNER_KEY, SOURCE_KEY
 from stream.worker.sequencer import Sequencer
@@ -335,11 +335,7 @@ class LiveShard:
         self.owed_bytes -= flush.size
         for event in flush.acknowledge:
             event.ack()
-        for alert in flush.alerts:
-            if alert.status == "resolved":
-                self.open.pop(alert.fingerprint, None)
-            else:
-                self.open[alert.fingerprint] = alert
+        follow(self.open, flush.alerts)
 
     def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""

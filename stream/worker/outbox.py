@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stream.alerts import Alert, rfc3339
 from stream.worker.journal import Record
 
@@ -36,6 +38,15 @@ def _ago(seconds: float) -> str:
     ('1.5 h', '2.3 d')
     """
     return f"{seconds / 3600:.1f} h" if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
+
+
+def follow(incidents: dict[str, Alert], said: Iterable[Alert]) -> None:
+    """Keep `incidents`, the latest alert of each that is open by its fingerprint, up to what is said now."""
+    for alert in said:
+        if alert.status == "resolved":
+            incidents.pop(alert.fingerprint, None)
+        else:
+            incidents[alert.fingerprint] = alert
 
 
 def alert_record(alert: Alert, app_id: str, partition: int | str) -> Record:

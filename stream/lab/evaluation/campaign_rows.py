@@ -9,7 +9,7 @@ from typing import Any
 
 from stream.lab.evaluation.campaigns import CampaignOutcome, CampaignScores, GroupLine, TwinOutcome
 from stream.lab.evaluation.intervals import wilson
-from stream.lab.evaluation.rows import per_1000
+from stream.lab.evaluation.rows import rates_json
 
 MIN_ALONE = 0.5
 """Single keys' alerts have found a campaign if so many of its members have one."""
@@ -113,12 +113,7 @@ def _share(part: int, of: int) -> float:
 
 def group_line_json(line: GroupLine) -> dict[str, Any]:
     """A line's counts and rates as plain data."""
-    shown: dict[str, Any] = asdict(line)
-    for name, count in (("alerts", line.alerts), ("pages", line.pages)):
-        rate = per_1000(count, line.group_days)
-        shown[f"{name}_per_1000_group_days"] = None if rate is None else rate[0]
-        shown[f"{name}_interval"] = None if rate is None else list(rate[1])
-    return shown
+    return asdict(line) | rates_json(line.alerts, line.pages, line.group_days, "group_days")
 
 
 def twins_json(twins: Sequence[TwinOutcome]) -> dict[str, Any]:

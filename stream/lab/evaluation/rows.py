@@ -100,21 +100,27 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def per_1000(count: int, key_days: int) -> tuple[float, Interval] | None:
-    """A count as a rate per 1,000 key-days with its exact Poisson interval; None without any key-days."""
-    if not key_days:
+def per_1000(count: int, days: int) -> tuple[float, Interval] | None:
+    """A count as a rate per 1,000 key-days (or group-days) with its exact Poisson interval; None without any."""
+    if not days:
         return None
     low, high = poisson(count)
-    scale = 1000 / key_days
+    scale = 1000 / days
     return count * scale, (low * scale, high * scale)
 
 
 def line_json(line: Line) -> dict[str, Any]:
     """A line's counts and rates as plain data."""
     shown: dict[str, Any] = {"key_days": line.key_days, "alerts": line.alerts, "pages": line.pages}
-    for name, count in (("alerts", line.alerts), ("pages", line.pages)):
-        rate = per_1000(count, line.key_days)
-        shown[f"{name}_per_1000_key_days"] = None if rate is None else rate[0]
+    return shown | rates_json(line.alerts, line.pages, line.key_days, "key_days")
+
+
+def rates_json(alerts: int, pages: int, days: int, unit: str) -> dict[str, Any]:
+    """Both counts as rates per 1,000 days of the unit ("key_days", ...), with intervals, as plain data."""
+    shown: dict[str, Any] = {}
+    for name, count in (("alerts", alerts), ("pages", pages)):
+        rate = per_1000(count, days)
+        shown[f"{name}_per_1000_{unit}"] = None if rate is None else rate[0]
         shown[f"{name}_interval"] = None if rate is None else list(rate[1])
     return shown
 

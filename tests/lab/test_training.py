@@ -11,9 +11,9 @@ import pytest
 
 from stream.core.channels import STANDARDISED, STATISTICS
 from stream.core.priors import POPULATION, Priors
-from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Tail, tail_features
+from stream.core.rule import CONTEXT, TAIL_FEATURES, VOLATILITY, Head, Rule, Tail, tail_features
 from stream.lab.training.__main__ import document, head_document, priors_with
-from stream.lab.training.folds import daily_peaks, folds_of, held_out, rule_of
+from stream.lab.training.folds import HeldOut, daily_peaks, folds_of, held_out, rule_of
 from stream.lab.training.heads import Pair, Task, fit, odds_of, scores_of, usable
 from stream.lab.training.laws import laws_of, population_of
 from stream.lab.training.record import LEVEL_OFFSET, record
@@ -143,20 +143,34 @@ def test_what_is_held_out_is_judged_by_heads_that_never_saw_the_key(pair):
     """Each key-day once, and not by the heads that were fitted to all of them."""
     clean = pair.clean
     (world,) = held_out([pair], [2.0], folds=2)
-    for task, own, peaks in zip(TASKS, fit_heads([pair]), world, strict=True):
+    for task, own, peaks in zip(TASKS, fit_heads([pair]), world.peaks, strict=True):
         assert (peaks.key_days, peaks.weight) == (clean.key_days, 2.0)
         assert len(set(peaks.days.tolist())) == len(peaks.days)
         rows = clean.quick if task.flags == 0 else clean.steps
         by_own = odds_of(own, rows)
         assert sorted(peaks.odds) != pytest.approx(sorted(by_own[rows.peaks(by_own, usable(task, clean))]), abs=1e-3)
-    rule = rule_of(fit_heads([pair]), [world])
-    assert len(daily_peaks(rule, world)) == len(set().union(*(peaks.days.tolist() for peaks in world)))
     mine = folds_of(clean.world, 2) == 0
     assert 0 < mine.sum() < len(mine)
     rest = pair.attacked.part(~mine)
     assert not set(np.unique(rest.steps.keys)) & set(np.flatnonzero(mine))
     assert rest.world.attacks == tuple(a for a in pair.attacked.world.attacks if not mine[a.key])
     assert clean.part(mine).key_days + clean.part(~mine).key_days == clean.key_days
+
+
+def test_a_days_highest_score_is_looked_for_where_it_is(pair):
+    """Not where the log odds are highest: what is usual for the key changes within a day."""
+    restless, steady = np.zeros((2, len(CONTEXT)))
+    restless[VOLATILITY] = 2.0
+    values = np.zeros((2, len(STATISTICS)))
+    values[:, 0] = 3.0, 2.9
+    rows = rows_of(values, [restless, steady], days=[0, 0])
+    tail = Tail(0.0, (-2.0, 0.0, 2.0) + (0.0,) * (len(TAIL_FEATURES) - 3), (0.0,) * len(TAIL_FEATURES))
+    judge = Head("h", 0.0, ((0, 1.0, 0.0),), (0.0,) * len(CONTEXT), tail)
+    odds = odds_of(judge, rows)
+    scores = scores_of(judge, rows)
+    assert (odds[0] > odds[1], scores[0] < scores[1]) == (True, True)
+    world = HeldOut(replace(pair.clean, steps=rows, quick=rows), np.zeros(16, np.int64), ((judge,) * 3,), ())
+    assert daily_peaks(Rule(judge, judge, judge), world).tolist() == [scores[1]]
 
 
 def test_all_keys_of_one_client_share_a_fold(pair):

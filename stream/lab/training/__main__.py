@@ -144,10 +144,10 @@ def make(worlds: Sequence[tuple[str, str, MakeWorld]], jobs: int, report: Callab
     held = held_out(pairs, weights)
     rule = rule_of(fit_heads(pairs), held)
     kinds: dict[str, list[HeldOut]] = {}
-    for (kind, _, _), peaks in zip(worlds, held, strict=True):
-        kinds.setdefault(kind, []).append(peaks)
+    for (kind, _, _), found in zip(worlds, held, strict=True):
+        kinds.setdefault(kind, []).append(found)
     highest = [
-        (np.concatenate([daily_peaks(rule, peaks) for peaks in part]), sum(peaks[0].key_days for peaks in part))
+        (np.concatenate([daily_peaks(rule, world) for world in part]), sum(world.clean.key_days for world in part))
         for part in kinds.values()
     ]
     samples = [pair.clean for pair in pairs]

@@ -8,75 +8,92 @@ folds, all keys of one real client into the same, and those of a fold are judged
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.rule import Head, Rule
-from stream.lab.training.heads import Pair, Task, odds_of, rows_of, usable
+from stream.lab.training.heads import Pair, odds_of, rows_of, usable
 from stream.lab.training.samples import Numbers, Sample
 from stream.lab.training.tails import Peaks, fit_tail, scores
 from stream.lab.training.tasks import TASKS, fit_heads
 from stream.lab.worlds.world import World
 
 FOLDS = 4
-MOST_DAYS = 100_000
 
-HeldOut = tuple[Peaks, ...]
-"""What each of the heads says of a world, in the order of TASKS."""
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A clean world, and the heads that did not see its keys.
+
+    fold_of: the fold of each key; heads: those that judge a fold's keys, in the order of TASKS
+    peaks: what each head says at its loudest on each key-day, in the order of TASKS
+    """
+
+    clean: Sample
+    fold_of: NDArray[np.int64]
+    heads: tuple[tuple[Head, ...], ...]
+    peaks: tuple[Peaks, ...]
 
 
 def held_out(pairs: Sequence[Pair], weights: Sequence[float], folds: int = FOLDS) -> list[HeldOut]:
     """Of each pair's clean world, which weighs so much, what heads say that did not see the key."""
-    found: list[list[list[Peaks]]] = [[[] for _ in TASKS] for _ in pairs]
+    dealt = [folds_of(pair.clean.world, folds) for pair in pairs]
+    heads: list[tuple[Head, ...]] = []
     for fold in range(folds):
-        mine = [folds_of(pair.clean.world, folds) == fold for pair in pairs]
-        others = [Pair(p.clean.part(~keys), p.attacked.part(~keys)) for p, keys in zip(pairs, mine, strict=True)]
-        heads = fit_heads(others)
-        for parts, pair, keys in zip(found, pairs, mine, strict=True):
-            sample = pair.clean.part(keys)
-            for part, task, head in zip(parts, TASKS, heads, strict=True):
-                part.append(_peaks(task, head, sample))
+        others = [
+            Pair(pair.clean.part(fold_of != fold), pair.attacked.part(fold_of != fold))
+            for pair, fold_of in zip(pairs, dealt, strict=True)
+        ]
+        heads.append(fit_heads(others))
     return [
-        tuple(replace(_joined(part), key_days=pair.clean.key_days, weight=weight) for part in parts)
-        for parts, pair, weight in zip(found, pairs, weights, strict=True)
+        HeldOut(pair.clean, fold_of, tuple(heads), _peaks(pair.clean, fold_of, heads, weight))
+        for pair, fold_of, weight in zip(pairs, dealt, weights, strict=True)
     ]
 
 
-def _peaks(task: Task, head: Head, sample: Sample) -> Peaks:
-    rows = rows_of(task, sample)
-    odds = odds_of(head, rows)
-    places = rows.peaks(odds, usable(task, sample))
-    days = rows.keys[places].astype(np.int64) * MOST_DAYS + rows.rows[places] // rows.per_day
-    return Peaks(odds[places], rows.context[places], days, sample.key_days)
-
-
-def _joined(parts: Sequence[Peaks]) -> Peaks:
-    return Peaks(
-        np.concatenate([part.odds for part in parts]),
-        np.concatenate([part.context for part in parts]),
-        np.concatenate([part.days for part in parts]),
-        sum(part.key_days for part in parts),
-    )
+def _peaks(
+    clean: Sample, fold_of: NDArray[np.int64], heads: Sequence[tuple[Head, ...]], weight: float
+) -> tuple[Peaks, ...]:
+    """Of each key-day the highest log odds of each head, and the context there: what a tail law is a law of."""
+    found: list[Peaks] = []
+    for place, task in enumerate(TASKS):
+        parts: list[tuple[Numbers, Numbers, NDArray[np.int64]]] = []
+        for fold, its_heads in enumerate(heads):
+            sample = clean.part(fold_of == fold)
+            rows = rows_of(task, sample)
+            odds = odds_of(its_heads[place], rows)
+            places = rows.peaks(odds, usable(task, sample))
+            parts.append((odds[places], rows.context[places], rows.days(places)))
+        odds, context, days = (np.concatenate(part) for part in zip(*parts, strict=True))
+        found.append(Peaks(odds, context, days, clean.key_days, weight))
+    return tuple(found)
 
 
 def rule_of(heads: Sequence[Head], worlds: Sequence[HeldOut]) -> Rule:
     """The heads with the tails that held-out days show."""
     quick, volume, joint = (
-        replace(head, tail=fit_tail([world[place] for world in worlds])) for place, head in enumerate(heads)
+        replace(head, tail=fit_tail([world.peaks[place] for world in worlds])) for place, head in enumerate(heads)
     )
     return Rule(quick, volume, joint)
 
 
 def daily_peaks(rule: Rule, world: HeldOut) -> Numbers:
-    """The highest score of each clean key-day on which anything was said, by heads that did not see the key."""
+    """The highest score of each clean key-day on which anything was said, by heads that did not see the key.
+
+    It need not be where the log odds are highest: the context, and with it the tail, changes within a day.
+    """
     best: dict[int, float] = {}
-    for head, peaks in zip((rule.quick, rule.volume, rule.joint), world, strict=True):
-        found = scores(head.tail, peaks.odds, peaks.context)
-        for day, score in zip(peaks.days.tolist(), found.tolist(), strict=True):
-            best[day] = max(best.get(day, 0.0), score)
+    for fold, heads in enumerate(world.heads):
+        sample = world.clean.part(world.fold_of == fold)
+        for task, head, judge in zip(TASKS, heads, (rule.quick, rule.volume, rule.joint), strict=True):
+            rows = rows_of(task, sample)
+            found = scores(judge.tail, odds_of(head, rows), rows.context)
+            places = rows.peaks(found, usable(task, sample))
+            for day, score in zip(rows.days(places).tolist(), found[places].tolist(), strict=True):
+                best[day] = max(best.get(day, 0.0), score)
     return np.array(list(best.values()), np.float32)
 
 

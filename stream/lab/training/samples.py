@@ -15,6 +15,8 @@ from stream.lab.worlds.world import World
 
 Numbers = NDArray[np.float32]
 Places = NDArray[np.int64]
+MOST_DAYS = 100_000
+"""Of a world: a key-day is numbered key x MOST_DAYS + day."""
 AFTER_ROWS = 12
 """An attack is still found in the hour after its end: the windows hold it."""
 
@@ -38,13 +40,17 @@ class Rows:
     def peaks(self, scores: Numbers, among: NDArray[np.bool_]) -> Places:
         """The places of each key-day's highest score among some rows."""
         places = np.flatnonzero(among)
-        days = self.keys[places].astype(np.int64) * 100_000 + self.rows[places] // self.per_day
+        days = self.days(places)
         order = np.lexsort((scores[places], days))
         places, days = places[order], days[order]
         if not len(places):
             return places
         last: Places = places[np.append(days[1:] != days[:-1], True)]
         return last
+
+    def days(self, places: Places) -> NDArray[np.int64]:
+        """The number of the key-day of each place."""
+        return self.keys[places].astype(np.int64) * MOST_DAYS + self.rows[places] // self.per_day
 
     def part(self, keys: NDArray[np.bool_]) -> Rows:
         """The rows of some keys."""

@@ -100,6 +100,20 @@ def install() -> Finder | None:
 FINDER = install()
 
 
+def take_sources() -> None:
+    """The sources run from here on: for what replaces parts of the core, which those that are compiled do not allow.
+
+    Raises RuntimeError if a compiled module has been imported already.
+    """
+    global FINDER
+    if FINDER is None:
+        return
+    if any(name in sys.modules for name in FINDER.modules):
+        raise RuntimeError(f"the compiled core is in use: set {PURE}=1")
+    sys.meta_path.remove(FINDER)
+    FINDER = None
+
+
 def core() -> str:
     """What runs: `compiled`, or the `sources`."""
     return "compiled" if FINDER is not None and FINDER.modules else "sources"

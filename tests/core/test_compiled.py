@@ -98,3 +98,18 @@ def test_a_touched_source_that_is_the_same_still_fits(built):
 
 def test_every_module_that_is_to_be_compiled_exists():
     assert [name for name in MODULES if not (native.PACKAGE / f"core/{name.replace('.', '/')}.py").is_file()] == []
+
+
+def test_training_takes_the_sources_unless_it_is_too_late(monkeypatch):
+    finder = native.Finder()
+    finder._modules = {"stream.core.nothing": Path("nothing.so")}
+    monkeypatch.setattr(native, "FINDER", finder)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    native.take_sources()
+    assert finder not in sys.meta_path
+    assert native.core() == "sources"
+
+    finder._modules = {"stream.core": Path("core.so")}
+    monkeypatch.setattr(native, "FINDER", finder)
+    with pytest.raises(RuntimeError, match="OVERDRAW_PURE"):
+        native.take_sources()

@@ -109,7 +109,7 @@ def test_training_takes_the_sources_unless_it_is_too_late(monkeypatch):
     assert finder not in sys.meta_path
     assert native.core() == "sources"
 
-    finder._modules = {"stream.core": Path("core.so")}
+    finder._modules = {"stream.native": Path("native.so")}
     monkeypatch.setattr(native, "FINDER", finder)
     with pytest.raises(RuntimeError, match="OVERDRAW_PURE"):
         native.take_sources()

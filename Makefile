@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A file's tests share one process, and what they have prepared; those of other files run beside it.
 FAST := $(BIN)/python -m pytest -q -n auto --dist loadfile --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
+.PHONY: help setup compiled fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -15,7 +15,11 @@ setup: .venv/.ready  ## make .venv with everything the demo and the tests need
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Overdraw needs Python 3.11 or newer: set PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[embedded,dev]'
+	@$(BIN)/python -m stream.lab.compile --if-possible
 	@touch $@
+
+compiled: setup  ## compile the core again after a change, until then its sources run; needs a C compiler
+	@$(BIN)/python -m stream.lab.compile
 
 fmt: setup  ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -27,6 +31,7 @@ test-fast: setup lint  ## all tests that need no broker
 	@$(FAST)
 
 test: setup lint  ## all tests, with the embedded Kafka
+	@$(BIN)/python -m stream.lab.compile --if-possible
 	@$(FAST)
 	@$(BIN)/python -m pytest -q tests/kafka
 
@@ -69,12 +74,14 @@ picture: setup  ## the README's picture of a drift, from simulated traffic: two 
 	@rm -r .drift
 
 bench: setup  ## throughput and memory, as ratios to a raw consumer loop
+	@$(BIN)/python -m stream.lab.compile --if-possible
 	@$(BIN)/overdraw bench
 
 bench-notifier: setup  ## how long an alert takes from its transaction to a webhook: p50 and p99
 	@$(BIN)/python -m stream.lab.bench_notifier
 
 bench-gate: setup  ## fail if the worker falls far behind a raw consumer loop: a ratio, with a wide margin
+	@$(BIN)/python -m stream.lab.compile --if-possible
 	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.4
 
 floors: setup  ## fail if the detector finds less, or alerts more, than it did on a small labelled suite
@@ -90,4 +97,4 @@ ci: setup  ## what continuous integration runs
 	@bash .ci/run
 
 clean:  ## remove the environment and all caches of tools
-	@rm -rf .venv .venv-litellm .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf stream/compiled .venv .venv-litellm .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,4 +4,7 @@
 calls; `worker` is the Faust shell around the core; `lab` runs the same core over files; `cli` is the command line.
 """
 
+from stream import native
+
+__all__ = ["native"]
 __version__ = "0.1.0"

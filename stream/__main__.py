@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from stream import __version__
+from stream import __version__, native
 from stream.settings import SettingsError
 
 COMMANDS = {
@@ -58,8 +58,21 @@ class _Commands(click.Group):
         return command
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"overdraw, version {__version__}, core: {native.core()}")
+        ctx.exit()
+
+
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="overdraw")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Find the keys that drain an LLM API: online baselines over a Kafka stream of API calls."""
 

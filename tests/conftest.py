@@ -6,6 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+# tests replace parts of modules, which those that are compiled do not allow; workers that tests start as processes run
+# what was compiled
+os.environ.setdefault("OVERDRAW_PURE", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

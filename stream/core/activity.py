@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.core.baseline import AdaptiveMean
+from stream.core.adaptivemean import AdaptiveMean
 
 RATE = 1 / 144
 """Half a day of 5-minute buckets."""

@@ -10,8 +10,7 @@ import math
 from array import array
 from functools import lru_cache
 
-from river import stats
-
+from stream.core.adaptivemean import AdaptiveMean
 from stream.core.calendar import Calendar
 
 SLOTS = 48
@@ -55,35 +54,6 @@ _CODE = 2000.0
 WEEK_CODE = 10.0
 """Last week's hours as 8 bit of log(1 + tokens) × 10: to 5 %, for they only make a floor; up to 10^11 tokens."""
 RATE, LESSON, JUDGED, COUNT, LEVEL = range(5)
-
-
-class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
-    """River's EWMean with a rate for each value: quicker while young, slower while an incident is open.
-
-    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. Make one by
-    `at`: a fresh EWMean takes its first value as it is, whatever the rate.
-
-    >>> mean = AdaptiveMean.at(0.0, 0.01)
-    >>> mean.learn(10.0, 1.0); mean.learn(20.0, 0.5); mean.get()
-    15.0
-    """
-
-    value: float
-    """The mean, at hand: River's `get` is a call into Rust and back."""
-
-    def learn(self, value: float, rate: float) -> None:
-        """Take `value` up with weight `rate` in (0, 1] instead of the fading factor."""
-        mean = self.value
-        self.update(mean + (value - mean) * (rate / self.fading_factor))
-        self.value = self.get()
-
-    @classmethod
-    def at(cls, value: float, fading_factor: float) -> AdaptiveMean:
-        """One whose mean is `value`."""
-        mean = cls(fading_factor)
-        mean.update(value)
-        mean.value = mean.get()
-        return mean
 
 
 def cap_of(usual: float, calls: int) -> float:

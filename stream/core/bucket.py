@@ -95,7 +95,7 @@ class OpenBucket:
     def is_over(self, min_calls: int) -> bool:
         """True if the sums are over the full bucket's threshold. Sums only grow: once true, always true."""
         plan = self.plan
-        tokens: float = self.input_tokens + self.output_tokens
+        tokens = self.input_tokens + self.output_tokens
         if tokens < plan[THRESHOLD] or self.calls < min_calls:
             return False
         usual = plan[USUAL]

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOURS, AdaptiveMean, Baseline
+from stream.core.adaptivemean import AdaptiveMean
+from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOURS, Baseline
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState

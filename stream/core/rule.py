@@ -39,6 +39,18 @@ def steadiness(context: Sequence[float]) -> float:
     return 1 / (1 + math.exp(context[UNPREDICTABILITY]))
 
 
+def weighted(weights: Sequence[float], values: Sequence[float]) -> float:
+    """The sum of values, each times its weight, added up one by one: `sum` does it otherwise from Python 3.12 on.
+
+    >>> weighted((2.0, 0.5), (1.0, 4.0))
+    4.0
+    """
+    total = 0.0
+    for weight, value in zip(weights, values, strict=True):
+        total += weight * value
+    return total
+
+
 TAIL_FEATURES = (
     "one", "log_active_days", "volatility", "active_share", "seldom", "woken", "restless", "unpredictability",
     "unpredictable",
@@ -74,8 +86,8 @@ class Tail:
     def _law(self, context: Sequence[float]) -> tuple[float, float]:
         """Decades of the threshold, and decades for each further unit of log odds."""
         features = tail_features(context)
-        odds = sum(a * b for a, b in zip(self.exceedance, features, strict=True))
-        mean = math.exp(sum(a * b for a, b in zip(self.excess, features, strict=True)))
+        odds = weighted(self.exceedance, features)
+        mean = math.exp(weighted(self.excess, features))
         return math.log10(1 + math.exp(-odds)), 1 / (mean * math.log(10))
 
     def decades(self, odds: float, context: Sequence[float]) -> float:
@@ -124,7 +136,7 @@ class Head:
 
     def given(self, context: Sequence[float]) -> float:
         """What the context alone contributes."""
-        return sum(weight * value for weight, value in zip(self.context, context, strict=True))
+        return weighted(self.context, context)
 
     def score(self, values: Sequence[float], context: Sequence[float]) -> float:
         """Decades of the log odds."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stream.core.baseline import AdaptiveMean
+from stream.core.adaptivemean import AdaptiveMean
 
 ALERT_SURPRISE = math.log(400)
 """An alert is what the laws expect once in 400 values, as three sigma of a normal one; the holding makes it rarer."""

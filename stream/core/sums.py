@@ -100,7 +100,7 @@ def add_to_bucket(
         if output_tokens is None:
             each = bucket.plan[ESTIMATED_OUTPUT]
             if call.max_output_tokens is not None and each > call.max_output_tokens:
-                each = call.max_output_tokens
+                each = float(call.max_output_tokens)
             output_tokens = _estimate(each, calls) if answered else 0
             bucket.missing += 1
         _add_vague(bucket, calls, input_tokens, output_tokens)

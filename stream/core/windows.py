@@ -137,7 +137,7 @@ class Windows:
     def close(self) -> int:
         """Close what the watermark has passed: forget its ids; returns the first bucket that stays open."""
         self.first_open = limit = self.limit
-        self.closing_at = (limit + 1) * self.bucket_seconds
+        self.closing_at = float((limit + 1) * self.bucket_seconds)
         for bucket in [bucket for bucket in self.ids if bucket < limit]:
             del self.ids[bucket], self.first_positions[bucket]
         return limit

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stream import native
 from stream.broker import EmbeddedKafka
 from stream.lab import bench_recovery
 from stream.lab import bench_runs as runs
@@ -59,7 +60,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data."""
-        return {"traffic": self.traffic, "rows": [row.as_json() for row in self.rows]}
+        return {"traffic": self.traffic, "core": native.core(), "rows": [row.as_json() for row in self.rows]}
 
 
 class Bench:
@@ -89,7 +90,7 @@ class Bench:
         return (
             f"{self._plan.events:,} events of {active} active keys ({installation.keys} of {self._plan.keys} known for "
             f"{self._plan.history_days:g} days), {number(per_second)} calls/s, {self._settings.partitions} partitions: "
-            f"{number(per_bucket)} events per closed bucket of a key"
+            f"{number(per_bucket)} events per closed bucket of a key; core: {native.core()}"
         )
 
     async def _through_kafka(self, traffic: Traffic, installation: Installation) -> list[Row]:

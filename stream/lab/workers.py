@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream.native import PURE
 from stream.settings import Settings
 
 STOP_SECONDS = 12.0
@@ -45,7 +46,7 @@ async def launch(settings: Settings, instance: str, log: Path) -> asyncio.subpro
     Whoever launches it stops it.
     """
     values = settings.model_dump(mode="json", exclude={"web_token", "instance_id"}, exclude_none=True)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERDRAW_") or name == PURE}
     environ |= {f"OVERDRAW_{name.upper()}": str(value) for name, value in values.items()}
     environ["OVERDRAW_INSTANCE_ID"] = instance
     with log.open("ab") as out:

@@ -11,10 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stream.native import PURE
 from stream.settings.model import Settings
 
 PREFIX = "OVERDRAW_"
 CONFIG_FILE = "overdraw.toml"
+NO_SETTINGS = (PREFIX + "CONFIG", PURE)
+"""Variables that say where settings are, and which code runs."""
 
 
 class SettingsError(ValueError):
@@ -62,7 +65,7 @@ def load_settings(
     elif config or environ.get(PREFIX + "CONFIG"):
         raise SettingsError(f"there is no configuration file {path}")
     take(
-        {k[len(PREFIX) :]: v for k, v in environ.items() if k.startswith(PREFIX) and k != PREFIX + "CONFIG"},
+        {k[len(PREFIX) :]: v for k, v in environ.items() if k.startswith(PREFIX) and k not in NO_SETTINGS},
         "the environment",
     )
     for name in (name.lower() for name in flags or ()):

@@ -10,7 +10,8 @@ from array import array
 import pytest
 from made_priors import made_priors
 
-from stream.core.baseline import CALL_RATE, AdaptiveMean, Baseline
+from stream.core.adaptivemean import AdaptiveMean
+from stream.core.baseline import CALL_RATE, Baseline
 from stream.core.bucket import LOG_SCALE, OpenBucket
 from stream.core.calendar import Calendar
 from stream.core.channels import CHANNELS, STANDARDISED, STATISTICS

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from stream.core.adaptivemean import AdaptiveMean
 from stream.core.baseline import (
     CAP_CALLS_FIXED,
     CAP_CALLS_PER_CALL,
@@ -15,7 +16,6 @@ from stream.core.baseline import (
     LESSON,
     RATE,
     WEEK_FLOOR,
-    AdaptiveMean,
     Baseline,
     cap_of,
 )

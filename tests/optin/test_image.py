@@ -176,6 +176,10 @@ def test_the_whole_detector_runs_in_it(image: Image) -> None:
     assert summary["events"]["accepted"] == summary["events"]["read"] > 0
 
 
+def test_its_core_is_compiled(image: Image) -> None:
+    assert image.run("overdraw", "--version").stdout.endswith("core: compiled\n")
+
+
 def test_a_worker_does_not_start_without_a_token(image: Image) -> None:
     done = image.run(*image.config["Entrypoint"], *image.config["Cmd"])
     assert done.returncode == 2

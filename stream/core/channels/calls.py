@@ -56,7 +56,7 @@ class Calls(Channel):
     def add(self, sums: OpenBucket) -> None:
         """Count them."""
         state = self.state
-        calls: float = sums.known_calls
+        calls = sums.known_calls
         tokens = sums.input_tokens + sums.output_tokens
         if sums.vague_calls:
             vague = sums.vague_input + sums.vague_output

@@ -21,6 +21,7 @@ from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, OpenBucket
 from stream.core.key import KeyState, Skips
 from stream.core.reporting import settle
 from stream.core.rules import Rules
+from stream.lab.evaluation.summed import Summed
 from stream.lab.worlds.world import World
 
 PAGES = ("high", "critical")
@@ -161,18 +162,6 @@ def alerts_of(traffic: KeyTraffic, rules: Rules, first: int, end: int, keys: int
         alerts += settle(key, bucket + 1, skips, QUALITY, keys)[0]
     alerts += settle(key, end, skips, QUALITY, keys)[0]
     return alerts
-
-
-class Summed(OpenBucket):
-    """A bucket whose records nobody has seen: of its models only `same_model` is known."""
-
-    __slots__ = ("pairs",)
-
-    pairs: int
-
-    def same_model(self) -> int:
-        """Sum over models of n (n - 1), as the world has it."""
-        return self.pairs
 
 
 def summed(opened: OpenBucket, sums: Sequence[int]) -> Summed:

@@ -28,11 +28,22 @@ class Installation:
         self.groups = Groups(settings) if with_groups else None
         if self.groups is not None:
             self.groups.expect(range(settings.partitions))
+        self._states: list[dict[bytes, bytes]] = [{} for _ in self.shards]
+        """Of each shard, as of the last copy: what is compiled cannot be copied itself."""
         self._position = 0
 
     def copy(self) -> Installation:
         """Another one that goes on from here."""
-        return deepcopy(self)
+        twin = Installation(self.settings, with_groups=False)
+        for shard, state, theirs, states in zip(self.shards, self._states, twin.shards, twin._states, strict=True):
+            state.update(shard.changes())  # all that has changed since it was copied last
+            states.update(state)
+            theirs.load(states.items())
+        if self.groups is not None:
+            frozen = self.groups.priors
+            twin.groups = deepcopy(self.groups, {id(frozen): frozen})
+        twin._position = self._position
+        return twin
 
     def observe(self, calls: Sequence[Call]) -> list[Alert]:
         """Apply calls that are in order of time."""

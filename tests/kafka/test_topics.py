@@ -31,6 +31,8 @@ from tests.kafka.rights import (
 )
 from tests.kafka.workers import admin
 
+pytestmark = pytest.mark.xdist_group("topics")  # they share a broker of their own
+
 
 async def make(settings: Settings, name: str, partitions: int, **configuration: str) -> None:
     async with admin(settings.broker) as client:

@@ -44,7 +44,7 @@ async def make(settings: Settings, name: str, partitions: int, **configuration: 
 def flags(settings: Settings) -> list[str]:
     names = [
         "broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
-        "group_state_topic", "partitions",
+        "group_state_topic", "control_topic", "partitions",
     ]  # fmt: skip
     return [part for name in names for part in ("--set", f"{name}={getattr(settings, name)}")]
 

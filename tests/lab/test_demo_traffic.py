@@ -110,7 +110,7 @@ def test_an_unknown_scenario_names_the_known_ones() -> None:
 
 
 def test_accounts_each_below_the_line_become_one_alert_within_the_demos_time() -> None:
-    traffic = DemoTraffic(NOW, "campaign", history_days=6)
+    traffic = DemoTraffic(NOW, "campaign", history_days=9)
     installation = Installation(load_settings(environ={}))
     alerts: list[Alert] = []
     for window in traffic:

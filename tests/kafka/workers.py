@@ -130,22 +130,15 @@ Start = Callable[..., Worker]
 """What the fixture `start` gives: `start(settings, *arguments, instance=…, before=…)`."""
 
 
-def traffic(
-    keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3, per_hour: int = 20
-) -> list[tuple[str, bytes]]:
+def traffic(keys: int = 12, attacked: Iterable[int] = (0, 1, 2), seed: int = 3) -> list[tuple[str, bytes]]:
     """Ten days of hourly buckets in order of time; some keys are drained for four hours near the end."""
     rnd = random.Random(seed)
     events: list[tuple[float, str, int, int]] = []
     hours = DAYS * 24
     for hour in range(hours):
         events += [
-            (
-                START + hour * HOUR + i * 3400.0 / per_hour,
-                f"key-{i % keys}",
-                rnd.randrange(4000, 6000),
-                rnd.randrange(2000, 3000),
-            )
-            for i in range(per_hour)
+            (START + hour * HOUR + i * 170.0, f"key-{i % keys}", rnd.randrange(4000, 6000), rnd.randrange(2000, 3000))
+            for i in range(20)
         ]
         if hours - 12 <= hour < hours - 8:
             events += [

@@ -26,7 +26,7 @@ from tests.worker.fakes import T0, Bench, FakeKafka, call, until
 from tests.worker.test_silence import Watched as Plain
 
 HOURLY = {"bucket_seconds": 3600, "min_excess_tokens": 1000.0, "allowed_lateness_seconds": 60}
-TRAFFIC = [value for _, value in traffic(keys=4)]
+TRAFFIC = [value for _, value in traffic(keys=5)]
 LATER = T0 + 30 * 86_400.0
 """Kafka timestamp of all records: none of them is ahead of its own."""
 

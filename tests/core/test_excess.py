@@ -121,6 +121,7 @@ def test_all_that_a_newcomer_used_may_be_the_attackers():
     assert highs["surge"] < 9e9
 
 
+@pytest.mark.slow
 def test_an_attack_is_told_apart_by_its_parts_and_its_model():
     found = 0
     for alert, true in attacked("resolved"):

@@ -125,7 +125,8 @@ def test_the_commands_create_check_and_exit_as_documented(settings: Settings) ->
     assert settings.state_topic in report["created"]
     assert (report["existing"], report["problems"]) == ([], [])
     answer = run(command, ["check", *flags(settings)])
-    said = "ok       all topics are there, with 2 partitions each (overdraw-control and those of groups have one)\n"
+    control = settings.control_topic
+    said = f"ok       all topics are there, with 2 partitions each ({control} and those of groups have one)\n"
     assert (answer.exit_code, answer.stdout) == (0, said)
     answer = run(command, ["check", "--json", *flags(settings), "--set", "partitions=5"])
     assert answer.exit_code == 1

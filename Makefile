@@ -1,8 +1,10 @@
 # Everything runs in .venv, which `make setup` builds from pyproject.toml and the pinned constraints.
 PYTHON ?= python3
 BIN := .venv/bin
-# A file's tests share one process, and what they have prepared; those of other files run beside it.
-FAST := $(BIN)/python -m pytest -q -n auto --dist loadfile --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
+# A file's tests share one process, and what they have prepared; those of other files run beside it, slow ones first.
+ALONE := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
+# Two processes, each with a broker of its own: much of a test's time is waiting. Groups share a broker of their own.
+KAFKA := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder tests/kafka
 .DEFAULT_GOAL := help
 .PHONY: help setup compiled fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
 
@@ -27,13 +29,13 @@ fmt: setup  ## format the code
 lint: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-test-fast: setup lint  ## all tests that need no broker
-	@$(FAST)
+test-fast: setup lint  ## the quick tests: no broker, nothing marked slow; two minutes
+	@$(ALONE) -m "not slow"
 
 test: setup lint  ## all tests, with the embedded Kafka
 	@$(BIN)/python -m stream.lab.compile --if-possible
-	@$(FAST)
-	@$(BIN)/python -m pytest -q tests/kafka
+	@$(ALONE)
+	@$(KAFKA)
 
 test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertmanager (installs Debian's, as root)
 	@bash .ci/install-prometheus

@@ -94,7 +94,7 @@ def rows():
     """Every file of the folder, by its name."""
     for path in sorted(FOLDER.glob("*.toml")):
         scenario = tomllib.loads(path.read_text("utf-8"))
-        yield pytest.param(scenario, id=path.stem)
+        yield pytest.param(scenario, id=path.stem, marks=[pytest.mark.slow] if scenario.get("slow") else [])
 
 
 @pytest.mark.parametrize("scenario", list(rows()))

@@ -39,6 +39,7 @@ def test_sums_are_written_once_a_flush_and_models_once_a_bucket_at_most(volume: 
     assert shard <= 2 * sums
 
 
+@pytest.mark.slow
 def test_keys_in_use_are_awake_and_take_far_more_memory_than_packed_ones() -> None:
     _, installation = sizing.volume_of(Settings(), 4, RATE, 0.5)
     idle, used = sizing.memory_of(Settings(), installation, 2_000)

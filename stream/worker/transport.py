@@ -21,6 +21,9 @@ from stream.worker.rights import is_denial
 
 CHUNK_RECORDS = 5000
 """Records of one chunk at most: 20 ms of work, so that no partition waits long for its turn."""
+FETCH_WAIT_MS = 200
+"""How long a broker holds a fetch for which it has nothing. Faust's 1,500 ms were added to each step of a takeover
+while the log is silent: a partition that goes live is fetched from only once the fetch under way has been answered."""
 IDLE_POLL_SECONDS = 0.02
 IDLE_POLLS = 50
 
@@ -99,6 +102,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         # gateways may write in transactions, and the intake does: what was aborted is not in the log. Faust would say
         # so only under its own exactly_once, which must not be used
         consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from hypothesis import settings
 from made_priors import made_priors
 
 from stream.alerts import Alert
@@ -28,7 +29,11 @@ SETTINGS = Settings(
 PRIORS = made_priors(tail=((1.2, 1.0), (1.3, 0.9999), (8.0, 1e-6)), law=(0.1, 0.15))
 
 
-def calls(seed: int, days: int = 6, keys: int = 3) -> list[tuple[float, Call]]:
+few = settings(max_examples=24)
+"""For properties whose every example is some streams."""
+
+
+def calls(seed: int, days: int = 5, keys: int = 2) -> list[tuple[float, Call]]:
     """Calls of a few keys in time order: a daily season, attacks on some of them, missing usage, duplicates, sums."""
     rng = random.Random(seed)
     out: list[tuple[float, Call]] = []

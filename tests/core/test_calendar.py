@@ -259,6 +259,7 @@ def test_by_the_clock_of_utc_the_same_office_does(zone, first, hours_of_the_aler
     assert hours == hours_of_the_alerts[: len(hours)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zone", "days", "why"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from core_streams import SETTINGS, START, calls, log_of, new_shard, whole
+from core_streams import SETTINGS, START, calls, few, log_of, new_shard, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +64,7 @@ def test_a_cut_log_goes_on_at_the_cut_and_its_rest_still_gives_the_ids():
     assert shard.read_from <= cut
 
 
+@few
 @given(seed=st.integers(0, 50), position=st.integers(0, 10**6), same=st.booleans())
 def test_wherever_the_log_goes_on_nothing_of_the_keys_is_lost_or_doubled(seed, position, same):
     shard = loaded(whole(log_of(calls(seed))))

@@ -80,6 +80,7 @@ def messages_for(alerts: list[Alert], rng: random.Random) -> list[Message]:
     return some
 
 
+@pytest.mark.slow
 @given(
     seed=seeds, place=st.integers(0, 10_000), cuts=st.lists(st.tuples(st.integers(1, 150), st.booleans()), max_size=30)
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from core_streams import SETTINGS, Run, calls, equality, log_of, new_shard, shuffled, whole
-from hypothesis import given, settings
+import pytest
+from core_streams import SETTINGS, Run, calls, equality, few, log_of, new_shard, shuffled, whole
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.key import KeyState
@@ -23,6 +24,7 @@ def test_the_streams_have_incidents_to_compare():
     assert resolved >= 10
 
 
+@few
 @given(seed=seeds, cuts=st.lists(st.integers(0, 2000), max_size=30))
 def test_any_chunking_gives_the_same_alerts_and_the_same_state(seed, cuts):
     log = log_of(calls(seed))
@@ -36,6 +38,7 @@ def test_any_chunking_gives_the_same_alerts_and_the_same_state(seed, cuts):
     assert run.totals == undisturbed.totals
 
 
+@few
 @given(seed=seeds, actions=st.lists(st.tuples(st.integers(1, 200), st.sampled_from("rfc")), max_size=40))
 def test_crashes_and_changes_of_owner_leave_alerts_and_sums_as_they_would_have_been(seed, actions):
     log = log_of(calls(seed))
@@ -53,6 +56,7 @@ def test_crashes_and_changes_of_owner_leave_alerts_and_sums_as_they_would_have_b
     assert run.state == undisturbed.state
 
 
+@few
 @given(seed=seeds, order=seeds)
 def test_shuffling_within_the_lateness_changes_no_incident(seed, order):
     stream = calls(seed)
@@ -63,6 +67,7 @@ def test_shuffling_within_the_lateness_changes_no_incident(seed, order):
     assert equality(mixed.alerts) == equality(straight.alerts)
 
 
+@few
 @given(seed=seeds, split=st.integers(0, 500))
 def test_unpacking_what_was_packed_goes_on_identically(seed, split):
     log = log_of(calls(seed))
@@ -79,6 +84,7 @@ def test_unpacking_what_was_packed_goes_on_identically(seed, split):
     assert twin.alerts == run.alerts
 
 
+@few
 @given(seed=seeds)
 def test_at_most_one_incident_per_fingerprint_is_open(seed):
     open_ones: dict[str, int] = {}
@@ -91,8 +97,9 @@ def test_at_most_one_incident_per_fingerprint_is_open(seed):
         sequences[alert.alert_id] = alert.sequence
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds, steps=st.lists(st.tuples(st.integers(1, 300), st.floats(0, 40 * 3600), st.booleans()), max_size=8))
-@settings(max_examples=60)
 def test_an_idle_step_is_taken_at_the_same_place_after_a_crash(seed, steps):
     log = log_of(calls(seed, days=5))
     run, crashing = Run(), Run()
@@ -168,6 +175,8 @@ def test_a_record_for_a_closed_bucket_is_late_and_counts_nowhere_else():
     assert shard.key("key-0") == before
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds)
 def test_the_usual_call_is_counted_like_a_sum_whose_period_lies_within_its_bucket(seed):
     # the first is written out in `observe`, for speed, the second goes the general way

@@ -6,7 +6,7 @@ import random
 
 import msgspec
 import pytest
-from core_streams import HOUR, PRIORS, SETTINGS, START, calls, log_of, new_shard
+from core_streams import HOUR, PRIORS, SETTINGS, START, calls, few, log_of, new_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,8 +66,9 @@ def whole(parts):
     return [(part.bucket, part.complete, part.cells) for part in parts]
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds, cuts=st.lists(st.integers(0, 400), max_size=12, unique=True), data=st.data())
-@settings(max_examples=40)
 def test_chunks_and_crashes_change_nothing_of_what_a_shard_tells(seed, cuts, data):
     log = log_of(shared(seed))
     cuts = sorted(cut for cut in cuts if cut < len(log) - 1)
@@ -89,7 +90,7 @@ def test_evidence_comes_in_order_and_none_behind_the_word_that_a_bucket_is_compl
 
 
 def test_a_key_whose_open_bucket_an_older_version_wrote_is_told_of_as_one_of_no_group():
-    log = log_of(calls(3, keys=1))
+    log = log_of(calls(3, days=6, keys=1))
     shard = new_shard()
     shard.observe(log[:200], log[199][0])
     (key,) = shard._keys.held.values()
@@ -209,6 +210,7 @@ def test_no_bytes_do_more_than_be_refused(data):
 # ------------------------------------------------------------------ made-up traits
 
 
+@pytest.mark.slow
 def test_a_key_with_a_million_made_up_clients_remembers_few_and_belongs_to_no_client():
     """A caller chooses its user agent."""
     links = Links()

@@ -90,6 +90,7 @@ def attacked(status: str) -> list[tuple[Alert, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_truth_lies_in_the_interval_nine_times_of_ten():
     cases = attacked("resolved")
     held = [alert.excess_low <= true <= alert.excess_high for alert, true in cases]
@@ -97,6 +98,7 @@ def test_the_truth_lies_in_the_interval_nine_times_of_ten():
     assert 0.82 <= sum(held) / len(held) <= 0.99
 
 
+@pytest.mark.slow
 def test_the_interval_is_about_the_excess_and_says_something():
     cases = attacked("resolved")
     widths = sorted((alert.excess_high - alert.excess_low) / true for alert, true in cases)
@@ -119,6 +121,7 @@ def test_all_that_a_newcomer_used_may_be_the_attackers():
     assert highs["surge"] < 9e9
 
 
+@pytest.mark.slow
 def test_an_attack_is_told_apart_by_its_parts_and_its_model():
     found = 0
     for alert, true in attacked("resolved"):

@@ -69,6 +69,7 @@ def test_the_order_in_which_shards_arrive_and_the_chunks_change_nothing(seed, or
     assert records(run) == records(undisturbed(seed))
 
 
+@pytest.mark.slow
 @given(seed=st.sampled_from(SEEDS), order=orders, actions=ACTIONS)
 @settings(max_examples=12)
 def test_crashes_and_changes_of_owner_leave_alerts_and_state_as_they_would_have_been(seed, order, actions):
@@ -84,6 +85,7 @@ def test_crashes_and_changes_of_owner_leave_alerts_and_state_as_they_would_have_
     assert records(run) == records(undisturbed(seed))
 
 
+@pytest.mark.slow
 @given(actions=st.lists(st.tuples(st.integers(1, 700), st.sampled_from("rfcgg"), st.booleans()), max_size=20))
 @settings(max_examples=12)
 def test_what_is_given_up_is_given_up_at_the_same_place_after_a_crash(actions):
@@ -197,6 +199,7 @@ def test_a_head_of_other_settings_or_without_its_groups_is_refused():
         cut.crash()
 
 
+@pytest.mark.slow
 def test_made_up_clients_fill_no_memory_and_bury_no_campaign():
     """Each hour hundreds of keys come with clients that nobody has seen; 54,000 in all, and 200 have room."""
     few = SETTINGS.model_copy(update={"max_groups": 200, "partitions": 5})

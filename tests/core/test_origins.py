@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from core_streams import PRIORS, SETTINGS, calls, equality
-from hypothesis import given, settings
+import pytest
+from core_streams import PRIORS, SETTINGS, calls, equality, few
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.alerts import Alert
@@ -72,12 +73,13 @@ class Reader:
         self.pending += self.shard.load(self.state.items()).alerts
 
 
+@pytest.mark.slow
+@few
 @given(
     seed=st.integers(0, 10_000),
     rewinds=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, PARTITIONS - 1), st.integers(0, 400)), max_size=8),
     actions=st.lists(st.tuples(st.integers(1, 400), st.sampled_from("rffc")), max_size=30),
 )
-@settings(max_examples=60)
 def test_replays_and_crashes_leave_sums_and_alerts_as_one_undisturbed_pass(seed, rewinds, actions):
     straight, log = written(seed, rewinds)
     undisturbed = forgetful_shard()
@@ -96,6 +98,7 @@ def test_replays_and_crashes_leave_sums_and_alerts_as_one_undisturbed_pass(seed,
         assert reader.shard.key(key) == undisturbed.key(key)
 
 
+@few
 @given(seed=st.integers(0, 10_000), back=st.integers(1, 2000))
 def test_every_replay_is_counted_as_a_duplicate(seed, back):
     straight, log = written(seed, [(10**9 - 1, 0, back)])

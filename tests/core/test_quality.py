@@ -6,7 +6,8 @@ from functools import cache
 from zlib import crc32
 
 import msgspec
-from core_streams import Run, calls, equality, log_of, shuffled, whole
+import pytest
+from core_streams import Run, calls, equality, few, log_of, shuffled, whole
 from hypothesis import given
 from hypothesis import strategies as st
 from shard_traffic import DAY, HOUR, START, call, feed, merged, shard, steady, times
@@ -145,6 +146,8 @@ def test_the_bar_is_back_once_the_data_are_good_again():
 # ---------------------------------------------------------------- the same result
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds, actions=st.lists(st.tuples(st.integers(1, 300), st.sampled_from("rfc")), max_size=20))
 def test_chunks_and_crashes_on_poor_data_change_nothing(seed, actions):
     log = log_of(worse(seed))
@@ -162,6 +165,8 @@ def test_chunks_and_crashes_on_poor_data_change_nothing(seed, actions):
     assert run.shard.quality() == undisturbed.shard.quality()
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds, order=seeds)
 def test_the_order_of_poor_records_within_the_lateness_changes_no_incident(seed, order):
     stream = [(t, c) for t, c in worse(seed) if c.period_seconds is None]

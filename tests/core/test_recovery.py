@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from core_streams import HOUR, PRIORS, SETTINGS, START, Run, calls, log_of, new_shard, whole
+from core_streams import HOUR, PRIORS, SETTINGS, START, Run, calls, few, log_of, new_shard, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -146,13 +146,14 @@ def test_a_packed_key_is_alarmed_early_when_its_bucket_becomes_the_oldest():
     assert said == expected
 
 
+@pytest.mark.slow
 @given(seed=seeds)
 @settings(max_examples=8, deadline=None)
 def test_a_crash_after_every_single_record_changes_nothing(seed):
-    log = log_of(calls(seed, days=5, keys=5))
+    log = log_of(calls(seed, keys=3))
     undisturbed = whole(log)
     run = Run()
-    for position in range(60 * 5, len(log)):
+    for position in range(60 * 3, len(log)):
         run.observe(log, position)
         run.flush()
         run.crash()
@@ -182,6 +183,7 @@ def test_an_incident_that_opened_inside_its_bucket_is_written_with_the_next_flus
     assert early
 
 
+@few
 @given(seed=seeds, cuts=st.lists(st.integers(0, 400), max_size=12))
 def test_any_pieces_of_the_log_make_the_same_shard(seed, cuts):
     """The log as it is before compaction: older writes, deletions and all."""
@@ -269,10 +271,12 @@ def test_damage_of_a_key_that_can_wait_shows_when_all_are_checked_and_when_it_is
             look(loaded)
 
 
+@pytest.mark.slow
+@few
 @given(seed=seeds)
 def test_keys_that_fall_asleep_and_wake_are_as_if_they_had_not(seed):
     """One shard writes every few calls, so that silent keys are packed again; the other never does."""
-    log = log_of(calls(seed, days=5, keys=4))
+    log = log_of(calls(seed, keys=3))
     resting, restless = new_shard(), new_shard()
     state, slept = {}, False
     alerts, others = [], []

@@ -169,7 +169,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Alert]:
 
     folder = tmp_path_factory.mktemp("calls")
     path = folder / "calls.jsonl.gz"
-    made = ["--scenario", "leaked-key", "--seed", "4", "--keys", "4", "--days", "10", "--rate", "0.25"]
+    made = ["--scenario", "leaked-key", "--seed", "4", "--keys", "3", "--days", "10", "--rate", "0.08"]
     done = CliRunner().invoke(simulate, [*made, "--to", str(path), "--labels", str(folder / "labels.jsonl")])
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(replay, [str(path), "--alerts", str(folder / "alerts.jsonl")])
@@ -178,6 +178,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Alert]:
     return path, next(alert for alert in found if alert.entity.type == "key")
 
 
+@pytest.mark.slow
 def test_the_evidence_of_recorded_calls_explains_and_draws_and_names_no_place_of_ours(
     calls: tuple[Path, Alert], tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_the_evidence_of_recorded_calls_explains_and_draws_and_names_no_place_of
     assert (again.exit_code, "is not empty" in again.output) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_alert_that_is_not_there_is_said(calls: tuple[Path, Alert], tmp_path: Path) -> None:
     from stream.cli.evidence import command
 

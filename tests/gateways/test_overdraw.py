@@ -295,6 +295,7 @@ def mutilated(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.one_of(st.none(), st.binary(max_size=40), mutilated(), JSONISH.map(lambda v: json.dumps(v).encode())))
 def test_whatever_the_bytes_every_event_is_accepted_or_has_a_reason(value: bytes | None) -> None:

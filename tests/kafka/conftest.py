@@ -1,4 +1,4 @@
-"""One real Kafka for all tests in this folder, and names that no other test uses."""
+"""One real Kafka for all tests in this folder (in each process of them), and names that no other test uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[EmbeddedKafka]:
-    """The session's broker: leave it running; a test that stops or kills one makes its own."""
+    """The broker of this process's session: leave it running; a test that stops or kills one makes its own."""
     with EmbeddedKafka(cache_dir=CACHE) as broker:
         yield broker
 

@@ -19,7 +19,7 @@ from stream.worker.topics import create_topics
 
 NAMES = (
     "broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
-    "group_state_topic", "partitions",
+    "group_state_topic", "control_topic", "partitions",
 )  # fmt: skip
 
 

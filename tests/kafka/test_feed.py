@@ -33,7 +33,7 @@ def call(number: int, key: str, at: float = START) -> bytes:
 def command(path: str, settings: Settings, *options: str) -> list[str]:
     names = (
         "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic", "group_state_topic",
-        "partitions",
+        "control_topic", "partitions",
     )  # fmt: skip
     flags = [part for name in names for part in ("--set", f"{name}={getattr(settings, name)}")]
     return [sys.executable, "-m", "stream", "feed", path, "--broker", settings.broker, *flags, *options]

@@ -21,6 +21,8 @@ from tests.kafka.rights import Rule
 from tests.kafka.secured import PASSWORDS, Secured, in_force, listed, rules_of, secured_kafka
 from tests.kafka.workers import Start, eventually, overdraw, sums, traffic
 
+pytestmark = pytest.mark.xdist_group("secured")  # they share a broker of their own
+
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
@@ -89,7 +91,7 @@ def test_an_attack_is_found_and_explained_by_a_worker_and_people_with_the_least_
         views = [json.loads(line) for line in lines]
         return {view["key_id"]: (view["calls"], view["input_tokens"], view["output_tokens"]) for view in views}
 
-    eventually(lambda: dumped() == sums(events), 60, worker.said())
+    eventually(lambda: dumped() == sums(events), 60, worker.said)
     tail = overdraw(reader, "alerts", "tail", "--from-beginning", "--for", "2", "--json")
     assert tail.returncode == 0, tail.stderr
     alerts = [Alert.model_validate_json(line) for line in tail.stdout.splitlines()]

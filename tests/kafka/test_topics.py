@@ -31,6 +31,8 @@ from tests.kafka.rights import (
 )
 from tests.kafka.workers import admin
 
+pytestmark = pytest.mark.xdist_group("topics")  # they share a broker of their own
+
 
 async def make(settings: Settings, name: str, partitions: int, **configuration: str) -> None:
     async with admin(settings.broker) as client:
@@ -42,7 +44,7 @@ async def make(settings: Settings, name: str, partitions: int, **configuration: 
 def flags(settings: Settings) -> list[str]:
     names = [
         "broker", "app_id", "source_topic", "alert_topic", "dead_letter_topic", "state_topic", "group_evidence_topic",
-        "group_state_topic", "partitions",
+        "group_state_topic", "control_topic", "partitions",
     ]  # fmt: skip
     return [part for name in names for part in ("--set", f"{name}={getattr(settings, name)}")]
 
@@ -123,7 +125,8 @@ def test_the_commands_create_check_and_exit_as_documented(settings: Settings) ->
     assert settings.state_topic in report["created"]
     assert (report["existing"], report["problems"]) == ([], [])
     answer = run(command, ["check", *flags(settings)])
-    said = "ok       all topics are there, with 2 partitions each (overdraw-control and those of groups have one)\n"
+    control = settings.control_topic
+    said = f"ok       all topics are there, with 2 partitions each ({control} and those of groups have one)\n"
     assert (answer.exit_code, answer.stdout) == (0, said)
     answer = run(command, ["check", "--json", *flags(settings), "--set", "partitions=5"])
     assert answer.exit_code == 1

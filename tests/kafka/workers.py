@@ -49,15 +49,16 @@ def overdraw(settings: Settings, *arguments: str, **options: Any) -> subprocess.
     return subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=60, **options)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
-    """The first true value of a condition; polls with a deadline."""
+def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: str | Callable[[], str] = "") -> Any:
+    """The first true value of a condition; polls with a deadline, and then says what was waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what or condition}")
+    said = what() if callable(what) else what
+    raise AssertionError(f"not within {seconds} s: {said or condition}")
 
 
 class Worker:
@@ -102,7 +103,7 @@ class Worker:
         return bool((self.get("/readyz") or {}).get("ready"))
 
     def wait_ready(self) -> Worker:
-        eventually(self.is_ready, 60, f"ready\n{self.said()}")
+        eventually(self.is_ready, 60, lambda: f"ready\n{self.said()}")
         return self
 
     def partitions(self) -> dict[int, dict[str, Any]]:

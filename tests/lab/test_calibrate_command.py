@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from stream.__main__ import cli
 from stream.core.priors import Priors, shipped_text
 
+pytestmark = pytest.mark.slow
+
 START = 1_772_409_600
 HOUR = 3600
 KEYS, DAYS = 14, 40

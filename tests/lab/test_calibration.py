@@ -197,6 +197,7 @@ def test_active_keys_are_those_of_a_whole_day():
     assert Peaks().active_keys() == 0.0
 
 
+@pytest.mark.slow
 def test_on_the_second_half_of_a_world_the_dial_of_the_first_half_holds():
     """The keys go through the detector, with attacks or without: nothing opens while it is only listened to."""
     world = synthetic_world(3, keys=17, days=43, attacks=False)

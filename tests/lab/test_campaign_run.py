@@ -17,6 +17,8 @@ from stream.lab.worlds.campaigns.families import campaign_families
 from stream.lab.worlds.campaigns.world import Branch, CampaignWorld
 from stream.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,21 +53,23 @@ def shards_of(traffic: Traffic, **changes: object) -> tuple[dict[str, list[int]]
     return sums, refused, opened, late
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [False, True])
 def test_the_truth_of_the_traffic_is_what_an_undisturbed_core_makes_of_it(faults: bool) -> None:
-    traffic = Traffic(keys=48, per_hour=240, seed=5, faults=faults, clock=lambda: NOW)
+    traffic = Traffic(keys=16, per_hour=80, seed=5, faults=faults, clock=lambda: NOW)
     sums, refused, opened, late = shards_of(traffic)
     assert (late > 0) == faults
     assert sums == traffic.truth.sums
     assert refused == traffic.truth.dead_letters
     assert opened > 3, "there is something to compare"
-    assert traffic.truth.records >= HOURS * 240
+    assert traffic.truth.records >= HOURS * 80
     assert (refused["future"] > 0) == faults
     assert (traffic.truth.records > sum(row[0] for row in sums.values()) + refused.total()) == faults
 
 
+@pytest.mark.slow
 def test_traffic_for_partitions_that_are_read_side_by_side_has_every_fault_but_lateness() -> None:
-    traffic = Traffic(keys=48, per_hour=240, seed=5, faults=True, late=False, clock=lambda: NOW)
+    traffic = Traffic(keys=16, per_hour=80, seed=5, faults=True, late=False, clock=lambda: NOW)
     sums, refused, _, late = shards_of(traffic, **UNKEYED)
     assert (sums, refused) == (traffic.truth.sums, traffic.truth.dead_letters)
     assert late == 0

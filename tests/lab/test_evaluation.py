@@ -239,6 +239,7 @@ def restless() -> World:
     return noisy(steady(3, 16, attacks=(surge(2, 14 * DAY + 100, 14 * DAY + 124),), times=30.0))
 
 
+@pytest.mark.slow
 def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -158,6 +158,7 @@ def test_what_is_no_nab_says_so(tmp_path, labels, message) -> None:
         nab_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_series_reach_the_floor_with_one_threshold() -> None:
     if not DATA.exists():
         pytest.skip("needs half of NAB in ../shared/data/nab")

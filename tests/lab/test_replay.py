@@ -51,7 +51,7 @@ def record(number, time, key_id="k", **fields):
     return json.dumps({"event_id": f"e{number}", "time": time, "key_id": key_id, **fields})
 
 
-def attacked(days=22.0, keys=("k", "calm")):
+def attacked(days=12.0, keys=("k", "calm")):
     """Two steady keys; in the last three hours the first one uses fifty times as much."""
     lines = []
     for i in range(int(days * DAY / 240)):

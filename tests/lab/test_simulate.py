@@ -25,6 +25,8 @@ from stream.lab.simulate import DEFAULT_START, Simulation, bucket_counts, simula
 from stream.lab.simulate_output import records
 from stream.lab.traffic import counts, levels, moments_in_window
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"keys": 40, "days": 3.0, "rate": 0.1}
 
 

@@ -23,6 +23,8 @@ from stream.lab.training.tasks import TASKS, fit_heads, joint_tail, newcomer_tai
 from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import Episode
 
+pytestmark = pytest.mark.slow
+
 PER_DAY = 288
 BLANK = priors_with(dict.fromkeys(STANDARDISED, (0.0, 1.0)), dict.fromkeys(POPULATION, (0.0, 1.0, LEVEL_OFFSET)))
 
@@ -40,13 +42,15 @@ def rows_of(values, context=None, *, days=None, clean=True):
 
 
 @pytest.fixture(scope="module")
-def pair():
-    """A small world, recorded without and with its attacks."""
-    samples = []
-    for attacks in (False, True):
-        world = synthetic_world(5, keys=16, days=30, profile="A", attacks=attacks)
-        samples.append(sample_of(world, record(world, BLANK, jobs=2)))
-    return Pair(*samples)
+def recorded():
+    """A small world without and with its attacks, and what was recorded of each."""
+    worlds = [synthetic_world(5, keys=16, days=30, profile="A", attacks=attacks) for attacks in (False, True)]
+    return [(world, record(world, BLANK, jobs=2)) for world in worlds]
+
+
+@pytest.fixture(scope="module")
+def pair(recorded):
+    return Pair(*(sample_of(world, records) for world, records in recorded))
 
 
 def head(tail, weights=((0, 1.0, 0.5), (2, 0.3, 0.0)), bias=-2.0):
@@ -179,9 +183,8 @@ def test_all_keys_of_one_client_share_a_fold(pair):
     assert (folds == folds[:, :1]).all()
 
 
-def test_laws_come_from_the_days_that_count(pair):
-    world = pair.clean.world
-    records = record(world, BLANK, jobs=1)
+def test_laws_come_from_the_days_that_count(recorded):
+    world, records = recorded[0]
     laws = laws_of([(world.first_day, records)])
     assert set(laws) == set(STANDARDISED)
     assert all(scale > 0 and math.isfinite(location) for location, scale in laws.values())

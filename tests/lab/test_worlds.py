@@ -32,6 +32,8 @@ from stream.lab.worlds.synthetic import FIRST_DAY, synthetic_world
 from stream.lab.worlds.tally import PER_DAY
 from stream.lab.worlds.world import Episode, World
 
+pytestmark = pytest.mark.slow
+
 # read on import: a test must not see the developer's other settings, and so has none by the time it runs
 DATA = Path(os.environ.get("OVERDRAW_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 FAMILIES = {"surge", "drift", "ramp", "newcomer", "quiet_hours", "shape", "hidden_usage"}

@@ -142,6 +142,7 @@ async def test_what_is_told_of_keys_becomes_alerts_on_the_alert_topic() -> None:
 ACTIONS = st.sampled_from(["take", "take", "take", "lose", "flush", "flush", "fail", "revoke", "crash", "usurp"])
 
 
+@pytest.mark.slow
 @settings(max_examples=8, phases=[Phase.generate])
 @given(actions=st.lists(st.tuples(ACTIONS, st.integers(1, 300)), min_size=15, max_size=30))
 def test_alerts_are_those_of_one_undisturbed_pass_whatever_happens(actions: list[tuple[str, int]]) -> None:
@@ -173,9 +174,7 @@ def test_alerts_are_those_of_one_undisturbed_pass_whatever_happens(actions: list
         await one.finish()
         assert one.said() == undisturbed()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stream.worker.partitions.AFTER_DROP_SECONDS", 0.01)
-        asyncio.run(run())
+    asyncio.run(run())
 
 
 async def test_evidence_that_cannot_be_used_is_a_dead_letter_and_nothing_more() -> None:

@@ -196,6 +196,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_whatever_stalls_and_fails_memory_is_bounded_and_every_record_counts_once(steps: list[tuple[str, int]]) -> None:
     async def run() -> None:

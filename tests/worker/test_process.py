@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from stream.worker.app import build_app
 from stream.worker.logs import GATHER_SECONDS, REPEAT_SECONDS, Likewise, NoFencing, Plain, Seldom, likewise
 from stream.worker.process import NoTables
+from stream.worker.transport import FETCH_WAIT_MS, BatchThread
 from tests.worker.fakes import Kept, make_settings, until
 
 
@@ -90,6 +93,17 @@ async def test_the_app_is_set_up_as_the_journal_needs_it() -> None:
     assert not conf.stream_wait_empty
     assert not conf.topic_allow_declare
     assert [str(url) for url in conf.broker] == ["kafka://a:1", "kafka://b:2"]
+
+
+def test_the_consumer_reads_what_is_committed_and_lets_no_broker_hold_its_fetches_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = SimpleNamespace(_isolation_level="read_uncommitted", _fetch_max_wait_ms=1500)
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: theirs)
+    thread = BatchThread.__new__(BatchThread)  # made by its own hands it would open an event loop
+    consumer = thread._create_worker_consumer(None)
+    assert consumer._isolation_level == "read_committed"
+    assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS < 500
 
 
 async def test_fausts_own_web_server_stays_off_whatever_its_command_line_says() -> None:

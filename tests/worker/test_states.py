@@ -26,7 +26,7 @@ from tests.worker.fakes import T0, Bench, FakeKafka, call, until
 from tests.worker.test_silence import Watched as Plain
 
 HOURLY = {"bucket_seconds": 3600, "min_excess_tokens": 1000.0, "allowed_lateness_seconds": 60}
-TRAFFIC = [value for _, value in traffic()]
+TRAFFIC = [value for _, value in traffic(keys=5)]
 LATER = T0 + 30 * 86_400.0
 """Kafka timestamp of all records: none of them is ahead of its own."""
 
@@ -541,7 +541,8 @@ async def test_a_rebuild_for_another_bucket_length_says_nothing_twice_and_counts
     holds_together(other.alerts())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stop=st.floats(-9.5, -5.5).map(at),  # from before the first incident opens until all are resolved
     crashes=st.lists(st.tuples(st.integers(0, 12), st.sampled_from([900, 1800, 3600])), max_size=4),

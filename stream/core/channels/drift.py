@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from river import drift, stats
+from river import stats
 
 from stream.core.channels.base import Moment
 from stream.core.channels.level import Level
+from stream.core.page_hinkley import PageHinkley
 from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 
@@ -24,9 +25,9 @@ FADING = 1 - 1 / 240
 _FLAG = struct.Struct("<ii3d?")
 
 
-def page_hinkley() -> drift.PageHinkley:
+def page_hinkley() -> Any:
     """River's one-sided Page-Hinkley test on an hourly standardised residual."""
-    return drift.PageHinkley(min_instances=72, delta=DELTA, threshold=MOST_UNITS * UNIT, alpha=FADING, mode="up")
+    return PageHinkley(min_instances=72, delta=DELTA, threshold=MOST_UNITS * UNIT, alpha=FADING, mode="up")
 
 
 class Drift(Level):

@@ -24,8 +24,6 @@ from stream.lab.produce import ProduceError, Producer, Sendable, Timed
 from stream.settings import Settings, load_settings
 
 PARTITIONS = 8
-KEYS = 48
-PER_HOUR = 240
 BUCKET_SECONDS = 3600
 LATENESS_SECONDS = 600.0
 STEP_SECONDS = 0.05
@@ -46,17 +44,21 @@ Tell = Callable[[str], None]
 class Scale:
     """How much of it: kills, seconds of an outage and of undisturbed work before and after, events per second.
 
-    The long form is for the table, the short one for the tests.
+    keys: how many the traffic has, with events `per_hour` of all of them together
+
+    The long form is for the table, the short one for the tests: fewer keys, some on each partition.
     """
 
     kills: int
     outage_seconds: float
     settled_seconds: float
     rate: float
+    keys: int
+    per_hour: int
 
 
-LONG = Scale(kills=20, outage_seconds=60.0, settled_seconds=3.0, rate=1500.0)
-SHORT = Scale(kills=4, outage_seconds=8.0, settled_seconds=1.0, rate=1000.0)
+LONG = Scale(kills=20, outage_seconds=60.0, settled_seconds=3.0, rate=1500.0, keys=48, per_hour=240)
+SHORT = Scale(kills=3, outage_seconds=8.0, settled_seconds=1.0, rate=600.0, keys=32, per_hour=160)
 
 
 @dataclass(slots=True)
@@ -228,8 +230,8 @@ async def world_of(
         session = await held.enter_async_context(aiohttp.ClientSession())
         fleet = [Worker(settings, f"worker-{number}", folder, session) for number in range(workers)]
         traffic = Traffic(
-            keys=KEYS,
-            per_hour=PER_HOUR,
+            keys=scale.keys,
+            per_hour=scale.per_hour,
             seed=seed,
             faults=faults,
             lateness=LATENESS_SECONDS,

@@ -179,6 +179,10 @@ class NotifyConfig(_Part):
                 return (notifier.external_url or notifier.url).rstrip("/")
         return None
 
+    def pagers(self) -> frozenset[str]:
+        """The notifiers that wake somebody, by their type."""
+        return frozenset(name for name, one in self.notifiers.items() if DEFAULT_SEVERITIES[one.type] == PAGER)
+
 
 Secrets = Mapping[str, SecretStr]
 """The secrets of one notifier by their noun, such as `routing_key`."""

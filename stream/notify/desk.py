@@ -18,6 +18,8 @@ MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)
 _NAME = {rank: name for name, rank in RANK.items()}
+PAGE = RANK["high"]
+"""From here on somebody may be woken."""
 
 
 class Decision(Enum):
@@ -107,11 +109,21 @@ class Desk:
         return False
 
     def judge(
-        self, alert: Alert, matched: bool, may_send: bool, *, source: str, partition: int, at: float, past: bool = False
+        self,
+        alert: Alert,
+        matched: bool,
+        may_send: bool,
+        *,
+        source: str,
+        partition: int,
+        at: float,
+        past: bool = False,
+        paged: bool = False,
     ) -> Decision:
         """What to do with the next alert; `matched`: a route leads here. `at`: when it was written, epoch seconds.
 
         past: the question is what was done with it then
+        paged: a pager is told of it as well
         """
         known = self._known.get(alert.fingerprint)
         if known is not None and known.alert_id != alert.alert_id:
@@ -136,7 +148,7 @@ class Desk:
             known.kept = None if known.digested else self._json(alert)
             self._keep(alert.fingerprint, known)
             return Decision.SILENT
-        worse, was_digested = rank > known.said, known.digested
+        worse, was_digested = self._is_worse(known, rank, paged), known.digested
         known.digested = was_digested and not (worse and may_send)
         known.kept = None if known.digested else self._json(alert)
         known.said = max(rank, known.said)
@@ -152,14 +164,25 @@ class Desk:
             return Decision.SEND if matched and self._dedupes else Decision.SILENT
         return Decision.DIGEST if known.digested else Decision.SEND
 
-    def needs_leave(self, alert: Alert, matched: bool) -> bool:
+    def _is_worse(self, known: Known, rank: int, paged: bool) -> bool:
+        """Whether a rise is news here.
+
+        Where the message that is there shows it, each one is. Where it would be another message, only a ticket that
+        becomes a page is, and not if a pager tells just that: whoever is on call hears one voice. From high to critical
+        a growing sum comes by itself, and the page is out.
+        """
+        if self._dedupes:
+            return rank > known.said
+        return known.said < PAGE <= rank and not paged
+
+    def needs_leave(self, alert: Alert, matched: bool, *, paged: bool = False) -> bool:
         """Whether the limit on bursts has to be asked: for a new incident, and for one of a digest that gets worse."""
         if alert.status == "resolved" or self.is_quiet(alert, self._clock()):
             return False
         if not self.knows(alert):
             return matched
         known = self._known[alert.fingerprint]
-        return known.digested and RANK[alert.severity] > known.said
+        return known.digested and self._is_worse(known, RANK[alert.severity], paged)
 
     def _json(self, alert: Alert) -> bytes | None:
         if not self._keeps:

@@ -26,7 +26,7 @@ class Notifier(Protocol):
     dedupes: ClassVar[bool]
     """Whether a request that is repeated is told to nobody a second time."""
     every_update: ClassVar[bool]
-    """Whether it takes each update; one that does not hears of those that are worse than what it was told."""
+    """Whether it takes each update; one that does not hears of a ticket that becomes a page, if no pager tells that."""
     resend_seconds: ClassVar[float | None]
     """How often it has to be told what still is; None where telling once will do."""
 

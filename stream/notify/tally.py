@@ -17,8 +17,9 @@ from stream.notify.services import NOTIFIERS
 class Tally:
     """Of one notifier: incidents that it tells of, and messages that are news to a person.
 
-    opened: an incident, one by one; worsened: its severity has risen, and the service cannot show that at the message
-    which it has; ended: it is over; digested: incidents that a digest tells of. An update without a rise is no news.
+    opened: an incident, one by one; worsened: it has become a page, the service cannot show that at the message that is
+    there, and no pager tells it; ended: it is over; digested: incidents that a digest tells of. Other updates are shown
+    at that message, or are for programs: no news.
     """
 
     incidents: int = 0
@@ -37,19 +38,21 @@ def tally(config: NotifyConfig, alerts: Iterable[Alert]) -> dict[str, Tally]:
     """By notifier what these alerts come to, read in their order, each as if it were told when it was found."""
     routing = Routing(config)
     told = {name: Tally() for name in config.notifiers}
-    desks = {name: Desk(dedupes=True, every_update=False, keeps=False) for name in told}
-    bursts: dict[str, Burst] = {}
     dedupes = {name: NOTIFIERS[chosen.type].dedupes for name, chosen in config.notifiers.items()}
+    desks = {name: Desk(dedupes=dedupes[name], every_update=False, keeps=False) for name in told}
+    bursts: dict[str, Burst] = {}
+    pagers = config.pagers()
     for alert in alerts:
         matched, at = routing.names(alert), alert.updated_at
+        paged = not pagers.isdisjoint(matched)
         for name, one in told.items():
             chosen, desk = config.notifiers[name], desks[name]
             known, matches = desk.knows(alert), name in matched
-            leave = not desk.needs_leave(alert, matches)
+            leave = not desk.needs_leave(alert, matches, paged=paged)
             if not leave:
                 burst = bursts.setdefault(name, Burst(chosen.burst, chosen.burst_seconds, at))
                 leave = burst.take(at)
-            decision = desk.judge(alert, matches, leave, source="", partition=0, at=at)
+            decision = desk.judge(alert, matches, leave, source="", partition=0, at=at, paged=paged)
             if decision is Decision.SILENT or (alert.status == "resolved" and not known):
                 continue
             if alert.status == "resolved":

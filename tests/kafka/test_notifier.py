@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,6 +157,40 @@ async def test_an_incident_is_told_once_whoever_is_down_and_whatever_is_killed(
         second.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(second.wait, 20) == 0, log.read_text()
         assert "0123456789abcdef" not in log.read_text(), "no secret in a log"
+    finally:
+        await service.stop()
+
+
+async def test_ten_thousand_incidents_at_once_are_some_messages_and_one_digest(
+    settings: Settings, notifier: Any
+) -> None:
+    service = await Service().start()
+    paths = {"pd": "/v2/enqueue", "chat": "/services", "bus": "/hook"}
+
+    def sent(name: str) -> list[bytes]:
+        return [body for request, body in service.requests if request.path.startswith(paths[name])]
+
+    try:
+        await create_topics(settings)
+        now = time.time()
+        for start in range(0, 10_000, 1_000):  # ten shards' transactions, say
+            keys = range(start, start + 1_000)
+            await write(settings, *(made_alert(key=f"key-{n}", at=now, started_at=now - 600) for n in keys))
+        process, log = notifier(service.url)
+        for name in ("pd", "chat"):
+            await until(f"{name} has a digest\n{log.read_text()}", lambda name=name: len(sent(name)) > 20, 180)
+        # a program gets each of them; people 20 and a digest
+        await until("the bus has all", lambda: len(sent("bus")) == 10_000, 180)
+        for name in ("pd", "chat"):
+            # the limit fills again, by two a minute: a slow machine takes more than one to read them all
+            assert 21 <= len(sent(name)) <= 30
+            (digest,) = [body.decode() for body in sent(name) if b"more incidents at once, told in one" in body]
+            assert int(re.search(r"([\d,]+) more incidents", digest)[1].replace(",", "")) > 1_000
+        for request, body in service.requests:
+            if b"at once" in body:
+                CHECKS[next(name for name, path in paths.items() if request.path.startswith(path))](request, body)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0, log.read_text()
     finally:
         await service.stop()
 

@@ -107,6 +107,7 @@ def test_json_is_one_object_with_a_result_for_each_world_and_dial(monkeypatch: p
         assert sum(row["attacks"] for row in one["attacks"] if row["group"] == "family") == total["attacks"]
         (rival,) = one["against"]
         assert rival["clean"]["alerts"] <= one["clean"]["alerts"]
+        assert [who["notifier"] for who in one["told"]] == ["pagerduty", "alertmanager", "slack", "slack alone"]
     assert "synthetic B, seed 2001 at dial 10: keys" in done.stderr
 
 
@@ -124,7 +125,7 @@ def test_people_get_a_table_and_how_to_read_it() -> None:
     assert done.exit_code == 0, done.output
     for text in (
         "synthetic A, seed 1 (tuned on): 10 keys, 29 days", "false alerts per 1,000", "all attacks", "look-alikes",
-        "oracle", "PromQL z-score, 7 d", "95 % Poisson interval",
+        "oracle", "PromQL z-score, 7 d", "told          pagerduty", "95 % Poisson interval",
     ):  # fmt: skip
         assert text in done.stdout
 

@@ -14,9 +14,10 @@ from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.lab.evaluation import detector
 from stream.lab.evaluation.attainable import attainable, chance_of, statistic
-from stream.lab.evaluation.detector import Alarm, detect, summed
+from stream.lab.evaluation.detector import Alarm, detect, summed, told_early
 from stream.lab.evaluation.intervals import poisson, wilson
 from stream.lab.evaluation.keydays import Kind, key_days
+from stream.lab.evaluation.notifications import told, told_words
 from stream.lab.evaluation.rivals import RIVALS, alarms_over, match, threshold_for
 from stream.lab.evaluation.rows import rows_of
 from stream.lab.evaluation.scoring import Line, Scores, score
@@ -259,6 +260,31 @@ def test_the_detector_finds_a_surge_and_nothing_else_whatever_the_number_of_jobs
 def test_some_keys_alone_say_what_they_say_among_all() -> None:
     world = restless()
     assert detect(world, RULES, columns=[2]) == detect(world, RULES)
+
+
+def test_people_are_told_of_an_incident_once_and_a_channel_without_a_pager_again_when_it_is_a_page() -> None:
+    world = restless()
+    (found,) = detect(world, RULES, columns=[2])
+    opened = found.steps[0]
+    assert (opened.status, found.steps[-1].status) == ("opened", "resolved")
+    steps = [opened.model_copy(update={"severity": "warning"})]
+    steps += [opened.model_copy(update={"severity": name, "status": "updated"}) for name in ("high", "critical")]
+    rising = replace(found, steps=(*steps, *found.steps[1:]))
+    by_name = {one.notifier: one.tally.per_incident for one in told(world, [rising])}
+    assert by_name == {"pagerduty": 1.0, "alertmanager": 1.0, "slack": 1.0, "slack alone": 2.0}
+    assert told_words(told(world, [rising])).endswith("slack 1.00 of 1, slack alone 2.00 of 1")
+    late = replace(world, first_day=15)
+    assert told_words(told(late, [rising])).startswith("pagerduty of none")
+
+
+def test_what_opens_inside_its_bucket_is_a_ticket_first() -> None:
+    world = restless()
+    (found,) = detect(world, RULES, columns=[2])
+    page = found.steps[0].model_copy(update={"severity": "high"})
+    ticket = page.model_copy(update={"severity": "warning"})
+    assert told_early([ticket]) == [ticket]
+    assert told_early([]) == []
+    assert [(one.status, one.severity) for one in told_early([page])] == [("opened", "warning"), ("updated", "high")]
 
 
 def test_lost_telemetry_is_not_learned_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,11 @@ class Told:
     def __init__(self, dedupes: bool = True, every_update: bool = True) -> None:
         self.desk = Desk(dedupes=dedupes, every_update=every_update, keeps=True)
 
-    def __call__(self, status: str = "opened", matched: bool = True, may_send: bool = True, **changes: Any) -> Decision:
+    def __call__(
+        self, status: str = "opened", matched: bool = True, may_send: bool = True, paged: bool = False, **changes: Any
+    ) -> Decision:
         alert = made_alert(status=status, **changes)
-        return self.desk.judge(alert, matched, may_send, source="/s", partition=0, at=T0)
+        return self.desk.judge(alert, matched, may_send, source="/s", partition=0, at=T0, paged=paged)
 
 
 @pytest.mark.parametrize(("every_update", "update"), [(True, SEND), (False, SILENT)])
@@ -35,6 +37,35 @@ def test_an_incident_is_told_when_it_opens_gets_worse_and_ends(every_update: boo
     assert told("updated", severity="high") is update
     assert told("resolved") is SEND
     assert len(told.desk) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "paged", "decision"),
+    [
+        ("warning", "high", False, SEND),
+        ("warning", "critical", False, SEND),
+        ("warning", "high", True, SILENT),  # whoever is on call has it from the pager
+        ("high", "critical", False, SILENT),  # the page is out
+        ("info", "warning", False, SILENT),
+    ],
+)
+def test_where_a_rise_would_be_another_message_only_a_page_that_no_pager_tells_is_one(
+    before: str, after: str, paged: bool, decision: Decision
+) -> None:
+    told = Told(dedupes=False, every_update=False)
+    assert told(severity=before) is SEND
+    assert told("updated", severity=after, paged=paged) is decision
+    assert told("updated", severity=after) is SILENT, "it is told once, or never"
+    assert told("resolved", severity=after) is SEND
+
+
+def test_of_a_digest_in_a_channel_only_a_page_that_no_pager_tells_is_told_by_itself() -> None:
+    told = Told(dedupes=False, every_update=False)
+    told(severity="warning", may_send=False)
+    worse = made_alert(status="updated", severity="high")
+    assert told.desk.needs_leave(worse, True)
+    assert not told.desk.needs_leave(worse, True, paged=True)
+    assert told("updated", severity="high") is SEND
 
 
 def test_what_no_route_leads_to_is_not_told_until_one_does() -> None:

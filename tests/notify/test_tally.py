@@ -11,7 +11,9 @@ from stream.notify.tally import Tally, tally
 
 
 def told(*alerts: Alert, **more: Any) -> Tally:
-    return tally(config_of("http://127.0.0.1:1", **more), alerts)["chat"]
+    """Of a channel that is alone."""
+    config = config_of("http://127.0.0.1:1", **more)
+    return tally(config.model_copy(update={"notifiers": {"chat": config.notifiers["chat"]}}), alerts)["chat"]
 
 
 def test_an_incident_is_news_when_it_opens_when_it_gets_worse_and_when_it_ends() -> None:
@@ -26,6 +28,7 @@ def test_an_incident_is_news_when_it_opens_when_it_gets_worse_and_when_it_ends()
     assert told(*life).per_incident == 2.0
     by_name = tally(config_of("http://127.0.0.1:1"), life)
     assert by_name["pd"] == Tally(incidents=1, opened=1, ended=1), "it shows a rise at the incident that it has"
+    assert by_name["chat"] == Tally(incidents=1, opened=1, ended=1), "the pager tells that it is a page now"
 
 
 def test_what_reaches_nobody_is_not_counted() -> None:

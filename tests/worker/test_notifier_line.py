@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,7 +33,7 @@ from stream.worker.ending import Exit
 from stream.worker.notifier.consumer import group_of
 from stream.worker.notifier.line import MAX_QUEUE, Line
 from stream.worker.notifier.progress import MAX_METADATA, Place, Progress, metadata_of, read_place
-from stream.worker.notifier.service import NotifierMetrics, NotifierServer
+from stream.worker.notifier.service import NotifierMetrics, NotifierServer, Pagers
 from stream.worker.table import NOTIFIER_TABLE
 from tests.worker.fakes import make_settings
 
@@ -118,6 +119,8 @@ class Bench:
         self.fails_at = b""
         """What a message holds that the server fails at, whatever the answer is to others."""
         self.told: Counter[str] = Counter()
+        self.pages = False
+        """Whether a pager that works is told of the alert as well."""
         self.now = time.time()
         self.paused = 0.0
         self.holding: asyncio.Event | None = None
@@ -154,6 +157,7 @@ class Bench:
         self.line = Line(
             name, make_settings(), config_of(URL, **more), notifier, deliverer,
             told=self.count, clock=lambda: self.now, consumer=consumer,
+            pages=lambda names: self.pages and "pd" in names,
         )  # fmt: skip
         self.task = asyncio.create_task(self.line.run())
         return self.line
@@ -273,6 +277,29 @@ async def test_a_storm_is_some_messages_and_a_digest_and_so_is_its_end(bench: Be
     await bench.until(lambda: len(bench.sent) == 42, "one message for all the others")
     await bench.all_kept()
     assert b"all 1,980 incidents" in bench.sent[-1].body
+
+
+@pytest.mark.parametrize("pages", [True, False])
+async def test_a_channel_hears_that_a_ticket_became_a_page_unless_a_pager_tells_it(bench: Bench, pages: bool) -> None:
+    bench.pages = pages
+    bench.begin()
+    bench.write(made_alert(severity="warning"), made_alert(status="updated", severity="high"))
+    bench.write(made_alert(status="updated", severity="critical"), made_alert(status="resolved", severity="critical"))
+    await bench.all_kept()
+    said = [json.loads(request.body)["text"].split()[0] for request in bench.sent]
+    assert said == ["[WARNING]", *([] if pages else ["[HIGH]"]), "[resolved]"]
+
+
+def test_a_pager_pages_if_it_works_and_nothing_else_does() -> None:
+    pagers = Pagers(config_of(URL))
+    trouble: list[str | None] = [None]
+    pagers.lines = [SimpleNamespace(name=name, down=None, trouble=lambda: trouble[0]) for name in ("chat", "pd")]
+    assert pagers(["chat", "pd"])
+    assert not pagers(["chat"])
+    trouble[0] = "503"
+    assert not pagers(["chat", "pd"]), "better told twice than not at all"
+    trouble[0], pagers.lines[1].down = None, "not assigned yet"
+    assert not pagers(["pd"])
 
 
 async def test_what_gets_worse_after_a_digest_is_told_and_ends_the_digest_when_it_was_the_last(bench: Bench) -> None:
@@ -400,7 +427,7 @@ async def test_a_restart_commits_no_less_than_was_told_out_of_order(
 
     monkeypatch.setattr(Consumer, "commit", noted)
     bench.begin("chat", burst=2, burst_seconds=600)
-    bench.write(*storm(2))
+    bench.write(*storm(2, severity="warning"))
     await bench.all_kept()
     bench.write(made_alert(key="in the digest"), made_alert(key="key-0", status="updated", severity="critical"))
     await bench.until(lambda: len(bench.sent) == 3 and bench.told["digested"] == 1)

@@ -11,7 +11,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ class Alarm:
     started: the first anomalous bucket; detected: the bucket whose close brought the first alert
     paged: the bucket whose close made it high or critical, None if it never was
     resolved: its last bucket, None if it was open at the end
+    steps: all that a worker would have said of it
     """
 
     key: int
@@ -57,6 +58,7 @@ class Alarm:
     kind: str
     paged: int | None = None
     resolved: int | None = None
+    steps: tuple[Alert, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,22 @@ def alerts_of(traffic: KeyTraffic, rules: Rules, first: int, end: int, keys: int
     for row, sums in zip(traffic.rows.tolist(), traffic.sums.tolist(), strict=True):
         bucket = first + row
         alerts += settle(key, bucket, skips, QUALITY, keys)[0]  # an open incident is carried on through silence
-        key.open[bucket] = summed(key.open_bucket(bucket, bucket, skips), sums)
-        alerts += settle(key, bucket + 1, skips, QUALITY, keys)[0]
+        opened = key.open[bucket] = summed(key.open_bucket(bucket, bucket, skips), sums)
+        early = key.incident is None and opened.is_over(rules.settings.min_calls)
+        closed = settle(key, bucket + 1, skips, QUALITY, keys)[0]
+        alerts += told_early(closed) if early else closed
     alerts += settle(key, end, skips, QUALITY, keys)[0]
     return alerts
+
+
+def told_early(closed: list[Alert]) -> list[Alert]:
+    """The alerts of a bucket in which a worker opens before it closes: as a ticket, which the close may make a page."""
+    if not closed or closed[0].status != "opened" or closed[0].severity not in PAGES:
+        return closed
+    opened = closed[0]
+    return [
+        opened.model_copy(update={"severity": "warning"}), opened.model_copy(update={"status": "updated"}), *closed[1:],
+    ]  # fmt: skip
 
 
 def summed(opened: OpenBucket, sums: Sequence[int]) -> Summed:
@@ -198,6 +212,7 @@ def alarms_of(key: int, alerts: Sequence[Alert], rules: Rules, first: int) -> It
             kind=opened.kind,
             paged=None if page is None else _closed(page, rules) - first,
             resolved=None if last.resolved_at is None else int(last.resolved_at // seconds) - 1 - first,
+            steps=tuple(steps),
         )
 
 

@@ -12,6 +12,7 @@ from stream.core.rules import Rules
 from stream.lab.evaluation.attainable import attainable
 from stream.lab.evaluation.detector import detect
 from stream.lab.evaluation.keydays import Kind, key_days
+from stream.lab.evaluation.notifications import Told, told
 from stream.lab.evaluation.rivals import RIVALS, Match, match
 from stream.lab.evaluation.rolling import Floats
 from stream.lab.evaluation.rows import line_json, per_1000, scores_json
@@ -53,6 +54,7 @@ class Result:
     seen: what tuning knew of the world
     calm: clean key-days of the same keys without the attacks, and what was said on them; more of them than in
     `scores`, where the days around attacks do not count. None where that was not tried
+    told: how often people would be told of its incidents, by notifier
     """
 
     world: str
@@ -63,6 +65,7 @@ class Result:
     scores: Scores
     rivals: tuple[Match, ...]
     calm: Line | None = None
+    told: tuple[Told, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain data."""
@@ -74,6 +77,7 @@ class Result:
             "dial": self.dial,
             **scores_json(self.scores),
             "calm": None if self.calm is None else line_json(self.calm),
+            "told": [one.as_json() for one in self.told],
             "against": [
                 {"name": rival.name, "threshold": rival.threshold, **scores_json(rival.scores)} for rival in self.rivals
             ],
@@ -135,4 +139,6 @@ def _at(
         scores = with_attainable(scores, attainable(world, twin, budget))
     rivals = tuple(match(rival, world, scores.clean.alerts, of) for rival, of in rival_scores.items())
     days = -(-len(world.calls) // world.per_day)
-    return Result(case.name, case.seen, len(world.key_ids), days, dial, scores, rivals, calm)
+    return Result(
+        case.name, case.seen, len(world.key_ids), days, dial, scores, rivals, calm, told(world, alarms)
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from stream.core.explain import short, span
 from stream.lab.evaluation.attainable import STEP_SECONDS
+from stream.lab.evaluation.notifications import told_words
 from stream.lab.evaluation.rivals import RIVALS
 from stream.lab.evaluation.rows import Row, per_1000, rows_of
 from stream.lab.evaluation.run import Result
@@ -23,8 +24,11 @@ CUSUM that knows the attack's size and the key's noise, at the same false alerts
 gone: part of all tokens that was taken before the first alert, each: the mean of each attack's own part; all, where
 there was none. alerts: incidents per attack found.
 not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
-and the like: nobody's fault, and nothing that should page. In brackets: what tuning knew of the world. "Seen profile,
-new seed" is other traffic of a population that was tuned on; "unseen" never was."""
+and the like: nobody's fault, and nothing that should page.
+told: messages per incident that is told one by one, at default settings, and of how many; ends are apart, and what is
+shown at a message that is there is none. slack alone: no pager is in the notify file, so it hears of pages, too.
+In brackets: what tuning knew of the world. "Seen profile, new seed" is other traffic of a population that was tuned
+on; "unseen" never was."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
@@ -57,6 +61,9 @@ def _lines(result: Result) -> Iterator[Text]:
         yield Text(
             f"look-alikes   {alerted} of {len(looks)} alert ({alerts} alerts), {paged} page ({paged / len(looks):.2f})"
         )
+
+    if result.told:
+        yield Text(f"told          {told_words(result.told)}")
 
 
 def _rates(line: Line) -> str:

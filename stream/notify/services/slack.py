@@ -1,8 +1,9 @@
 """Slack, by an incoming webhook: a message of blocks.
 
-It has no dedupe key, so it hears of an incident when it opens, when it gets worse, and when it is over. What others may
-have written stands in plain text objects, where no character is markup; `&`, `<` and `>` are escaped as Slack asks for,
-so that no id can mention a channel or make a link.
+It has no dedupe key and nothing can be changed in what was sent, so it hears of an incident when it opens, when it
+becomes a page that no pager tells of, and when it is over. What others may have written stands in plain text objects,
+where no character is markup; `&`, `<` and `>` are escaped as Slack asks for, so that no id can mention a channel or
+make a link.
 """
 
 from __future__ import annotations

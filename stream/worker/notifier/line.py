@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 
 
 class Line:
-    """Judges and sends what its reader reads. What it needs of the world is handed in; `told(outcome)` counts."""
+    """Judges and sends what its reader reads. What it needs of the world is handed in; `told(outcome)` counts,
+    `pages(names)` says whether one of these notifiers is a pager that works.
+    """  # noqa: D205
 
     def __init__(
         self,
@@ -51,11 +53,13 @@ class Line:
         hush: Hush | None = None,
         clock: Callable[[], float] = time.time,
         consumer: Callable[[Settings, str], Any] = consumer_of,
+        pages: Callable[[Collection[str]], bool] = lambda names: False,
     ) -> None:
         self.name = name
         self.trouble: Callable[[], str | None] = lambda: deliverer.trouble
         self.notifier, self.deliverer, self.told, self.clock = notifier, deliverer, told, clock
         self._settings, self._config, self._hush = settings, config, hush or Hush()
+        self._pages = pages
         self._routing = Routing(config)
         self._lanes = [Lane(clock) for _ in range(lanes_of(notifier))]
         self.storm = Storm(settings.app_id, config.notifiers[name], clock, self._send_digest, self._finish_digest)
@@ -154,14 +158,16 @@ class Line:
             return
         at = record.timestamp / 1000
         source = f"/overdraw/{self._settings.app_id}/{partition}"
-        matched = self.name in self._routing.names(alert)
+        names = self._routing.names(alert)
+        matched = self.name in names
         if told_before:
             self._remember(alert, matched, place, source, partition, at)
             self.places.take(partition, offset, done=True)
             return
         known, digested = self.desk.knows(alert), self.desk.digested()
-        may_send = not self.desk.needs_leave(alert, matched) or self.storm.leave(self.clock())
-        decision = self.desk.judge(alert, matched, may_send, source=source, partition=partition, at=at)
+        paged = self._pages(names)
+        may_send = not self.desk.needs_leave(alert, matched, paged=paged) or self.storm.leave(self.clock())
+        decision = self.desk.judge(alert, matched, may_send, source=source, partition=partition, at=at, paged=paged)
         # of the ends of what a digest told, only the last one is news
         between = decision is Decision.DIGEST and alert.status == "resolved" and self.desk.digested() > 0
         self.places.take(partition, offset, done=between or decision is Decision.SILENT)

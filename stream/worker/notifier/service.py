@@ -6,7 +6,7 @@ import asyncio
 import logging
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import prometheus_client
@@ -129,7 +129,13 @@ class NotifierServer(Server):
 
 
 def make_line(
-    name: str, settings: Settings, config: NotifyConfig, secrets: Secrets, metrics: NotifierMetrics, hush: Hush
+    name: str,
+    settings: Settings,
+    config: NotifyConfig,
+    secrets: Secrets,
+    metrics: NotifierMetrics,
+    hush: Hush,
+    pages: Callable[[Collection[str]], bool] = lambda names: False,
 ) -> tuple[Line, Client]:
     """One notifier with its HTTP client, which is to be closed at the end."""
     notifier, chosen = notifier_of(config, name, secrets), config.notifiers[name]
@@ -148,7 +154,22 @@ def make_line(
         told=told,
         say=lambda words: log.warning("notifier %s: %s", name, words),
     )
-    return Line(name, settings, config, notifier, deliverer, told=told, hush=hush), client
+    return Line(name, settings, config, notifier, deliverer, told=told, hush=hush, pages=pages), client
+
+
+class Pagers:
+    """Says whether one of some notifiers is a pager that works: then a channel need not tell what it tells."""
+
+    def __init__(self, config: NotifyConfig) -> None:
+        self._names = config.pagers()
+        self.lines: list[Line] = []
+
+    def __call__(self, names: Collection[str]) -> bool:
+        """Whether one of them pages; one that is down does not: better told twice than not at all."""
+        return any(
+            line.name in names and line.name in self._names and line.down is None and line.trouble() is None
+            for line in self.lines
+        )
 
 
 class Listening:
@@ -184,8 +205,11 @@ async def serve(settings: Settings, config: NotifyConfig, secrets: Mapping[str, 
     registry = CollectorRegistry()
     metrics = NotifierMetrics(registry)
     listening = Listening(settings)
-    made = [make_line(name, settings, config, secrets[name], metrics, listening.hush) for name in config.notifiers]
-    metrics.lines = lines = [line for line, _ in made]
+    pages = Pagers(config)
+    made = [
+        make_line(name, settings, config, secrets[name], metrics, listening.hush, pages) for name in config.notifiers
+    ]
+    metrics.lines = pages.lines = lines = [line for line, _ in made]
     server = NotifierServer(settings, lines, registry, ending, listening)
     await server.start()
     stop = asked_to_stop(ending)

@@ -12,6 +12,7 @@ import click
 from stream.alerts import Alert, printable, printable_json, rfc3339, title_of
 from stream.cli.common import settings_from, settings_options
 from stream.cli.export import export
+from stream.cli.incidents import list_, show
 from stream.cli.word import ack, feedback, mute, unmute
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ MAX_SUMMARY = 300
 NAMED_MEMBERS = 3
 
 
-@click.group("alerts", help="Read alerts, and say what they were.\n\n\b\n  overdraw alerts tail --from-beginning")
+@click.group("alerts", help="Read alerts, and say what they were.\n\n\b\n  overdraw alerts list")
 def command() -> None:
     """Hold the subcommands."""
 
 
 command.add_command(export)
-for _said in (ack, mute, unmute, feedback):
-    command.add_command(_said)
+for _other in (list_, show, ack, mute, unmute, feedback):
+    command.add_command(_other)
 
 
 @command.command("tail")

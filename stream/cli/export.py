@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from typing import IO, TYPE_CHECKING, get_args
 
 import click
@@ -138,16 +139,17 @@ def alerts_of_file(path: str) -> Iterator[Alert]:
 
 async def _export(settings: Settings, choice: Choice, write: Callable[[Alert], None]) -> None:
     passed = 0
-    async for alert in alerts_of_topic(settings):
-        if alert is None:
-            passed += 1
-        elif choice.wants(alert):
-            write(alert)
+    async with aclosing(alerts_of_topic(settings)) as alerts:  # whoever reads may go, as head does
+        async for alert in alerts:
+            if alert is None:
+                passed += 1
+            elif choice.wants(alert):
+                write(alert)
     if passed:
         click.echo(f"passed over {passed:,} records that are no alerts of this version", err=True)
 
 
-async def alerts_of_topic(settings: Settings) -> AsyncIterator[Alert | None]:
+async def alerts_of_topic(settings: Settings) -> AsyncGenerator[Alert | None]:
     """Every alert of the topic; None for a record that is none of this version. Raises Unreachable."""
     from pydantic import ValidationError
 

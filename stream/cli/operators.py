@@ -161,8 +161,22 @@ def standing(settings: Settings) -> Standing:
     return Standing(said.message for said in hear(settings) if said.message is not None)
 
 
+def alert_id_of_text(text: str) -> str:
+    """An alert id as somebody gave it; raises BadInput on what is none."""
+    wanted = text.strip().lower()
+    if re.fullmatch(r"[0-9a-f]{32}", wanted) is None:
+        raise BadInput(f"{printable(text)!r} is no alert_id: it has 32 hexadecimal digits, see `overdraw alerts list`")
+    return wanted
+
+
 def alert_of(settings: Settings, alert_id: str) -> Alert:
     """The last alert of an incident; raises BadInput if there is none, Unreachable."""
+    return steps_of(settings, alert_id)[-1]
+
+
+def steps_of(settings: Settings, alert_id: str) -> list[Alert]:
+    """All alerts of an incident, in their order; raises BadInput if there is none, Unreachable."""
+    wanted = alert_id_of_text(alert_id)
 
     async def look() -> list[Alert]:
         from stream.cli.kafka import partitions_of, reachable
@@ -170,16 +184,12 @@ def alert_of(settings: Settings, alert_id: str) -> Alert:
 
         async with reachable(settings):
             partitions = await partitions_of(settings, settings.alert_topic)
-            return await alerts_about(settings, alert_id, partitions)
+            return await alerts_about(settings, wanted, partitions)
 
-    if re.fullmatch(r"[0-9a-f]{32}", alert_id) is None:
-        raise BadInput(
-            f"{printable(alert_id)!r} is no alert_id: it has 32 hexadecimal digits, see `overdraw alerts tail`"
-        )
-    found = [alert for alert in asyncio.run(look()) if alert.alert_id == alert_id]
+    found = [alert for alert in asyncio.run(look()) if alert.alert_id == wanted]
     if not found:
-        raise BadInput(f"{settings.alert_topic} holds no alert {alert_id}: see `overdraw alerts tail --from-beginning`")
-    return max(found, key=lambda alert: alert.sequence)
+        raise BadInput(f"{settings.alert_topic} holds no alert {wanted}: see `overdraw alerts list --all`")
+    return sorted(found, key=lambda alert: alert.sequence)
 
 
 def until_words(until: float | None) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import click
@@ -46,16 +47,18 @@ def dump(as_json: bool, groups: bool, assignments: tuple[str, ...], config: str 
 
 async def _dump(settings: Settings, as_json: bool) -> None:
     heads = ("key_id", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen", "open_incidents")
-    lines = (_json(view) if as_json else _line(view) async for view in _views(settings))
-    await _print(lines, None if as_json else LINE.format(*heads).rstrip(), "no key so far")
+    async with aclosing(_views(settings)) as views:  # whoever reads may go, as head does
+        lines = (_json(view) if as_json else _line(view) async for view in views)
+        await _print(lines, None if as_json else LINE.format(*heads).rstrip(), "no key so far")
 
 
 async def _dump_groups(settings: Settings, as_json: bool) -> None:
     heads = (
         "type", "id", "members", "tokens/s", "expected/s", "excess_tokens", "first_seen", "last_seen", "campaign",
     )  # fmt: skip
-    lines = (_group_json(view) if as_json else _group_line(view) async for view in _group_views(settings))
-    await _print(lines, None if as_json else GROUP_LINE.format(*heads).rstrip(), "no group so far")
+    async with aclosing(_group_views(settings)) as views:
+        lines = (_group_json(view) if as_json else _group_line(view) async for view in views)
+        await _print(lines, None if as_json else GROUP_LINE.format(*heads).rstrip(), "no group so far")
 
 
 async def _print(lines: AsyncIterator[str], head: str | None, none: str) -> None:
@@ -75,7 +78,7 @@ async def _print(lines: AsyncIterator[str], head: str | None, none: str) -> None
         click.echo(none)
 
 
-async def _group_views(settings: Settings) -> AsyncIterator[GroupView]:
+async def _group_views(settings: Settings) -> AsyncGenerator[GroupView]:
     from stream.cli.kafka import partitions_of, reachable
     from stream.core.groupview import group_summaries
     from stream.worker.recovery import read_state
@@ -108,7 +111,7 @@ def _group_line(view: GroupView) -> str:
     ).rstrip()
 
 
-async def _views(settings: Settings) -> AsyncIterator[KeyView]:
+async def _views(settings: Settings) -> AsyncGenerator[KeyView]:
     from stream.cli.kafka import partitions_of, reachable
     from stream.core.state import summaries
     from stream.worker.recovery import read_state

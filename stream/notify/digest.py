@@ -100,7 +100,7 @@ class Digest:
     @property
     def command(self) -> str:
         """What to paste into a shell to see them all."""
-        return "overdraw alerts tail --from-beginning --for 10"
+        return "overdraw alerts list"
 
     def json(self) -> dict[str, object]:
         """For programs."""

@@ -50,7 +50,10 @@ def moment_of(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    moment = datetime.fromisoformat(value.strip())
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("this is no time by RFC 3339") from None
     if moment.tzinfo is None:
         raise ValueError("the time has no zone: add Z or an offset such as +01:00")
     return moment.timestamp()

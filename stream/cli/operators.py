@@ -16,7 +16,17 @@ from pydantic import ValidationError
 
 from stream.alerts import Alert, printable, printable_json, rfc3339
 from stream.cli.common import BadInput, settings_from, settings_options
-from stream.control import KINDS, MESSAGE, Allow, Maintenance, Message, Scope, moment_of, write_message
+from stream.control import (
+    KINDS,
+    MESSAGE,
+    Allow,
+    Maintenance,
+    Message,
+    Scope,
+    Unmute,
+    moment_of,
+    write_message,
+)
 from stream.standing import Held, Standing
 
 if TYPE_CHECKING:
@@ -192,6 +202,12 @@ def steps_of(settings: Settings, alert_id: str) -> list[Alert]:
     return sorted(found, key=lambda alert: alert.sequence)
 
 
+def require_held(settings: Settings, message: Unmute, words: str) -> None:
+    """Raise BadInput unless there is something to take back: who mistypes an id would else take it for done."""
+    if all(held.subject != message.subject for held in standing(settings).at(message.at)):
+        raise BadInput(f"{words}: `overdraw control list` shows what holds")
+
+
 def until_words(until: float | None) -> str:
     """When something ends, for people."""
     return "until it is taken back" if until is None else f"until {rfc3339(until)}"
@@ -221,7 +237,9 @@ def remove_rule(kind: type[Maintenance | Allow], rule_id: str, noun: str, option
     now = time.time()
     rule = standing(settings).rule(rule_id, now)
     if not isinstance(rule, kind):
-        raise BadInput(f"there is no {noun} {printable(rule_id)!r} in force: see the list")
+        raise BadInput(
+            f"there is no {noun} {printable(rule_id)!r} in force: `overdraw control list` shows what holds, with its id"
+        )
     message = message_of("remove", options["by"], options["why"], now, rule=rule_id)
     say(settings, message, options["as_json"], f"{noun} {rule_id} about {rule.scope} is taken back")
 

@@ -13,13 +13,14 @@ from stream.cli.operators import (
     alert_of,
     end_of,
     message_of,
+    require_held,
     say,
     speech_options,
     time_options,
     undo_options,
     until_words,
 )
-from stream.control import Verdict
+from stream.control import Unmute, Verdict
 
 type_option = click.option(
     "--type", "kind", type=click.Choice(get_args(EntityType)), default="key", show_default=True,
@@ -83,6 +84,8 @@ def unmute(entity_id: str, kind: EntityType, **options: Any) -> None:
     settings = settings_from(options["assignments"], options["config"])
     entity = Entity(type=kind, id=entity_id)
     message = message_of("unmute", options["by"], options["why"], time.time(), entity=entity)
+    assert isinstance(message, Unmute)
+    require_held(settings, message, f"{kind} {printable(entity_id)} is not muted")
     say(settings, message, options["as_json"], f"no longer muted: {kind} {printable(entity_id)}")
 
 

@@ -128,7 +128,9 @@ class Message:
     def _how_much(self) -> str:
         alert = self.alert
         text = f"{amount(alert.observed, alert.unit)} in {length(alert.window.horizon_seconds)}"
-        text += f", usual are {amount(alert.expected)}, at most {amount(alert.upper)}"
+        text += f", usual are {amount(alert.expected)}"
+        if alert.upper > alert.expected:
+            text += f", at most {amount(alert.upper)}"
         return text + (f": {alert.ratio:.3g} ×" if alert.ratio is not None else "")
 
     def _since(self) -> str:

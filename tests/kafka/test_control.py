@@ -161,6 +161,8 @@ async def test_every_command_of_operators_writes_what_it_says_and_takes_it_back(
     assert [one.kind for one in said if one is not None][4:] == ["unmute", "remove", "remove", "unblock"]
     error = await asyncio.to_thread(command, settings, "alerts", "ack", "0" * 32, *why, code=2)
     assert "holds no alert" in error
+    error = await asyncio.to_thread(command, settings, "alerts", "unmute", "key-l", code=2)
+    assert "key key-l is not muted: `overdraw control list`" in error
     error = await asyncio.to_thread(command, settings, "allow", "remove", "nothing", code=2)
     assert "no allow rule" in error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_an_incident_fires_gets_worse_can_be_silenced_and_resolves(stack: Stack,
         "notifier", *OVERDRAW, "notifier", OVERDRAW_BROKER=stack.broker, OVERDRAW_NOTIFY_FILE=str(file),
         OVERDRAW_NOTIFIER_PORT="0",
     )  # fmt: skip
+
+    def printed(*words: str) -> list[str]:
+        """The state column of what amtool prints."""
+        command = ["amtool", f"--alertmanager.url={stack.alertmanager}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        head, *lines = done.stdout.splitlines() or [""]
+        assert not lines or head.split() == ["Alertname", "Starts", "At", "Summary", "State"]
+        return [line.split()[-1] for line in lines if line.strip()]
+
+    query = ("alert", "query", f"fingerprint={opened.fingerprint}")
     asyncio.run(write(stack.broker, opened))
     until("it fires", lambda: len(held()) == 1)
     until("Alertmanager tells of it", lambda: arrived("firing"))
@@ -72,6 +83,7 @@ def test_an_incident_fires_gets_worse_can_be_silenced_and_resolves(stack: Stack,
         "entity_type": "key", "entity": KEY, "severity": "critical",
     }  # fmt: skip
     assert alert["annotations"]["severity"] == "high"
+    assert printed(*query) == ["active"]
     assert f"overdraw explain {opened.alert_id}" == alert["annotations"]["command"]
     why = f"alert {opened.alert_id}"
     assert alert["annotations"]["block_command"] == command_line(
@@ -92,6 +104,20 @@ def test_an_incident_fires_gets_worse_can_be_silenced_and_resolves(stack: Stack,
         json.loads(get(f"{stack.alertmanager}/api/v2/alerts?{urlencode({'filter': chosen.strip('{}')})}")[1]) == held()
     )
 
+    silence = subprocess.run(
+        [
+            "amtool", f"--alertmanager.url={stack.alertmanager}", "silence", "add",
+            f"fingerprint={opened.fingerprint}", "--comment", "looking", "--author", "ann",
+        ],
+        capture_output=True, text=True, timeout=30, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert printed(*query) == []
+    assert printed("alert", "query", "--silenced", query[-1]) == ["suppressed"]
+    subprocess.run(
+        ["amtool", f"--alertmanager.url={stack.alertmanager}", "silence", "expire", silence], timeout=30, check=True
+    )
+
     asyncio.run(write(stack.broker, over))
     until("it is over", lambda: held() == [])
+    assert printed("alert", "query", "--silenced", query[-1]) == []
     until("Alertmanager tells of its end", lambda: arrived("resolved"), 400)

@@ -61,7 +61,7 @@ def command(
             f"there is no alert {printable(alert_id)}: `overdraw alerts export --format csv` lists them by their ids"
         )
     _write(folder, answer, steps, settings, prices_file)
-    click.echo(f"{folder}: {len(steps)} steps of {printable(steps[-1].summary, 200)}")
+    click.echo(f"{folder}: {len(steps)} step{'s' * (len(steps) != 1)} of {printable(steps[-1].summary, 200)}")
 
 
 def _empty(out: str) -> Path:

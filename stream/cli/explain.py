@@ -163,8 +163,8 @@ async def from_kafka(wanted: str, settings: Settings, since: float | None) -> An
                 raise BadInput(str(error)) from error
     if found is None and not alerts:
         raise BadInput(
-            f"neither the state topic nor the alert topic knows {printable(wanted)}: `overdraw alerts tail "
-            "--from-beginning --for 10` lists alerts, `overdraw state dump` keys"
+            f"neither the state topic nor the alert topic knows {printable(wanted)}: `overdraw alerts list "
+            "--all` lists incidents, `overdraw state dump` keys"
         )
     explanation = None
     season: Sequence[SeasonHour] = ()

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A file's tests share one process, and what they have prepared; those of other files run beside it.
 FAST := $(BIN)/python -m pytest -q -n auto --dist loadfile --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
+.PHONY: help setup fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check gateways-check test-litellm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -34,7 +34,7 @@ test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertma
 	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
 
-# LiteLLM pins other versions than we do, so the proxy has an environment of its own, with just what the callback needs.
+# The way of deploy/gateways/litellm: an environment of the proxy's, and into it just what the callback needs.
 .venv-litellm/.ready: pyproject.toml
 	@test -x .venv-litellm/bin/python || $(PYTHON) -m venv .venv-litellm
 	@.venv-litellm/bin/python -m pip install -q --disable-pip-version-check 'litellm[proxy]>=1.100,<2' 'aiokafka>=0.14,<0.15' 'msgspec>=0.19,<0.23' prometheus-client tzdata
@@ -51,6 +51,10 @@ helm-check: setup  ## the Helm chart through helm and kubeconform (builds both w
 image-check: setup  ## build the image without a daemon, measure it, run it (installs Debian's buildah, as root)
 	@bash .ci/install-buildah
 	@$(BIN)/python -m pytest -q tests/optin/test_image.py
+
+gateways-check: setup  ## deploy/gateways on a real Envoy, Vector's language and a Collector (builds it with Go, once)
+	@bash .ci/install-gateways
+	@$(BIN)/python -m pytest -q tests/optin/test_gateways.py
 
 chart: setup  ## write what of the Helm chart is made: its settings' schema, and what the tests look at
 	@bash .ci/install-helm

@@ -6,7 +6,7 @@ from panels import colored, override, query, series
 from queries import HERE, outcome, rate
 from rows import NO_CALLS, NO_WORKER
 
-UNNAMED = "No record names its gateway: deploy/gateways/README.md, \"Which of the gateways it was\""
+UNNAMED = 'No record names its gateway: deploy/gateways/README.md, "Which of the gateways it was"'
 
 
 def by_gateway(metric: str) -> str:
@@ -18,9 +18,9 @@ PANELS = [
     series(
         70,
         "Faults of the data, worst partition",
-        "Shares of what a shard was sent in the last hour or so: of its calls those without usage, of its records late, "
-        "duplicate, out of order (by more than a second) and answered by zero tokens. Where usage is missing or records "
-        "are late, from 5 % on (the line), the bar for alerts rises.",
+        "Shares of what a shard was sent in the last hour or so: of its calls those without usage; of its records "
+        "late, duplicate, out of order (by more than a second) and answered by zero tokens. Where usage is missing or "
+        "records are late, from 5 % on (the line), the bar for alerts rises.",
         [query(f"max by (fault) (overdraw_data_quality_ratio{HERE})", "{{fault}}")],
         size=(8, 8),
         unit="percentunit",
@@ -46,8 +46,8 @@ PANELS = [
     series(
         72,
         "Records with a fault",
-        "Accepted records per second that have no token counts, that were answered by no tokens at all by the gateway's "
-        "word, or that are more than a second older than one before them; and duplicates, which count once.",
+        "Accepted records per second that have no token counts, that were answered by no tokens at all by the "
+        "gateway's word, or that are more than a second older than one before them; and duplicates, which count once.",
         [
             query(rate("overdraw_missing_usage_total"), "without usage", ref="A"),
             query(rate("overdraw_zero_usage_total"), "zero tokens", ref="B"),

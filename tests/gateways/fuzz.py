@@ -1,10 +1,10 @@
 """Fuzz the adapters: records that Hypothesis makes, and our own ones, mutated or with their bytes changed.
 
-`python -m tests.gateways.fuzz --cases 1000000` runs so many cases over all formats (some hours of one core; --seed begins
-elsewhere, so that several runs add up); the suite runs a few hundred of the same. `--records FOLDER` mutates the JSON
-records there too, such as those that a real gateway wrote. A case fails if a parser raises, if a record is neither
-accepted nor refused with a known reason, if what is accepted is no call by the authority's word, or if the process has
-grown by more than GROWTH_BYTES at the end.
+`python -m tests.gateways.fuzz --cases 1000000` runs so many cases over all formats (a quarter of an hour of one core;
+`--seed` begins elsewhere, so that several runs add up); the suite runs a few hundred of the same. `--records FOLDER`
+mutates the JSON records there too, such as those that a real gateway wrote. A case fails if a parser raises, if a
+record is neither accepted nor refused with a known reason, if what is accepted is no call by the authority's word, or
+if the process has grown by more than GROWTH_BYTES at the end.
 """
 
 from __future__ import annotations
@@ -269,9 +269,7 @@ def _rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def fuzz(
-    cases: int, first_seed: int = 0, say: Callable[[str], None] = print, mutations: int = MUTATED
-) -> Counter[str]:
+def fuzz(cases: int, first_seed: int = 0, say: Callable[[str], None] = print, mutations: int = MUTATED) -> Counter[str]:
     """Run at least so many cases, equally over the formats; returns how many of each format.
 
     Of each format there are `mutations` mutated records for each case of Hypothesis.

@@ -65,8 +65,9 @@ def broken(good: dict[str, Any]) -> list[bytes]:
 
 
 RAW = {
-    "event_id": "raw", "time": START + 240 * HOUR, "key_id": "key-raw", "client_ip": "203.0.113.77", "user_agent": "UA-marker/1",
-    "prompt_fingerprint": "PROMPT-marker", "prompt": "PROMPT-marker", "messages": MESSAGES, "headers": HEADERS,
+    "event_id": "raw", "time": START + 240 * HOUR, "key_id": "key-raw", "client_ip": "203.0.113.77",
+    "user_agent": "UA-marker/1", "prompt_fingerprint": "PROMPT-marker", "prompt": "PROMPT-marker",
+    "messages": MESSAGES, "headers": HEADERS,
 }  # fmt: skip
 """What a gateway writes into the source itself, with more than it should; and the same refused for several reasons."""
 REFUSED: list[dict[str, Any]] = [
@@ -145,9 +146,7 @@ async def test_no_marker_is_in_topics_pages_metrics_logs_or_reports(
     )
     assert worker.get("/api/keys/key-raw")["calls"] == 1
 
-    found: dict[str, str] = {
-        name: value.decode("utf-8", "replace") for name, value in (await written(ours)).items()
-    }
+    found: dict[str, str] = {name: value.decode("utf-8", "replace") for name, value in (await written(ours)).items()}
     letters = [json.loads(record.value) for record in await records_of(ours, ours.dead_letter_topic)]
     assert len(letters) >= len(REFUSED) + 5, "the rest of the intake's are calls without what was wrong with them"
     found |= shown(worker, (*PAGES, f"/api/keys/{alert['entity']['id']}", "/api/keys/key-raw"))

@@ -313,5 +313,5 @@ async def test_a_real_collector_brings_spans_to_kafka_without_prompts(kafka: Emb
     for expected in (call for fixture in SPANS if not fixture.options.key_from for call in fixture.calls):
         wanted = {name: expected[name] for name in names if name in expected}
         assert any(wanted.items() <= call.items() for call in found), wanted
-    # one that nobody's attribute says the key of, one whose counts are wrong, one whose own attribute is not in the list
+    # no attribute says whose it was, or one that is not in the list; a count below zero
     assert {reject.reason for reject in rejects} == {"missing_field", "out_of_range"}, "what is no call stays behind"

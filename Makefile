@@ -6,7 +6,7 @@ ALONE := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reord
 # Two processes, each with a broker of its own: much of a test's time is waiting. Groups share a broker of their own.
 KAFKA := $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder tests/kafka
 .DEFAULT_GOAL := help
-.PHONY: help setup compiled fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check test-litellm
+.PHONY: help setup compiled fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check gateways-check test-litellm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t20
@@ -41,7 +41,7 @@ test-stack: setup  ## dashboards and alerts on real workers, Prometheus, Alertma
 	@bash .ci/install-prometheus
 	@$(BIN)/python -m pytest -q tests/stack
 
-# LiteLLM pins other versions than we do, so the proxy has an environment of its own, with just what the callback needs.
+# The way of deploy/gateways/litellm: an environment of the proxy's, and into it just what the callback needs.
 .venv-litellm/.ready: pyproject.toml
 	@test -x .venv-litellm/bin/python || $(PYTHON) -m venv .venv-litellm
 	@.venv-litellm/bin/python -m pip install -q --disable-pip-version-check 'litellm[proxy]>=1.100,<2' 'aiokafka>=0.14,<0.15' 'msgspec>=0.19,<0.23' prometheus-client tzdata
@@ -58,6 +58,10 @@ helm-check: setup  ## the Helm chart through helm and kubeconform (builds both w
 image-check: setup  ## build the image without a daemon, measure it, run it (installs Debian's buildah, as root)
 	@bash .ci/install-buildah
 	@$(BIN)/python -m pytest -q tests/optin/test_image.py
+
+gateways-check: setup  ## deploy/gateways on a real Envoy, Vector's language and a Collector (builds it with Go, once)
+	@bash .ci/install-gateways
+	@$(BIN)/python -m pytest -q tests/optin/test_gateways.py
 
 chart: setup  ## write what of the Helm chart is made: its settings' schema, and what the tests look at
 	@bash .ci/install-helm

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from panels import CAMPAIGNS, DATASOURCE, ENGINE, KEY, OVERVIEW, Json, lay_out
 from queries import HERE, INCIDENT_START, KEY_IS
-from rows import alerts, groups, health, incidents, inside, keys, matter, moves, onekey, pace, records, work
+from rows import alerts, groups, health, incidents, inside, keys, matter, moves, onekey, pace, quality, records, work
 
 TAG = "overdraw"
 """What the dashboards are found by; their list at the top of each is made of it."""
@@ -217,10 +217,11 @@ BOARDS = [
     Board(
         ENGINE,
         "Overdraw engine",
-        "Does it keep up, what does it get done, does it stand still, how large is it?",
+        "Does it keep up, can its data be trusted, what does it get done, does it stand still, how large is it?",
         [
             (100, "Is it healthy?", [matter.STATE]),
             (103, "Does it keep up?", pace.PANELS),
+            (109, "Can its data be trusted?", quality.PANELS),
             (107, "What does it get done?", work.PANELS),
             (108, "Does it stand still?", moves.PANELS),
             (105, "How large is it?", inside.PANELS),

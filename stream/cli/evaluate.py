@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,10 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
     metavar="NAME=A,B,…",
     help="Show what a setting does: the worlds again with each of its values. Repeatable.",
 )
+@click.option(
+    "--caution", type=click.FloatRange(0, 1), default=0.0, metavar="DECADES",
+    help="As if data were so poor all the time that the bar for alerts is raised by so much, 0 to 1.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores. The result is the same.")
 @click.option("--tuning", is_flag=True, help="No report: the profiles that are tuned on, seeds below 1000; 1.")
 @click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
@@ -67,6 +72,7 @@ def command(
     dials: tuple[float, ...],
     against: tuple[str, ...],
     knobs: tuple[str, ...],
+    caution: float,
     jobs: int | None,
     tuning: bool,
     floors: bool,
@@ -101,12 +107,13 @@ def command(
       overdraw evaluate --suite campaigns --worlds 20
       overdraw evaluate --suite nab --data NAB
       overdraw evaluate --suite ci --floors
+      overdraw evaluate --suite ci --caution 1
       overdraw evaluate --suite ci --vary min_excess_tokens=30000,300000 --vary accept_days=3,14
     """
     from stream.lab.evaluation.floors import held
     from stream.lab.evaluation.knobs import effects
     from stream.lab.evaluation.rivals import RIVALS
-    from stream.lab.evaluation.run import Manner, evaluate
+    from stream.lab.evaluation.run import Manner, cautious, evaluate
     from stream.lab.evaluation.suites import CI_DIAL, SUITES, SuiteError, Wish
     from stream.lab.worlds.clients import NoTracesError
     from stream.lab.worlds.tally import BUCKET_SECONDS
@@ -115,11 +122,13 @@ def command(
         raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, CAMPAIGNS, NAB))}")
     wish = Wish(seed, keys, days, data, tuning)
     if suite == NAB:
-        if replace(wish, data=None) != Wish() or dials or against or floors or knobs:
+        if replace(wish, data=None) != Wish() or dials or against or floors or knobs or caution:
             raise BadInput("the suite nab is what it is: it takes --data and --json")
         return _nab(data, as_json)
     if floors and suite != "ci":
         raise BadInput("--floors are those of --suite ci")
+    if caution and (floors or knobs or suite == CAMPAIGNS):
+        raise BadInput("--caution goes without --floors and --vary, and not with campaigns")
     if suite == CAMPAIGNS:
         if dials or against or knobs:
             raise BadInput(
@@ -145,6 +154,7 @@ def command(
         dials=(CI_DIAL,) if suite == "ci" else dials or (settings.false_alerts_per_1000_key_days,),
         against=rivals,
         jobs=jobs or os.cpu_count() or 1,
+        rules=partial(cautious, caution),
     )
     progress = _Progress()
     results: list[Result] = []
@@ -161,7 +171,7 @@ def command(
     if knobs:
         _show_effects(suite, found, as_json)
         return
-    kept = held(results) if suite == "ci" else []
+    kept = held(results) if suite == "ci" and not caution else []
     if as_json:
         click.echo(json.dumps(_document(suite, tuning, settings.config_digest, results, kept)))
     else:

@@ -41,12 +41,13 @@ class Quality:
 
     What lies in a bucket, its calls and those without usage, counts when the bucket closes, bucket by bucket: neither
     the order of its records nor how many buckets close at once can matter. The rest (duplicates, late, out of order)
-    counts as it comes. `totals` are `Step.counts` since the shard's first record.
+    counts as it comes. `totals` are `Step.counts` since the shard's first record. `caution` is in force until the first
+    close.
     """
 
     __slots__ = ("_at", "_calls", "_cautions", "_counted", "_faded", "_missing", "bucket_seconds", "missing")
 
-    def __init__(self, bucket_seconds: float) -> None:
+    def __init__(self, bucket_seconds: float, caution: float = 0.0) -> None:
         self.bucket_seconds = bucket_seconds
         self.missing: dict[int, int] = {}
         """Answered calls without usage, by open bucket."""
@@ -57,7 +58,7 @@ class Quality:
         """The last closed bucket that held calls."""
         self._calls = self._missing = 0.0
         """Calls up to that bucket, and those without usage; faded."""
-        self._cautions: list[tuple[int, float]] = [(-1, 0.0)]
+        self._cautions: list[tuple[int, float]] = [(-1, caution)]
         """What was in force before the last close, then by each bucket with calls that it closed."""
 
     @property

@@ -169,7 +169,8 @@ class OTel:
 
     def _document(self, item: _Item, shared: _Found) -> Document | None:
         own = self._read(item.attributes)
-        get = (shared | own if shared else own).get
+        said = shared | own if shared else own
+        get = said.get
 
         operation = name(get("operation"))
         given, taken = get("input"), get("output")
@@ -184,7 +185,7 @@ class OTel:
         if end is None:
             end = item.timeUnixNano if count(item.timeUnixNano) else item.observedTimeUnixNano
         document: Document = {}
-        for what, value in (shared | own if shared else own).items():
+        for what, value in said.items():
             field, convert = _PLANS[what]
             found = convert(value)
             if found is not None:

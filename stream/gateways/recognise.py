@@ -93,7 +93,7 @@ def recognise(values: Sequence[bytes]) -> Seen:
             found = sign(record)
             if found is not None:
                 return Seen(format, found)
-    header = _header(values)
+    header = _header(values) if first is None else None  # JSON is no header, whatever stands between its commas
     if header is not None:
         return header
     if first is None:

@@ -20,7 +20,8 @@ def __getattr__(name: str) -> Any:
             from litellm.integrations.custom_logger import CustomLogger
         except ImportError as error:
             raise ImportError(
-                "stream.litellm.handler is for a LiteLLM proxy: pip install 'overdraw[litellm]'"
+                "stream.litellm.handler is for a LiteLLM proxy, and here is none: install this package into the "
+                "proxy's environment (deploy/gateways/litellm), or pip install 'overdraw[litellm]'"
             ) from error
         from stream.litellm.logger import make_logger
 

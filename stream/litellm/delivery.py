@@ -14,7 +14,7 @@ from typing import Any, Literal
 import prometheus_client
 
 from stream.security import client_options
-from stream.settings import Settings
+from stream.settings import Settings, SettingsError
 
 WAITING = 10_000
 """Events in memory at most, some 10 MB: half a minute of 300 calls a second while the broker is away."""
@@ -41,6 +41,18 @@ def make_producer(settings: Settings) -> Any:
         linger_ms=20,
         request_timeout_ms=REQUEST_MS,
     )
+
+
+def _why(error: Exception, topic: str) -> str:
+    """Why there is no producer. Kafka refuses who may write nowhere as one who lacks a right on the cluster."""
+    name = type(error).__name__
+    if "Authorization" in name:
+        return f"may not write ({name}): grant its user the right Write on {topic}"
+    if "Authentication" in name:
+        return f"is not let in ({name}): look at its user and password, or its certificate"
+    if isinstance(error, SettingsError):
+        return f"cannot connect ({error})"
+    return f"has no broker ({name})"
 
 
 class Delivery:
@@ -176,7 +188,8 @@ class Delivery:
         now = self._clock()
         if now - self._told >= TELL_SECONDS:
             self._told = now
-            log.warning("Overdraw's callback has no broker (%s): %d events wait", type(error).__name__, self.waiting)
+            why = _why(error, self._settings.source_topic)
+            log.warning("Overdraw's callback %s: %d events wait", why, self.waiting)
 
     async def _send_all(self, producer: Any, wake: asyncio.Event) -> None:
         topic = self._settings.source_topic

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
@@ -19,12 +18,15 @@ from stream.worker.journal import Record
 MAX_STRING = 256
 """Of an id or a name. What is longer is none, and may be a prompt: only its length is told."""
 MAX_NUMERAL = 40
-"""Of a text in the place of a number or a time: enough for every spelling of one."""
+"""Of a text in the place of a number or a time: enough for every spelling of one. What does not begin as one does is
+none, and may be a prompt, too."""
 MAX_INTEGER = 2**63 - 1
 """Beyond it most readers of JSON lose digits, and Python's own printing refuses thousands of them."""
 MAX_PARSED_BYTES = 8 << 20
 MAX_LETTERS = 100
 """Dead letters of one record: an array in 1 MB may hold half a million refused elements, which say nothing new."""
+
+_BEGINS = frozenset(" +-.0123456789")
 
 _position = attrgetter("position")
 _LEFT_OUT = frozenset({"user_agent"})
@@ -55,7 +57,7 @@ def known_fields(value: bytes) -> dict[str, Any] | None:
     for spelling, content in document.items():
         name = SHOWN.get(spelling)
         if name is not None:
-            known[name] = _NUMERAL(content) if name in _NUMERALS else _REDUCED.get(name, _harmless)(content)
+            known[name] = _numeral(content) if name in _NUMERALS else _REDUCED.get(name, _harmless)(content)
     return known
 
 
@@ -72,9 +74,9 @@ def _template(content: Any) -> Any:
 _REDUCED: Mapping[str, Callable[[Any], Any]] = {"client_ip": _network, "prompt_fingerprint": _template}
 
 
-def _harmless(content: Any, longest: int = MAX_STRING) -> Any:
+def _harmless(content: Any) -> Any:
     if isinstance(content, str):
-        return content if len(content) <= longest else f"(text of {len(content)} characters)"
+        return content if len(content) <= MAX_STRING else f"(text of {len(content)} characters)"
     if isinstance(content, dict):
         return "(object)"
     if isinstance(content, list):
@@ -86,7 +88,10 @@ def _harmless(content: Any, longest: int = MAX_STRING) -> Any:
     return content
 
 
-_NUMERAL = partial(_harmless, longest=MAX_NUMERAL)
+def _numeral(content: Any) -> Any:
+    if isinstance(content, str) and (len(content) > MAX_NUMERAL or content[:1] not in _BEGINS):
+        return f"(text of {len(content)} characters)"
+    return _harmless(content)
 
 
 def dead_letters(

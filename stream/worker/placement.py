@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from stream.alerts import printable
 from stream.gateways import overdraw, parser_of
 from stream.gateways.adapter import Parse
 from stream.gateways.errors import InputError
+from stream.gateways.recognise import recognise
 from stream.partition import key_bytes, partition_of
 from stream.security import client_options
 from stream.settings import Settings
@@ -24,6 +26,7 @@ TAIL_SECONDS = 30.0
 MAX_KEYS = 10_000
 """Misplaced keys that are remembered; further ones are counted by their records only."""
 SHOWN_KEYS = 3
+SHOWN_REASONS = 3
 FOREVER = 4e9
 """Any time is in the past of this one: clocks are not what is looked at here."""
 
@@ -53,6 +56,11 @@ class Placement:
         self._parse = parse
         self._partitions = partitions
         self._places: dict[str, set[int]] = {}
+        self._reasons: Counter[str] = Counter()
+        self._example_of: dict[str, str] = {}
+        """The first message of each reason."""
+        self._format = ""
+        """What the records look like, if none of them was a call."""
 
     def add(self, records: Iterable[Any]) -> None:
         """Look at some Kafka records of one partition, in their order."""
@@ -62,6 +70,11 @@ class Placement:
         self.records += len(found)
         self.events += len(calls)
         self.bad += len(rejects)
+        for reject in rejects:
+            self._reasons[reject.reason] += 1
+            self._example_of.setdefault(reject.reason, reject.message)
+        if not self.events and not self._format:
+            self._format = _format_of([record.value for record in found if record.value])
         if self.sample is not None and found:
             self.sample.add(found[0].partition, calls)
         for offset, _, call in calls:
@@ -80,7 +93,7 @@ class Placement:
         """What there is to say of a topic whose records have to lie where their keys belong."""
         subject = f"{topic} keys"
         if not self.events:
-            return Finding("hint", subject, self._nothing(), "look again while gateways write (--for 60)")
+            return self._nothing(subject, "overdraw")
         if not self.misplaced:
             return Finding("ok", subject, f"all of {self._looked()} lie where Kafka's default partitioner puts them")
         shown = "; ".join(self._example(key_id) for key_id in list(self._places)[:SHOWN_KEYS])
@@ -93,22 +106,41 @@ class Placement:
         remedy = OTHER_PARTITIONER if self.keyed == self.misplaced else NOT_KEYED
         return Finding("problem", subject, text, remedy)
 
-    def intake_finding(self, topic: str) -> Finding:
-        """What there is to say of the intake topic, where keys may lie anywhere."""
+    def intake_finding(self, topic: str, format: str = "overdraw") -> Finding:
+        """What there is to say of the intake topic, whose records are of some format; keys may lie anywhere."""
         subject = f"{topic} keys"
         if not self.events:
-            return Finding("hint", subject, self._nothing(), "look again while gateways write (--for 60)")
+            return self._nothing(subject, format, intake=True)
         return Finding(
             "ok", subject, f"{self._looked()} at its end; keys may lie on any partition, the intake keys them"
         )
 
     def _looked(self) -> str:
-        return f"{self.events} events" + (f" ({self.bad} more are refused)" if self.bad else "")
+        return f"{self.events} events" + (f" ({self.bad} more are refused: {self._refused()})" if self.bad else "")
 
-    def _nothing(self) -> str:
-        return (
-            f"none of the {self.bad} events at its end can be read" if self.bad else "there are no records at its end"
+    def _refused(self) -> str:
+        shown = self._reasons.most_common(SHOWN_REASONS)
+        return ", ".join([f"{count} {reason}" for reason, count in shown] + ["…"] * (len(self._reasons) > len(shown)))
+
+    def _nothing(self, subject: str, format: str, *, intake: bool = False) -> Finding:
+        """No call at the topic's end: since there is nothing, or all is refused, as of records of another format."""
+        if not self.bad:
+            return Finding(
+                "hint", subject, "there are no records at its end", "look again while gateways write (--for 60)"
+            )
+        reason = self._reasons.most_common(1)[0][0]
+        why = printable(self._example_of[reason], 200)
+        text = f"none of the {self.bad} events at its end can be read ({self._refused()}); the first: {why}"
+        if self._format in ("", "csv", format):
+            return Finding(
+                "problem", subject, text, f"mend what is said of {reason}; each is a dead letter with its reason"
+            )
+        remedy = (
+            f"set intake_format to {self._format}"
+            if intake
+            else f"name this topic as intake_topic with intake_format={self._format}, and another one as source_topic"
         )
+        return Finding("problem", subject, f"{text}. They look like {self._format}", remedy)
 
     def _example(self, key_id: str) -> str:
         places = ", ".join(map(str, sorted(self._places[key_id])))
@@ -133,8 +165,16 @@ async def live_findings(settings: Settings, seconds: float = 0.0) -> list[Findin
         intake = await look(settings, settings.intake_topic, 0.0, parse)
         if intake is not None:
             topic = settings.intake_topic
-            findings += [intake.intake_finding(topic), *_quality(intake, topic)]
+            findings += [intake.intake_finding(topic, settings.intake_format), *_quality(intake, topic)]
     return findings
+
+
+def _format_of(values: list[bytes]) -> str:
+    """The format that some records are of; empty if none is known."""
+    try:
+        return recognise(values).format
+    except InputError:
+        return ""
 
 
 def _quality(placement: Placement, topic: str) -> list[Finding]:

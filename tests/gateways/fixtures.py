@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Fixture:
     def value(self) -> bytes:
         return json.dumps(self.record, ensure_ascii=False).encode()
 
-    @property
+    @cached_property
     def parse(self) -> Parse:
         return gateway(self.format).parser(self.options)
 

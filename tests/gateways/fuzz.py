@@ -1,8 +1,10 @@
 """Fuzz the adapters: records that Hypothesis makes, and our own ones, mutated or with their bytes changed.
 
-`python -m tests.gateways.fuzz --cases 1000000` runs so many cases over all formats; the suite runs a few hundred of the
-same. A case fails if a parser raises, if a record is neither accepted nor refused with a known reason, if what is
-accepted is no call by the authority's word, or if the process has grown by more than GROWTH_BYTES at the end.
+`python -m tests.gateways.fuzz --cases 1000000` runs so many cases over all formats (a quarter of an hour of one core;
+`--seed` begins elsewhere, so that several runs add up); the suite runs a few hundred of the same. `--records FOLDER`
+mutates the JSON records there too, such as those that a real gateway wrote. A case fails if a parser raises, if a
+record is neither accepted nor refused with a known reason, if what is accepted is no call by the authority's word, or
+if the process has grown by more than GROWTH_BYTES at the end.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ from stream.events import REASONS, SPELLINGS, ApiCall, Call
 from stream.gateways.csv import rows
 from stream.gateways.errors import InputError
 from stream.gateways.overdraw import parse
+from stream.gateways.recognise import recognise
 from tests.gateways.fixtures import FIXTURES, FORMATS, Fixture
 
 NOW = 1_800_000_000.0
-BATCH = 1_000
-"""Cases of one run of Hypothesis: it remembers all that it has tried within one."""
+BATCH = 10_000
+"""Cases of a format before the next one's turn. Hypothesis remembers all that it has tried within one such turn."""
 MUTATED = 9
 """Mutated records for each case of Hypothesis, whose search takes twenty times as long as what it tests."""
 GROWTH_BYTES = 256 << 20
@@ -42,6 +45,8 @@ CALLS: list[dict[str, Any]] = [
      "gen_ai.usage.output_tokens": 7, "client_ip": "203.0.113.77", "user_agent": "curl/8", "cost_usd": 0.5},
 ]  # fmt: skip
 """Records of the canonical format, which has no fixtures of a gateway."""
+REAL: dict[str, list[Any]] = {}
+"""Records of real gateways that a run was given, by their format."""
 CSV = b'event_id,time,key_id,input_tokens,model\ne-1,1.7e9,k,5,m\n"e,2",2026-03-01 12:00:00,k,,\n'
 
 ODD = st.one_of(
@@ -222,7 +227,24 @@ def _part(document: Any, rng: random.Random) -> Any:
 
 
 def _records(format: str) -> list[Any]:
-    return CALLS if format == "overdraw" else [fixture.record for fixture in BY_FORMAT[format]]
+    ours = CALLS if format == "overdraw" else [fixture.record for fixture in BY_FORMAT[format]]
+    return ours + REAL.get(format, [])
+
+
+def read_real(folder: Path, say: Callable[[str], None] = print) -> None:
+    """Take the records of the JSON files of a folder for cases as well, those of a known format."""
+    for path in sorted(folder.glob("*.json")):
+        document = json.loads(path.read_text("utf-8"))
+        elements = document if isinstance(document, list) else [document]
+        try:
+            format = recognise([encoded(element) for element in elements]).format
+        except InputError:
+            format = ""
+        if format not in BY_FORMAT:
+            say(f"{path.name}: of no gateway's format, left out")
+            continue
+        say(f"{path.name}: {len(elements)} of {format}")
+        REAL.setdefault(format, []).extend(elements)
 
 
 def _check(format: str) -> Callable[[bytes], None]:
@@ -247,23 +269,26 @@ def _rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def fuzz(cases: int, first_seed: int = 0, say: Callable[[str], None] = print) -> Counter[str]:
+def fuzz(cases: int, first_seed: int = 0, say: Callable[[str], None] = print, mutations: int = MUTATED) -> Counter[str]:
     """Run at least so many cases, equally over the formats; returns how many of each format.
+
+    Of each format there are `mutations` mutated records for each case of Hypothesis.
 
     Raises what a case raises, and MemoryError if the process grows without end.
     """
     done: Counter[str] = Counter()
     formats = [*FORMATS, "overdraw", "csv"]
-    each = max(1, math.ceil(cases / len(formats) / (1 + MUTATED)))
+    each = max(1, math.ceil(cases / len(formats) / (1 + mutations)))
     begun, settled = time.monotonic(), None
     number = first_seed
-    for start in range(0, each, BATCH):
-        count = min(BATCH, each - start)
+    step = max(1, BATCH // (1 + mutations))
+    for start in range(0, each, step):
+        count = min(step, each - start)
         for format in formats:
             number += 1
             by_hypothesis(format, number, count)
-            by_mutation(format, number, MUTATED * count)
-            done[format] += (1 + MUTATED) * count
+            by_mutation(format, number, mutations * count)
+            done[format] += (1 + mutations) * count
         settled = settled or _rss()
         grown = _rss() - settled
         say(f"{done.total():>9} cases, {time.monotonic() - begun:6.0f} s, {_rss() >> 20} MB")
@@ -277,8 +302,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mutations", type=int, default=MUTATED, help="mutated records for each case of Hypothesis")
+    parser.add_argument("--records", type=Path, help="folder of JSON files whose records are mutated as well")
     told = parser.parse_args()
-    done = fuzz(told.cases, told.seed, lambda line: print(line, flush=True))
+    if told.records is not None:
+        read_real(told.records)
+    done = fuzz(told.cases, told.seed, lambda line: print(line, flush=True), told.mutations)
     print(", ".join(f"{format} {count}" for format, count in sorted(done.items())))
     print(f"{done.total()} cases: every record was accepted or refused with a reason")
 

@@ -72,6 +72,8 @@ def test_the_canonical_format_is_recognised_and_others_are_not_guessed(field: st
     record = {"event_id": "1", "time": 1.7e9, "key_id": "key"}
     assert recognise([b"", b"{", json.dumps([record]).encode()]).format == "overdraw"
     assert recognise([b"key_id,time", b"k,1"]).format == "csv"
+    with pytest.raises(InputError, match="of no format"):
+        recognise([b'{"of":["x","model","y"]}'])
     with pytest.raises(InputError, match=r"names at the top: .*--format.*--mapping"):
         recognise([json.dumps({name: v for name, v in record.items() if name != field}).encode()])
     with pytest.raises(InputError, match="none of its first records is a JSON object"):

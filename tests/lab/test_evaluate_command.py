@@ -20,6 +20,7 @@ from stream.lab.evaluation.scoring import Line, Outcome, Scores
 from stream.lab.evaluation.suites import SUITES, Wish
 from stream.lab.training.__main__ import SYNTHETIC
 from stream.lab.worlds.world import Episode, World
+from stream.settings import Settings
 
 SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
 
@@ -44,12 +45,21 @@ SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
         (["--vary", "min_calls"], "a setting but bucket_seconds and its values"),
         (["--vary", "bucket_seconds=60"], "a setting but bucket_seconds and its values"),
         (["--vary", "min_calls=3", "--dial", "3"], "--vary goes without --dial"),
+        (["--suite", "ci", "--caution", "1", "--floors"], "--caution goes without --floors"),
+        (["--suite", "campaigns", "--caution", "1"], "not with campaigns"),
+        (["--caution", "2"], "0<=x<=1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_advice(words: list[str], what: str) -> None:
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 2
     assert what in done.output
+
+
+def test_caution_raises_the_bar_of_every_bucket() -> None:
+    rules = run.cautious(0.7, Settings())
+    assert (rules.quality.caution, rules.quality.caution_at(0), rules.quality.caution_at(10**6)) == (0.7, 0.7, 0.7)
+    assert run.cautious(0.0, Settings()).quality.caution_at(5) == 0.0
 
 
 def test_a_folder_without_the_traces_is_bad_input(tmp_path: Path) -> None:

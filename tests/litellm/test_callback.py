@@ -13,6 +13,7 @@ from typing import Any
 
 import prometheus_client
 import pytest
+from aiokafka.errors import AuthenticationFailedError, ClusterAuthorizationFailedError, KafkaConnectionError
 
 from stream.gateways.overdraw import parse
 from stream.litellm.delivery import Delivery
@@ -173,6 +174,31 @@ async def test_a_password_that_cannot_be_read_for_a_moment_stops_nothing() -> No
     await log(logger, PAYLOAD)
     until(lambda: logger.recorder.delivery.counts["sent"] == 1)
     logger.recorder.delivery.close()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KafkaConnectionError("gone"), "has no broker (KafkaConnectionError): 1 events wait"),
+        (
+            ClusterAuthorizationFailedError(),
+            "may not write (ClusterAuthorizationFailedError): grant its user",
+        ),
+        (AuthenticationFailedError("no"), "is not let in (AuthenticationFailedError): look at its user and password"),
+        (SettingsError("kafka_password_file: cannot read"), "cannot connect (kafka_password_file: cannot read)"),
+    ],
+)
+async def test_the_proxys_log_says_why_there_is_no_producer(
+    error: Exception, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = Producer()
+    producer.start_errors = [error]
+    logger = made(producer)
+    await log(logger, PAYLOAD)
+    until(lambda: logger.recorder.delivery.counts["sent"] == 1)
+    logger.recorder.delivery.close()
+    assert words in caplog.text
 
 
 def test_a_certificate_that_cannot_be_read_stops_the_proxy_at_its_start() -> None:

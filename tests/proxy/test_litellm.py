@@ -127,7 +127,9 @@ async def test_a_proxy_that_may_not_write_answers_as_ever_and_says_so(secured: S
         proxy = Proxy(tmp_path, free_port(), model.url, ["stream.litellm.handler"], **chosen).wait_ready()
         try:
             assert [proxy.call(QUIET, max_tokens=7) for _ in range(5)] == [200] * 5
-            eventually(lambda: "TopicAuthorizationFailedError" in proxy.said(), 60, "a word about it")
+            # once a minute it says why calls are missing: this may be the second reason, after a broker that was slow
+            right = f"grant its user the right Write on {secured.settings().source_topic}"
+            eventually(lambda: right in proxy.said(), 180, "a word about it")
         finally:
             proxy.end()
     assert PASSWORDS["stranger"] not in proxy.said()
@@ -144,7 +146,7 @@ async def test_a_proxy_without_a_broker_answers_as_ever(tmp_path: Path) -> None:
         proxy = Proxy(tmp_path, free_port(), model.url, ["stream.litellm.handler"], **chosen).wait_ready()
         try:
             assert [proxy.call(QUIET, max_tokens=7) for _ in range(20)] == [200] * 20
-            eventually(lambda: "has no broker" in proxy.said(), 60, "a word about it")
+            eventually(lambda: "has no broker" in proxy.said(), 180, "a word about it")
         finally:
             proxy.end()
     assert "Traceback" not in proxy.said()

@@ -88,8 +88,9 @@ async def send_traffic(settings: Settings, traffic: DemoTraffic, pause_seconds: 
 
 
 def one_a_second(now: float) -> str:
-    """Calls for the intake, one a second, for longer than the tests take."""
-    calls = ({"event_id": f"unkeyed-{i}", "time": now + i, "key_id": "unkeyed", "output_tokens": 5} for i in range(600))
+    """Calls for the intake, one a second, for longer than the tests take; by two gateways in turn."""
+    call = {"key_id": "unkeyed", "output_tokens": 5}
+    calls = ({**call, "event_id": f"unkeyed-{i}", "time": now + i, "gateway": f"gw-{i % 2}"} for i in range(600))
     return "".join(json.dumps(call) + "\n" for call in calls)
 
 

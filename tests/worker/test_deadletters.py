@@ -19,7 +19,7 @@ def letter(value: bytes, **changes: Any) -> Any:
 
 
 def test_a_dead_letter_says_why_and_where_and_how_to_find_the_record() -> None:
-    value = b'{"key_id": "k", "calls": "many"}'
+    value = b'{"key_id": "k", "calls": "9 or so"}'
     assert letter(value) == {
         "reason": "wrong_type",
         "message": "no",
@@ -30,7 +30,7 @@ def test_a_dead_letter_says_why_and_where_and_how_to_find_the_record() -> None:
         "timestamp": "2026-03-01T00:00:00Z",
         "size": len(value),
         "sha256": sha256(value).hexdigest(),
-        "record": {"key_id": "k", "calls": "many"},
+        "record": {"key_id": "k", "calls": "9 or so"},
         "further": 0,
     }
 
@@ -88,6 +88,10 @@ def test_a_text_that_is_too_long_for_its_field_is_not_told() -> None:
         "input_tokens": "12 tokens",
         "time": "2026-03-01 12:00",
     }
+    assert known_fields(b'{"time": "my words", "input_tokens": "sk-1"}') == {
+        "time": "(text of 8 characters)",
+        "input_tokens": "(text of 4 characters)",
+    }, "short ones neither, if they do not begin as a number does"
 
 
 def test_of_an_array_only_the_refused_element_is_told() -> None:

@@ -52,11 +52,32 @@ def test_on_the_intake_topic_keys_may_lie_anywhere() -> None:
     assert found.intake_finding("raw").level == "ok"
 
 
-@pytest.mark.parametrize("values", [[], [b"{", b"[1]"]])
-def test_a_topic_without_calls_is_a_hint(values: list[bytes]) -> None:
-    found = looked(*(Record(i, value, None) for i, value in enumerate(values)))
+def test_a_topic_without_records_is_a_hint() -> None:
+    found = looked()
     assert found.finding("calls").level == found.intake_finding("calls").level == "hint"
-    assert ("none of the 2 events" in found.finding("calls").text) == bool(values)
+
+
+def test_a_topic_of_which_all_is_refused_is_a_problem_with_the_reason() -> None:
+    found = looked(*(Record(i, value, None) for i, value in enumerate([b"{", b"[1]", b"{"])))
+    for finding in (found.finding("calls"), found.intake_finding("calls")):
+        assert finding.level == "problem"
+        assert (
+            "none of the 3 events at its end can be read (2 broken_json, 1 not_an_object); the first: " in finding.text
+        )
+        assert "broken_json" in finding.remedy
+
+
+def test_records_of_another_format_are_told_by_the_setting_that_they_need() -> None:
+    kong = b'{"started_at": 1, "latencies": {}, "ai": {"proxy": {"usage": {}}}}'
+    found = looked(Record(0, kong, None))
+    assert found.finding("calls").remedy.startswith("name this topic as intake_topic with intake_format=kong")
+    assert found.intake_finding("raw", "apisix").remedy == "set intake_format to kong"
+    assert "kong" not in found.intake_finding("raw", "kong").remedy
+
+
+def test_what_is_refused_beside_calls_is_told_with_its_reasons() -> None:
+    found = looked(record(0, "k", partition_of("k", PARTITIONS)), Record(1, b"{", None), Record(2, b"7", None))
+    assert "(2 more are refused: 1 broken_json, 1 not_an_object)" in found.intake_finding("raw").text
 
 
 def test_ids_are_escaped() -> None:

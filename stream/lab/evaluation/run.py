@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from stream.core.quality import Quality
 from stream.core.rules import Rules
 from stream.lab.evaluation.attainable import attainable
 from stream.lab.evaluation.detector import detect
@@ -93,6 +94,13 @@ class Manner:
     against: Sequence[str] = ()
     jobs: int = 1
     rules: Callable[[Settings], Rules] = Rules
+
+
+def cautious(caution: float, settings: Settings) -> Rules:
+    """The rules of a shard whose data are poor all the time: its bar is raised by `caution` decades."""
+    rules = Rules(settings)
+    rules.quality = Quality(settings.bucket_seconds, caution)
+    return rules
 
 
 def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:

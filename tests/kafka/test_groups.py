@@ -78,8 +78,13 @@ async def test_campaigns_are_those_of_a_replay_though_the_keeper_and_another_wor
     workers = [start(three, instance=f"worker-{i}") for i in range(3)]
     for worker in workers:
         worker.wait_ready()
+    # hours do not wait for a partition that has had no record so far: here each has one before the first hour is over,
+    # else what the last of them tells of its first hours comes too late for groups, as late calls do for buckets
+    begun = sum(1 for _, value in events if json.loads(value)["time"] < START + 3600)
+    await feed(three, events[:begun])
+    await applied_to_the_end(three, workers)
     middle = len(events) * (CAMPAIGN + 6) // HOURS
-    feeding = asyncio.create_task(feed(three, events[:middle]))
+    feeding = asyncio.create_task(feed(three, events[begun:middle]))
     keeper = await asyncio.to_thread(eventually, lambda: keeper_of(workers), 60, "a keeper")
     await feeding
     # in the middle of the campaign: while evidence of it is on its way

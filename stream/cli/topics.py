@@ -43,13 +43,13 @@ def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> N
     Example:
       overdraw topics create --set broker=kafka:9092 --set replication=3
     """
-    from stream.worker.topics import BrokerUnreachable, TopicError, check_topics, create_topics, plan
+    from stream.worker.topics import BrokerUnreachable, TopicError, check_topics, create_topics, every_topic
 
     settings = settings_from(assignments, config)
     quiet_client()
 
     async def run() -> tuple[list[str], list[Problem]]:
-        return await create_topics(settings), await check_topics(settings)
+        return await create_topics(settings), await check_topics(settings, wanted=every_topic(settings))
 
     try:
         made, problems = asyncio.run(run())
@@ -57,7 +57,7 @@ def create(as_json: bool, assignments: tuple[str, ...], config: str | None) -> N
         raise Unreachable(str(error)) from error
     except TopicError as error:
         raise click.ClickException(str(error)) from error
-    partitions = {topic.name: topic.partitions for topic in plan(settings)}
+    partitions = {topic.name: topic.partitions for topic in every_topic(settings)}
     kept = [name for name in partitions if name not in made]
     if as_json:
         report = {"created": made, "existing": kept, "problems": [asdict(problem) for problem in problems]}
@@ -83,12 +83,12 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
     Example:
       overdraw topics check --set partitions=16
     """
-    from stream.worker.topics import BrokerUnreachable, check_topics
+    from stream.worker.topics import BrokerUnreachable, check_topics, every_topic
 
     settings = settings_from(assignments, config)
     quiet_client()
     try:
-        problems = asyncio.run(check_topics(settings))
+        problems = asyncio.run(check_topics(settings, wanted=every_topic(settings)))
     except BrokerUnreachable as error:
         raise Unreachable(str(error)) from error
     if as_json:
@@ -104,6 +104,8 @@ def check(as_json: bool, assignments: tuple[str, ...], config: str | None) -> No
 def _partitions(settings: Settings) -> str:
     count = f"{settings.partitions} partition{'s' if settings.partitions > 1 else ''} each"
     exceptions = f"{settings.control_topic} and those of groups have one"
+    if settings.response_file is not None:
+        exceptions = f"{settings.control_topic}, those of groups and of the responder have one"
     if settings.intake_topic is not None:
         exceptions += ", the intake topic may have any number"
     return f"{count} ({exceptions})"

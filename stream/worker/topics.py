@@ -100,6 +100,11 @@ def response_plan(settings: Settings) -> list[Topic]:
     ]
 
 
+def every_topic(settings: Settings) -> list[Topic]:
+    """All topics that these settings ask for, the worker's first."""
+    return plan(settings) + response_plan(settings)
+
+
 async def create_topics(settings: Settings) -> list[str]:
     """Make the topics that are missing and wait until they can be used; returns the names of those it made.
 
@@ -107,7 +112,7 @@ async def create_topics(settings: Settings) -> list[str]:
     BrokerUnreachable, or TopicError when the cluster refuses.
     """
     async with cluster(settings) as kafka:
-        wanted = plan(settings) + response_plan(settings)
+        wanted = every_topic(settings)
         facts = await kafka.topics([topic.name for topic in wanted])
         made = []
         for topic in wanted:
@@ -122,13 +127,15 @@ async def create_topics(settings: Settings) -> list[str]:
         return made
 
 
-async def check_topics(settings: Settings, *, rebuild: bool = False) -> list[Problem]:
+async def check_topics(
+    settings: Settings, *, rebuild: bool = False, wanted: Sequence[Topic] | None = None
+) -> list[Problem]:
     """Everything that is wrong with the topics of these settings; empty when a worker (with --rebuild?) can start.
 
-    Raises BrokerUnreachable.
+    wanted: look at these topics instead. Raises BrokerUnreachable.
     """
     async with cluster(settings) as kafka:
-        return await topic_problems(kafka, settings, rebuild=rebuild)
+        return await topic_problems(kafka, settings, rebuild=rebuild, wanted=wanted)
 
 
 async def topic_problems(

@@ -136,6 +136,28 @@ def test_the_commands_create_check_and_exit_as_documented(settings: Settings) ->
     assert f"existing {settings.source_topic}" in answer.stdout
 
 
+def test_the_topics_of_a_responder_are_made_and_checked_where_there_is_one(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "response.toml"
+    file.write_text('[gateways.edge]\ntype = "topic"\n')
+    name = settings.app_id
+    responder = flags(settings) + [
+        word
+        for value in (f"response_topic={name}-responses", f"deny_list_topic={name}-deny", f"response_file={file}")
+        for word in ("--set", value)
+    ]
+    run = CliRunner().invoke
+    assert run(command, ["create", *flags(settings)]).exit_code == 0
+    answer = run(command, ["check", *responder])
+    assert answer.exit_code == 1
+    assert f"problem  {name}-responses: there is no such topic: run `overdraw topics create`" in answer.stdout
+    answer = run(command, ["create", *responder])
+    assert (answer.exit_code, answer.exception) == (0, None)
+    assert f"created  {name}-responses (1 partition)" in answer.stdout
+    answer = run(command, ["check", *responder])
+    assert answer.exit_code == 0
+    assert "those of groups and of the responder have one" in answer.stdout
+
+
 # -- rights
 
 

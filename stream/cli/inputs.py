@@ -36,11 +36,13 @@ class Inputs:
             for number, path in enumerate(self.paths):
                 prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
                 chunks = self.reading.chunks(path, replay.settings, row_prefix=prefix)
+                before = replay.summary.read
                 with _Progress(path) as advance:
                     for chunk in chunks:
                         replay.feed([value for _, value in chunk])
                         refusals.locate(path, [line for line, _ in chunk])
                         advance(len(chunk))
+                refusals.files.append((_name_of(path), replay.summary.read - before))
         except InputError as error:
             raise BadInput(str(error)) from error
         replay.finish()
@@ -58,11 +60,17 @@ def input_options(command: Callable[..., Result]) -> Callable[..., Result]:
     return argument(format_options(gathered))
 
 
+def _name_of(path: str) -> str:
+    return "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+
+
 class Refusals:
     """Where the refused records that are shown stand: file and line, as an editor counts them."""
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
+        self.files: list[tuple[str, int]] = []
+        """Name and records of each file that was read to its end."""
         self._first = 0
         self._lines: list[str] = []
 
@@ -70,7 +78,7 @@ class Refusals:
         """Take the refusals since the last call, which are of the chunk whose records stand on these lines."""
         for reject in self._summary.rejects[len(self._lines) :]:
             index = reject.position - self._first
-            name = "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+            name = _name_of(path)
             # a record held back until a later one confirms its time may be of an earlier chunk
             place = f"{name}, line {numbers[index]}" if 0 <= index < len(numbers) else f"record {reject.position + 1}"
             self._lines.append(self._line(place, reject))

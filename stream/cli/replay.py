@@ -16,19 +16,25 @@ from stream.cli.page import Page
 
 if TYPE_CHECKING:
     from stream.core.charted import Charts
+    from stream.lab.inject import Mixer
     from stream.lab.replay import Replay
+    from stream.settings import Settings
 
 
 @click.command()
 @input_options
 @click.option("--alerts", "alerts_to", type=click.Path(dir_okay=False), help="Write alerts there as JSON lines.")
 @click.option("--report", "report_to", type=click.Path(), metavar="OUT.html", help="Write one page to pass on.")
+@click.option("--inject", metavar="SCENARIO", help="Lay an attack over the records: surge, drift, leaked-key …")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which attack --inject makes.")
 @click.option("--json", "as_json", is_flag=True, help="Alerts and, as the last line, the summary as JSON.")
 @settings_options
 def command(
     inputs: Inputs,
     alerts_to: str | None,
     report_to: str | None,
+    inject: str | None,
+    seed: int,
     as_json: bool,
     assignments: tuple[str, ...],
     config: str | None,
@@ -39,27 +45,37 @@ def command(
     The page of --report needs nothing but a browser: it holds the summary, the settings that decided, the 200 strongest
     incidents, and plots of the 20 strongest of single keys. The same records and settings make the same page.
 
+    With --inject the files are read twice: once to choose a key and a time, once with the attack's calls among the
+    records, which the counts then hold as well. At the end it says whether an incident opened on it, and how soon.
+
     \b
     Example:
       overdraw replay calls.jsonl.gz --alerts alerts.jsonl
       overdraw replay calls.jsonl.gz --report found.html
+      overdraw replay calls.jsonl.gz --inject leaked-key --seed 3
       overdraw replay usage.csv --map key_id=account --map time=created --set bucket_seconds=600 --json
     """
     from stream.alerts import printable_json
     from stream.core.charted import Charts
     from stream.core.key import KeyState
+    from stream.lab.inject import outcome
     from stream.lab.replay import Replay
     from stream.lab.report.page import MOST_PLOTS
     from stream.partition import partition_of
 
     settings = settings_from(assignments, config)
+    now = time.time()
     page = None if report_to is None else _page_at(report_to, {alerts_to, *inputs.paths})
+    mixer = None if inject is None else _mixer(inject, seed, inputs, settings, now)
     charts = None if page is None else Charts(MOST_PLOTS)
-    replay = Replay(settings, partition_of=partition_of, now=time.time(), make_key=charts or KeyState)
+    replay = Replay(settings, partition_of=partition_of, now=now, make_key=charts or KeyState)
     begin = time.perf_counter()
-    refusals = inputs.feed(replay)
+    refusals = inputs.feed(replay, mixer)
     summary = replay.summary
     report = summary.as_json(time.perf_counter() - begin)
+    if mixer is not None:
+        slack = settings.bucket_seconds + settings.allowed_lateness_seconds
+        report["injected"] = outcome(mixer.injection, summary.step.alerts, slack)
     lines = (alert.model_dump_json() for alert in summary.step.alerts)
     if alerts_to is not None:
         try:
@@ -77,6 +93,17 @@ def command(
         click.echo(json.dumps(report))
         return
     _tell(report, replay, sys.stdout)
+
+
+def _mixer(name: str, seed: int, inputs: Inputs, settings: Settings, now: float) -> Mixer:
+    from stream.lab.files import InputError
+    from stream.lab.inject import Mixer, check, plan
+
+    try:
+        check(name)
+        return Mixer(plan(name, inputs.survey(settings, now), seed), now)
+    except InputError as error:
+        raise BadInput(str(error)) from error
 
 
 def _page_at(path: str, others: set[str | None]) -> Page:
@@ -137,3 +164,8 @@ def _tell(report: dict[str, Any], replay: Any, out: IO[str]) -> None:
             "them say so",
             out,
         )
+    if "injected" in report:
+        from stream.lab.inject import words
+
+        for line in words(report["injected"]):
+            click.echo(line, out)

@@ -10,6 +10,7 @@ from typing import Any
 from stream import __version__
 from stream.alerts import Alert, rfc3339
 from stream.core.charted import MOST_KEYS, Chart
+from stream.lab.inject import words
 from stream.lab.plot import Span
 from stream.lab.report.incident import RANKS, card_of, cost, plot_of, severity, strongest_first, until, who
 from stream.lab.report.markup import facts, name, table, text
@@ -95,6 +96,9 @@ def _head(found: Found, incidents: Sequence[Alert]) -> Iterator[str]:
         (amount(events["accepted"]), f"records accepted, of {events['read']:,}"),
     ]
     boxes = "".join(f"<div><b>{text(figure)}</b>{text(what)}</div>" for figure, what in figures)
+    if (injected := found.summary.get("injected")) is not None:
+        said = "; ".join(words(injected))
+        yield f'<p class="card"><strong>A rehearsal: one attack here is made up.</strong> {text(said)}.</p>'
     yield f'<div class="figures">{boxes}</div>'
 
 

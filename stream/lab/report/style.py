@@ -18,6 +18,8 @@ PAGE_STYLE = """
   h3 { font-size: 1rem; margin: 0 0 .6rem; display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap }
   p { margin: .4rem 0 } .soft, dt { color: var(--soft) } a { color: inherit }
   .id { font-family: ui-monospace, monospace; font-size: .93em; overflow-wrap: anywhere }
+  .card { border: 1px solid var(--line); border-left: 4px solid var(--info); border-radius: 8px; padding: .6rem .8rem;
+    background: var(--card); overflow-wrap: anywhere }
   .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; margin: 1.25rem 0 }
   .figures div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem }
   .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }

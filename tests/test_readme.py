@@ -61,10 +61,10 @@ def test_the_replay_of_the_readme_runs(tmp_path: Path) -> None:
     entry = json.loads((ROOT / "tests/gateways/records/kong/entry.json").read_text("utf-8"))["record"]
     (tmp_path / "gateway.log").write_text(json.dumps(entry) + "\n")
     runner = CliRunner()
-    for line in (line for line in COMMANDS if line.startswith("overdraw replay")):
-        words = [
-            str(tmp_path / w) if w.startswith(("usage.", "alerts.", "gateway.")) else w for w in shlex.split(line)[1:]
-        ]
+    # an attack needs days of calls: tests/lab/test_inject.py has them
+    for line in (line for line in COMMANDS if line.startswith("overdraw replay") and "--inject" not in line):
+        ours = ("usage.", "alerts.", "gateway.", "found.")
+        words = [str(tmp_path / w) if w.startswith(ours) else w for w in shlex.split(line)[1:]]
         words = [str(tmp_path / "calls.jsonl") if w == "calls.jsonl.gz" else w for w in words]
         done = runner.invoke(cli, words)
         assert done.exit_code == 0, done.output

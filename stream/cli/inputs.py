@@ -15,7 +15,9 @@ from stream.cli.formats import Reading, format_options
 
 if TYPE_CHECKING:
     from stream.events import Reject
+    from stream.lab.inject import Mixer, Survey
     from stream.lab.replay import Replay, Summary
+    from stream.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -27,8 +29,28 @@ class Inputs:
     paths: tuple[str, ...]
     reading: Reading
 
-    def feed(self, replay: Replay) -> Refusals:
-        """Put all of them through the detector, to the end; raises BadInput on what cannot be read."""
+    def survey(self, settings: Settings, now: float) -> Survey:
+        """What they hold, by a pass of its own; raises BadInput on what cannot be read, and on standard input."""
+        from stream.lab.files import InputError
+        from stream.lab.inject import Survey
+
+        if "-" in self.paths:
+            raise BadInput("--inject reads the records twice, and standard input can be read once: name files")
+        survey = Survey(now)
+        try:
+            for path in self.paths:
+                with _Progress(path) as advance:
+                    for chunk in self.reading.chunks(path, settings, row_prefix="row"):
+                        survey.take([value for _, value in chunk])
+                        advance(len(chunk))
+        except InputError as error:
+            raise BadInput(str(error)) from error
+        return survey
+
+    def feed(self, replay: Replay, mixer: Mixer | None = None) -> Refusals:
+        """Put all of them through the detector, to the end, and what is to be mixed in; raises BadInput on what cannot
+        be read.
+        """  # noqa: D205
         from stream.lab.files import InputError
 
         refusals = Refusals(replay.summary)
@@ -36,11 +58,15 @@ class Inputs:
             for number, path in enumerate(self.paths):
                 prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
                 chunks = self.reading.chunks(path, replay.settings, row_prefix=prefix)
+                before = replay.summary.read - (mixer.placed if mixer is not None else 0)
                 with _Progress(path) as advance:
-                    for chunk in chunks:
+                    for read in chunks:
+                        chunk = read if mixer is None else mixer.mix(read)
                         replay.feed([value for _, value in chunk])
                         refusals.locate(path, [line for line, _ in chunk])
-                        advance(len(chunk))
+                        advance(len(read))
+                after = replay.summary.read - (mixer.placed if mixer is not None else 0)
+                refusals.files.append((_name_of(path), after - before))
         except InputError as error:
             raise BadInput(str(error)) from error
         replay.finish()
@@ -58,11 +84,17 @@ def input_options(command: Callable[..., Result]) -> Callable[..., Result]:
     return argument(format_options(gathered))
 
 
+def _name_of(path: str) -> str:
+    return "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+
+
 class Refusals:
     """Where the refused records that are shown stand: file and line, as an editor counts them."""
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
+        self.files: list[tuple[str, int]] = []
+        """Name and records of each file that was read to its end."""
         self._first = 0
         self._lines: list[str] = []
 
@@ -70,7 +102,7 @@ class Refusals:
         """Take the refusals since the last call, which are of the chunk whose records stand on these lines."""
         for reject in self._summary.rejects[len(self._lines) :]:
             index = reject.position - self._first
-            name = "stdin" if path == "-" else path.rsplit("/", 1)[-1]
+            name = _name_of(path)
             # a record held back until a later one confirms its time may be of an earlier chunk
             place = f"{name}, line {numbers[index]}" if 0 <= index < len(numbers) else f"record {reject.position + 1}"
             self._lines.append(self._line(place, reject))

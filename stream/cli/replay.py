@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from stream.cli.common import BadInput, settings_from, settings_options
-from stream.cli.inputs import Inputs, input_options
+from stream.cli.inputs import Inputs, Refusals, input_options
+from stream.cli.page import Page
+
+if TYPE_CHECKING:
+    from stream.core.charted import Charts
+    from stream.lab.inject import Mixer
+    from stream.lab.replay import Replay
+    from stream.settings import Settings
 
 
 @click.command()
 @input_options
 @click.option("--alerts", "alerts_to", type=click.Path(dir_okay=False), help="Write alerts there as JSON lines.")
+@click.option("--report", "report_to", type=click.Path(), metavar="OUT.html", help="Write one page to pass on.")
+@click.option("--inject", metavar="SCENARIO", help="Lay an attack over the records: surge, drift, leaked-key …")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which attack --inject makes.")
 @click.option("--json", "as_json", is_flag=True, help="Alerts and, as the last line, the summary as JSON.")
 @settings_options
 def command(
     inputs: Inputs,
     alerts_to: str | None,
+    report_to: str | None,
+    inject: str | None,
+    seed: int,
     as_json: bool,
     assignments: tuple[str, ...],
     config: str | None,
@@ -28,22 +42,40 @@ def command(
     """Run the detector over recorded calls: .jsonl or .csv files, gzip or not, or - for standard input.
 
     Files are read one after the other, each in its own order. The exit code is 0 whether or not something was found.
+    The page of --report needs nothing but a browser: it holds the summary, the settings that decided, the 200 strongest
+    incidents, and plots of the 20 strongest of single keys. The same records and settings make the same page.
+
+    With --inject the files are read twice: once to choose a key and a time, once with the attack's calls among the
+    records, which the counts then hold as well. At the end it says whether an incident opened on it, and how soon.
 
     \b
     Example:
       overdraw replay calls.jsonl.gz --alerts alerts.jsonl
+      overdraw replay calls.jsonl.gz --report found.html
+      overdraw replay calls.jsonl.gz --inject leaked-key --seed 3
       overdraw replay usage.csv --map key_id=account --map time=created --set bucket_seconds=600 --json
     """
     from stream.alerts import printable_json
+    from stream.core.charted import Charts
+    from stream.core.key import KeyState
+    from stream.lab.inject import outcome
     from stream.lab.replay import Replay
+    from stream.lab.report.page import MOST_PLOTS
     from stream.partition import partition_of
 
     settings = settings_from(assignments, config)
-    replay = Replay(settings, partition_of=partition_of, now=time.time())
+    now = time.time()
+    page = None if report_to is None else _page_at(report_to, {alerts_to, *inputs.paths})
+    mixer = None if inject is None else _mixer(inject, seed, inputs, settings, now)
+    charts = None if page is None else Charts(MOST_PLOTS)
+    replay = Replay(settings, partition_of=partition_of, now=now, make_key=charts or KeyState)
     begin = time.perf_counter()
-    refusals = inputs.feed(replay)
+    refusals = inputs.feed(replay, mixer)
     summary = replay.summary
     report = summary.as_json(time.perf_counter() - begin)
+    if mixer is not None:
+        slack = settings.bucket_seconds + settings.allowed_lateness_seconds
+        report["injected"] = outcome(mixer.injection, summary.step.alerts, slack)
     lines = (alert.model_dump_json() for alert in summary.step.alerts)
     if alerts_to is not None:
         try:
@@ -51,6 +83,8 @@ def command(
                 out.writelines(line + "\n" for line in lines)
         except OSError as error:
             raise BadInput(f"cannot write {alerts_to}: {error.strerror}") from error
+    if page is not None and charts is not None:
+        page.write(_report(report, replay, charts, refusals))
     refusals.tell(report["events"])
     if as_json:
         if alerts_to is None:
@@ -59,6 +93,53 @@ def command(
         click.echo(json.dumps(report))
         return
     _tell(report, replay, sys.stdout)
+
+
+def _mixer(name: str, seed: int, inputs: Inputs, settings: Settings, now: float) -> Mixer:
+    from stream.lab.files import InputError
+    from stream.lab.inject import Mixer, check, plan
+
+    try:
+        check(name)
+        return Mixer(plan(name, inputs.survey(settings, now), seed), now)
+    except InputError as error:
+        raise BadInput(str(error)) from error
+
+
+def _page_at(path: str, others: set[str | None]) -> Page:
+    """Where the page goes; raises BadInput now, not after hours, if it cannot."""
+    if path == "-":
+        raise BadInput("--report needs the name of a file: standard output has the alerts")
+    if path in others or any(other not in (None, "-") and _same(path, str(other)) for other in others):
+        raise BadInput(f"--report {path} would take the place of another file of this command: name another one")
+    return Page(path)
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _report(summary: dict[str, Any], replay: Replay, charts: Charts, refusals: Refusals) -> str:
+    from stream.cli.evidence import settings_of
+    from stream.lab.report import Found, page_of
+
+    settings = replay.settings
+    newest = max(shard.newest for shard in replay.shards)
+    some = charts.first_bucket >= 0
+    return page_of(
+        Found(
+            files=refusals.files,
+            summary=summary,
+            settings=settings_of(settings),
+            alerts=replay.summary.step.alerts,
+            began=float(charts.first_bucket * settings.bucket_seconds) if some else None,
+            ended=newest if some else None,
+            charts=charts.finish(settings.bucket_seconds),
+        )
+    )
 
 
 def _tell(report: dict[str, Any], replay: Any, out: IO[str]) -> None:
@@ -83,3 +164,8 @@ def _tell(report: dict[str, Any], replay: Any, out: IO[str]) -> None:
             "them say so",
             out,
         )
+    if "injected" in report:
+        from stream.lab.inject import words
+
+        for line in words(report["injected"]):
+            click.echo(line, out)

@@ -136,7 +136,7 @@ class Keyring:
         Never while calls are applied: a key that is about to open a bucket must stay. Packing loses nothing, so it
         cannot matter when it is done. Keys that are watched stay awake, for what was seen of them is not packed.
         """
-        if self._make is not KeyState:
+        if self._make is not KeyState and getattr(self._make, "stays_awake", True):
             return
         seconds = self.rules.settings.bucket_seconds
         if not self._sleepy and sealed - self._swept >= max(1, SWEEP_SECONDS // seconds):

@@ -38,11 +38,13 @@ def svg_of(
     points: Sequence[Point],
     spans: Sequence[Span],
     mark: str,
+    style: str = STYLE,
 ) -> str:
     """The picture as text.
 
     hours: (start in epoch seconds, tokens) of each, as grey bars; points: the window that is judged, with its band;
-    spans: incidents, each marked with `mark`. Texts are untrusted, and escaped. Raises ValueError without points.
+    spans: incidents, each marked with `mark`; style: what is written into it, nothing for a page that has STYLE itself.
+    Texts are untrusted, and escaped. Raises ValueError without points.
     """
     if not points:
         raise ValueError("no hour of the key has ended: there is nothing to draw")
@@ -62,7 +64,7 @@ def svg_of(
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="12"><title>{escape(title)}</title>',
-        f"<style>{STYLE}</style>",
+        *([f"<style>{style}</style>"] if style else []),
         f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>',
         f'<text class="text" x="{LEFT}" y="20" font-size="14" font-weight="600">{escape(title)}</text>',
         f'<text class="quiet" x="{LEFT}" y="37">{escape(subtitle)}</text>',
@@ -103,7 +105,7 @@ def svg_of(
             parts.append(
                 f'<text class="marked" x="{at + shift:.1f}" y="{TOP + 14}" text-anchor="{anchor}">{escape(mark)}</text>'
             )
-    parts += _legend()
+    parts += _legend([name for name in ("observed", "expected", "band") if any(getattr(p, name) for p in points)])
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -151,7 +153,8 @@ def _dates(first: float, last: float, x: Place) -> Iterator[str]:
         day += DAY_SECONDS
 
 
-def _legend() -> Iterator[str]:
+def _legend(lines: Sequence[str]) -> Iterator[str]:
+    """What is drawn: the bars, the incident, and of the lines those that there are."""
     y = HEIGHT - 14
     at = LEFT
     for name, text in (
@@ -161,6 +164,8 @@ def _legend() -> Iterator[str]:
         ("band", "band: above it on 1 of its own days in 20"),
         ("incident", "incident"),
     ):
+        if name not in ("hours", "incident", *lines):
+            continue
         if name in ("hours", "incident"):
             yield f'<rect class="{name}" x="{at}" y="{y - 9}" width="18" height="10"/>'
         else:

@@ -141,8 +141,10 @@ def prometheus_config(folder: Path, targets: list[str], alertmanager: str = "", 
     token.write_text(TOKEN, "utf-8")
     config["global"].update(changes)
     config["rule_files"] = [str(here / pattern) for pattern in config["rule_files"]]
+    for job in config["scrape_configs"]:
+        if "authorization" in job:
+            job["authorization"]["credentials_file"] = str(token)
     job = next(job for job in config["scrape_configs"] if job["job_name"] == "overdraw")
-    job["authorization"]["credentials_file"] = str(token)
     if targets:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": targets}]

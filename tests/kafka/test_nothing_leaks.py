@@ -100,8 +100,10 @@ def shown(worker: Worker, paths: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def reported(settings: Settings, alert: dict[str, Any], folder: Path) -> dict[str, str]:
-    """What people are given: exports, evidence, explanations, bills, states, a look at the topics."""
+def reported(settings: Settings, alert: dict[str, Any], records: list[bytes], folder: Path) -> dict[str, str]:
+    """What people are given: exports, evidence, explanations, bills, states, a look at the topics, a replay's page."""
+    calls, page = folder / "records.jsonl", folder / "found.html"
+    calls.write_bytes(b"\n".join(records))
     commands: dict[str, list[str]] = {
         **{f"export {form}": ["alerts", "export", "--format", form] for form in ("ocsf", "jsonl", "csv")},
         "evidence": ["evidence", alert["alert_id"], "-o", str(folder / "case")],
@@ -110,6 +112,7 @@ def reported(settings: Settings, alert: dict[str, Any], folder: Path) -> dict[st
         "state": ["state", "dump", "--json"],
         "tail": ["alerts", "tail", "--from-beginning", "--for", "2"],
         "check": ["check", "--live", "--json"],
+        "replay": ["replay", str(calls), "--format", "litellm", "--json", "--report", str(page)],
     }
     found = {}
     for name, words in commands.items():
@@ -118,7 +121,9 @@ def reported(settings: Settings, alert: dict[str, Any], folder: Path) -> dict[st
         found[name] = done.stdout + done.stderr
     files = sorted(path for path in (folder / "case").rglob("*") if path.is_file())
     assert len(files) > 4
-    return found | {f"evidence {path.name}": path.read_text("utf-8", errors="replace") for path in files}
+    assert "<html" in page.read_text("utf-8")
+    files.append(page)
+    return found | {path.name: path.read_text("utf-8", errors="replace") for path in files}
 
 
 async def test_no_marker_is_in_topics_pages_metrics_logs_or_reports(
@@ -150,7 +155,7 @@ async def test_no_marker_is_in_topics_pages_metrics_logs_or_reports(
     letters = [json.loads(record.value) for record in await records_of(ours, ours.dead_letter_topic)]
     assert len(letters) >= len(REFUSED) + 5, "the rest of the intake's are calls without what was wrong with them"
     found |= shown(worker, (*PAGES, f"/api/keys/{alert['entity']['id']}", "/api/keys/key-raw"))
-    found |= await asyncio.to_thread(reported, ours, alert, tmp_path)
+    found |= await asyncio.to_thread(reported, ours, alert, values + bad, tmp_path)
     assert worker.end()[0] == 0
     found["log"] = worker.said()
     assert all(found[name] for name in ("alert_topic", "dead_letter_topic", "state_topic", "/metrics", "log"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from stream.gateways.adapter import Options, Parse, Parser
 from stream.gateways.apisix import Apisix
 from stream.gateways.canonical import hidden
 from stream.gateways.envoy import Envoy
-from stream.gateways.errors import InputError
+from stream.gateways.errors import InputError, guess
 from stream.gateways.kong import Kong
 from stream.gateways.litellm import LiteLLM
 from stream.gateways.mapping import Mapping
@@ -70,9 +69,7 @@ def gateway(name: str) -> Gateway:
     True
     """
     if name not in GATEWAYS:
-        near = difflib.get_close_matches(name.lower(), GATEWAYS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown format {name!r}: {hint}Known are {', '.join(GATEWAYS)}")
+        raise InputError(f"unknown format {name!r}: {guess(name.lower(), GATEWAYS)}Known are {', '.join(GATEWAYS)}")
     return GATEWAYS[name]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from stream.gateways.errors import InputError
+from stream.gateways.errors import InputError, guess
 from stream.lab.parameters import STEADY
 from stream.lab.produce import Timed
 from stream.lab.scenarios import STRANGER_TOKENS, Attack, Strike, account_strikes
@@ -71,9 +70,7 @@ PLANS = {
 def plan_of(scenario: str) -> Plan:
     """The plan of a demo scenario; raises InputError on an unknown one."""
     if scenario not in PLANS:
-        near = difflib.get_close_matches(scenario, PLANS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown demo scenario {scenario!r}: {hint}Known are {', '.join(PLANS)}")
+        raise InputError(f"unknown demo scenario {scenario!r}: {guess(scenario, PLANS)}Known are {', '.join(PLANS)}")
     return PLANS[scenario]
 
 

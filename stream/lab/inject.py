@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ import msgspec
 
 from stream.alerts import Alert, rfc3339
 from stream.events import Call
-from stream.gateways.errors import InputError
+from stream.gateways.errors import InputError, guess
 from stream.gateways.overdraw import parse
 from stream.lab.scenarios import LEAD_IN, MAX_EXTRA_CALLS_PER_SECOND, STRANGER_TOKENS, Attack, scenarios
 
@@ -118,9 +117,9 @@ def check(name: str) -> None:
     if name in REFUSED:
         raise InputError(f"--inject {name}: {REFUSED[name]}. There are {', '.join(INJECTABLE)}")
     if name not in INJECTABLE:
-        near = difflib.get_close_matches(name, INJECTABLE, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"--inject {name}: there is no such scenario. {hint}There are {', '.join(INJECTABLE)}")
+        raise InputError(
+            f"--inject {name}: there is no such scenario. {guess(name, INJECTABLE)}There are {', '.join(INJECTABLE)}"
+        )
 
 
 def plan(name: str, survey: Survey, seed: int) -> Injection:

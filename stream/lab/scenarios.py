@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stream.gateways.errors import InputError
+from stream.gateways.errors import InputError, guess
 from stream.lab.parameters import Floats, Ints
 from stream.lab.population import MODELS, Population
 
@@ -103,9 +102,7 @@ def scenario(name: str) -> Scenario:
     """The scenario of that name; raises InputError that names the known ones."""
     known = scenarios()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown scenario {name!r}: {hint}Known are {', '.join(known)}")
+        raise InputError(f"unknown scenario {name!r}: {guess(name, known)}Known are {', '.join(known)}")
     return known[name]
 
 

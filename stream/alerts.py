@@ -290,6 +290,14 @@ class Alert(_Frozen):
     org_id: str | None = Field(None, description="organisation of the key, where its calls name one")
 
 
+RANK: dict[Severity, int] = {"info": 0, "warning": 1, "high": 2, "critical": 3}
+
+
+def worst_first(alert: Alert) -> tuple[int, float]:
+    """What incidents are sorted by, to be dealt with: severity, then what is gone."""
+    return -RANK[alert.severity], -alert.excess_tokens
+
+
 def reading_order(alert: Alert) -> tuple[float, str, int]:
     """What alerts are sorted by, to be read: when they were found, then whom they are about, then their sequence."""
     return alert.updated_at, alert.fingerprint, alert.sequence

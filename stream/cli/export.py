@@ -15,7 +15,6 @@ from stream.alerts import Alert, EntityType, Kind, Severity, printable
 from stream.cli.common import BadInput, moment_of, settings_from, settings_options
 
 if TYPE_CHECKING:
-    from stream.evidence.choice import Choice
     from stream.settings import Settings
 
 FORMATS = ("ocsf", "jsonl", "csv")
@@ -74,12 +73,16 @@ def export(
     try:
         with open(out, "w", encoding="utf-8", newline="") if out is not None else _stdout() as file:
             write = _writer(form, file)
+
+            def take(alert: Alert) -> None:
+                if choice.wants(alert):
+                    write(alert)
+
             if from_file is not None:
                 for alert in alerts_of_file(from_file):
-                    if choice.wants(alert):
-                        write(alert)
+                    take(alert)
             else:
-                asyncio.run(_export(settings_from(assignments, config), choice, write))
+                asyncio.run(each_alert(settings_from(assignments, config), take))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -137,19 +140,20 @@ def alerts_of_file(path: str) -> Iterator[Alert]:
         raise BadInput(str(error)) from None
 
 
-async def _export(settings: Settings, choice: Choice, write: Callable[[Alert], None]) -> None:
+async def each_alert(settings: Settings, take: Callable[[Alert], None]) -> None:
+    """Hand on every alert of the topic; what is none of this version is counted and said. Raises Unreachable."""
     passed = 0
-    async with aclosing(alerts_of_topic(settings)) as alerts:  # whoever reads may go, as head does
+    async with aclosing(_alerts_of_topic(settings)) as alerts:  # whoever reads may go, as head does
         async for alert in alerts:
             if alert is None:
                 passed += 1
-            elif choice.wants(alert):
-                write(alert)
+            else:
+                take(alert)
     if passed:
         click.echo(f"passed over {passed:,} records that are no alerts of this version", err=True)
 
 
-async def alerts_of_topic(settings: Settings) -> AsyncGenerator[Alert | None]:
+async def _alerts_of_topic(settings: Settings) -> AsyncGenerator[Alert | None]:
     """Every alert of the topic; None for a record that is none of this version. Raises Unreachable."""
     from pydantic import ValidationError
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from stream.alerts import (
+    RANK,
     Alert,
-    Entity,
     Kind,
     Severity,
     fingerprint_of,
@@ -21,9 +21,10 @@ from stream.alerts import (
     printable_json,
     reading_order,
     rfc3339,
+    worst_first,
 )
 from stream.cli.common import settings_from, settings_options
-from stream.cli.export import alerts_of_file, alerts_of_topic
+from stream.cli.export import alerts_of_file, each_alert
 from stream.cli.operators import alert_id_of_text, hear, steps_of
 from stream.control import Acknowledge, Feedback, Message
 from stream.standing import Standing
@@ -31,7 +32,6 @@ from stream.standing import Standing
 if TYPE_CHECKING:
     from stream.settings import Settings
 
-RANK = {name: rank for rank, name in enumerate(get_args(Severity))}
 MOST_OVER = 200
 """Incidents that are over and shown: the newest."""
 MAX_WHO = 60
@@ -65,7 +65,7 @@ class Incidents:
 
     def worst(self) -> list[Alert]:
         """Those that are open, the worst first."""
-        return sorted(self.open.values(), key=lambda alert: (-RANK[alert.severity], -alert.excess_tokens))
+        return sorted(self.open.values(), key=worst_first)
 
     def newest(self) -> list[Alert]:
         """Those that are over, the last one last."""
@@ -103,19 +103,9 @@ def list_(
     settings = settings_from(assignments, config)
     found = Incidents()
 
-    async def read() -> int:
-        passed = 0
-        async for alert in alerts_of_topic(settings):
-            if alert is None:
-                passed += 1
-            else:
-                found.take(alert)
-        return passed
-
     if from_file is None:
         said = said_by_operators(settings)
-        if passed := asyncio.run(read()):
-            click.echo(f"passed over {passed:,} records that are no alerts of this version", err=True)
+        asyncio.run(each_alert(settings, found.take))
     else:
         said = []
         for alert in alerts_of_file(from_file):
@@ -140,6 +130,7 @@ def said_by_operators(settings: Settings) -> list[Message]:
 
 def lines_of(alerts: Iterable[Alert], said: Sequence[Message], now: float, as_json: bool) -> Iterator[str]:
     """One line an incident."""
+    from stream.notify.hush import names_of
     from stream.notify.message import amount, length
 
     held = Standing(said).at(now)
@@ -157,8 +148,7 @@ def lines_of(alerts: Iterable[Alert], said: Sequence[Message], now: float, as_js
         if (taker := takers.get(alert.alert_id)) is not None:
             worse = "" if RANK[alert.severity] <= RANK[taker.severity] else ", but it got worse since"
             notes.append(f"{printable(taker.by, MAX_WHO)} is at it{worse}")
-        of_org = () if alert.org_id is None else (fingerprint_of(Entity(type="org", id=alert.org_id)),)
-        notes += [f"muted until {rfc3339(muted[one])}" for one in (alert.fingerprint, *of_org) if one in muted][:1]
+        notes += [f"muted until {rfc3339(muted[one])}" for one in names_of(alert) if one in muted][:1]
         yield (
             f"{printable(alert.alert_id)}  {'backlog' if alert.historical else alert.severity:<8}  {alert.kind:<11}  "
             f"{rfc3339(alert.started_at)}{lasted}  {alert.entity.type} {printable(alert.entity.id, MAX_WHO)}{gone}"

@@ -14,6 +14,7 @@ import click
 
 from stream.alerts import Alert, escaped, printable, printable_json, rfc3339
 from stream.cli.common import BadInput, moment_of, settings_from, settings_options
+from stream.cli.export import each_alert
 
 if TYPE_CHECKING:
     from stream.ledger import Entry, Ledger, Row, Sums
@@ -130,23 +131,10 @@ def read_file(path: str) -> Ledger:
 
 async def from_kafka(settings: Settings) -> Ledger:
     """The ledger of the alert topic; what is no alert in it is counted and said."""
-    from pydantic import ValidationError
-
-    from stream.cli.kafka import partitions_of, reachable
     from stream.ledger import Ledger
-    from stream.worker.lookup import committed
 
-    ledger, strange = Ledger(), 0
-    async with reachable(settings):
-        partitions = await partitions_of(settings, settings.alert_topic)
-        async for batch in committed(settings, settings.alert_topic, partitions):
-            for record in batch:
-                try:
-                    ledger.take(Alert.model_validate_json(record.value or b""))
-                except ValidationError:
-                    strange += 1
-    if strange:
-        click.echo(f"passed over {strange:,} records that are not alerts of this version", err=True)
+    ledger = Ledger()
+    await each_alert(settings, ledger.take)
     return ledger
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from stream.alerts import Alert
-from stream.notify.hush import RANK, Hush, names_of
+from stream.alerts import RANK, Alert
+from stream.notify.hush import Hush, names_of
 
 STALE_SECONDS = 1.5 * 86_400.0
 """An open incident says something at least every twenty hours: one that has not for this long is forgotten."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream.alerts import Alert, Entity, Severity, fingerprint_of
+from stream.alerts import RANK, Alert, Entity, fingerprint_of
 from stream.control import Acknowledge, Message, Mute, Unmute
 
 MAX_MUTES = 10_000
 """Entities that are muted, and likewise incidents that were acknowledged: beyond it the oldest are forgotten."""
 MAX_SPELLS = 20
 """Times for which one entity was muted that are remembered."""
-
-RANK: dict[Severity, int] = {"info": 0, "warning": 1, "high": 2, "critical": 3}
 
 
 def names_of(alert: Alert) -> tuple[str, ...]:

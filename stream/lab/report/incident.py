@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stream.alerts import Alert, Members, Severity, printable, rfc3339
+from stream.alerts import Alert, Members, printable, rfc3339, worst_first
 from stream.core.charted import Chart
 from stream.lab.plot import Point, Span
 from stream.lab.plot_svg import svg_of
 from stream.lab.report.markup import facts, name, table, text
 from stream.notify.message import Message, amount, length
 
-RANKS: dict[Severity, int] = {"critical": 0, "high": 1, "warning": 2, "info": 3}
 KEPT = ("What", "Since", "Gone", "Channels", "Do")
 """Lines of a message that the card has as they are."""
 RAREST = 1e-6
@@ -23,7 +22,7 @@ MOST_MODELS = 5
 
 def strongest_first(alert: Alert) -> tuple[int, float, float, str]:
     """What incidents are ordered by: severity, then excess; ties by their beginning."""
-    return RANKS[alert.severity], -alert.excess_tokens, alert.started_at, alert.alert_id
+    return *worst_first(alert), alert.started_at, alert.alert_id
 
 
 def who(alert: Alert) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream import __version__
-from stream.alerts import Alert, rfc3339
+from stream.alerts import RANK, Alert, rfc3339
 from stream.core.charted import MOST_KEYS, Chart
 from stream.lab.inject import words
 from stream.lab.plot import Span
-from stream.lab.report.incident import RANKS, card_of, cost, plot_of, severity, strongest_first, until, who
+from stream.lab.report.incident import card_of, cost, plot_of, severity, strongest_first, until, who
 from stream.lab.report.markup import facts, name, table, text
 from stream.lab.report.style import STYLE
 from stream.ledger import MAX_INCIDENTS, Ledger, rows_of, total_of
@@ -85,7 +85,7 @@ def _head(found: Found, incidents: Sequence[Alert]) -> Iterator[str]:
     # a member's incident and its campaign's hold the same tokens
     total = total_of(rows_of(ledger.entries()))
     bad = Counter(alert.severity for alert in incidents)
-    worst = ", ".join(f"{bad[grade]:,} {grade}" for grade in RANKS if bad[grade]) or "none"
+    worst = ", ".join(f"{bad[grade]:,} {grade}" for grade in reversed(RANK) if bad[grade]) or "none"
     figures = [
         (f"{len(incidents):,}", f"incidents: {worst}"),
         (
@@ -120,7 +120,7 @@ def _list(incidents: Sequence[Alert]) -> Iterator[str]:
     yield table(("", "severity", "kind", "who", "since", "until", "excess", "cost"), rows, (0, 6, 7))
     if rest := incidents[MOST_INCIDENTS:]:
         by = Counter(alert.severity for alert in rest)
-        grades = ", ".join(f"{by[grade]:,} {grade}" for grade in RANKS if by[grade])
+        grades = ", ".join(f"{by[grade]:,} {grade}" for grade in reversed(RANK) if by[grade])
         taken = amount(sum(alert.excess_tokens for alert in rest), "tokens")
         yield (
             f"<p><strong>{len(rest):,} more are not shown here</strong>, all weaker than these: {grades}, {taken} above"

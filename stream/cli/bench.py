@@ -20,7 +20,11 @@ LEAST_EVENTS = 1_000
 
 @click.command()
 @click.option("--events", type=int, help="Events of each kind through Kafka; 400,000, or with --quick 60,000.")
-@click.option("--quick", is_flag=True, help="A tenth of the time, one turn: for a first look, too rough for a verdict.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A tenth of the time, one turn: for a first look, too rough for --gate, which makes it three.",
+)
 @click.option("--recovery-keys", type=int, help="Also recover the states of so many keys, beside 100,000: 1.5 kB each.")
 @click.option("--adapters", is_flag=True, help="Only the adapters of gateways' formats: no Kafka, some 15 seconds.")
 @click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
@@ -83,7 +87,8 @@ def command(
     if recovery_keys is not None and not KEYS <= recovery_keys <= MOST_KEYS:
         raise BadInput(f"--recovery-keys {recovery_keys}: choose between {KEYS:,} and {MOST_KEYS:,}")
     recovered = tuple(sorted({KEYS, recovery_keys or KEYS}))
-    plan = Plan(events, repeats=1, recovered=recovered) if quick else Plan(events, recovered=recovered)
+    # one turn is too rough for a verdict, and a gate is one
+    plan = Plan(events, repeats=1, recovered=recovered) if quick and gate is None else Plan(events, recovered=recovered)
     bench = Bench(settings, plan, lambda line: click.echo(f"… {line}", err=True))
     try:
         report = run_stoppable(bench.run())

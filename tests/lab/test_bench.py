@@ -18,7 +18,7 @@ from stream.core.state import SHARD_KEY
 from stream.events import ApiCall
 from stream.gateways.overdraw import parse
 from stream.lab import bench_core, bench_recovery
-from stream.lab.bench import Bench, Plan, Report
+from stream.lab.bench import REPEATS, Bench, Plan, Report
 from stream.lab.bench_core import core_rows, learn
 from stream.lab.bench_table import Row, missed, replay_rows, worker_rows
 from stream.lab.bench_traffic import KINDS, Traffic, density
@@ -210,6 +210,21 @@ def test_a_hundred_thousand_keys_are_always_recovered(monkeypatch, options, size
     monkeypatch.setattr(Bench, "run", run)
     assert CliRunner().invoke(command, options).exit_code == 0
     assert [plan.recovered for plan in plans] == [sizes]
+
+
+@pytest.mark.parametrize(
+    ("options", "turns"), [([], REPEATS), (["--quick"], 1), (["--quick", "--gate", "0.4"], REPEATS)]
+)
+def test_one_turn_is_no_verdict(monkeypatch, options, turns) -> None:
+    plans = []
+
+    async def run(self: Bench) -> Report:
+        plans.append(self._plan)
+        return Report("t", [])
+
+    monkeypatch.setattr(Bench, "run", run)
+    assert CliRunner().invoke(command, options).exit_code == 0
+    assert [plan.repeats for plan in plans] == [turns]
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,10 @@ class LiveShard:
 
 def _parsed(records: Sequence[Any], now: float) -> tuple[list[Arrival], list[Reject]]:
     """Kafka records as arrivals and rejects; a record without a timestamp may not be ahead of `now` either."""
-    no_timestamp = now + FUTURE_SECONDS
+    ahead, no_timestamp = FUTURE_SECONDS, now + FUTURE_SECONDS
     return parse(
-        [(r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp) for r in records]
+        [
+            (r.offset, r.value, stamp * 0.001 + ahead if (stamp := r.timestamp or 0) > 0 else no_timestamp)
+            for r in records
+        ]
     )

@@ -42,7 +42,8 @@ from stream.core.sums import add_to_bucket
 from stream.events import Call
 from stream.settings import Settings
 
-GOLDEN = [Path(__file__).parent.parent / "state" / f"v{version}.json" for version in range(1, VERSION + 1)]
+GOLDEN = sorted((Path(__file__).parent.parent / "state").glob("v*.json"))
+assert {f"v{version}" for version in range(1, VERSION + 1)} <= {path.stem for path in GOLDEN}
 every_version = pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 RECORDS = golden_shard().changes()
 BY_KIND = {name[:1]: (name, value) for name, value in RECORDS}

@@ -158,6 +158,7 @@ class LiveShard:
         self.recovery_seconds = 0.0
         self.state_bytes = 0.0
         self._mean_bytes: dict[bytes, float] = {}
+        self._weighed: dict[bytes, int] = {}
         self._settings = settings
         self._owner = owner
         self._pending = Pending()
@@ -341,8 +342,9 @@ class LiveShard:
         """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""
         for key, value in islice(records, WEIGHED_RECORDS):
             kind, size = key[:1], len(key) + len(value)
-            mean = self._mean_bytes.get(kind, float(size))
-            self._mean_bytes[kind] = mean + (size - mean) * WEIGHT
+            weighed = self._weighed[kind] = self._weighed.get(kind, 0) + 1
+            mean = self._mean_bytes.get(kind, 0.0)
+            self._mean_bytes[kind] = mean + (size - mean) * max(WEIGHT, 1 / weighed)
         self.state_bytes = sum(self._mean_bytes.values()) * len(self.core)
 
 

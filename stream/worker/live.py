@@ -14,6 +14,7 @@ from stream.alerts import Alert
 from stream.core.control import Heard
 from stream.core.evidencerecord import evidence_records
 from stream.core.shard import Shard
+from stream.core.state import MODEL, SUMS
 from stream.core.step import Step
 from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
@@ -339,9 +340,11 @@ class LiveShard:
         follow(self.open, flush.alerts)
 
     def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""
+        """Keep an estimate of the keys' packed state from some records: mean size of each of a key's two, times keys."""
         for key, value in islice(records, WEIGHED_RECORDS):
             kind, size = key[:1], len(key) + len(value)
+            if kind not in (SUMS, MODEL):
+                continue
             weighed = self._weighed[kind] = self._weighed.get(kind, 0) + 1
             mean = self._mean_bytes.get(kind, 0.0)
             self._mean_bytes[kind] = mean + (size - mean) * max(WEIGHT, 1 / weighed)

@@ -340,7 +340,7 @@ class LiveShard:
         follow(self.open, flush.alerts)
 
     def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep an estimate of the keys' packed state from some records: mean size of each of a key's two, times keys."""
+        """Keep an estimate of the keys' packed state from some records: mean sizes of a key's two, times keys."""
         for key, value in islice(records, WEIGHED_RECORDS):
             kind, size = key[:1], len(key) + len(value)
             if kind not in (SUMS, MODEL):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stream.alerts import Alert, DataQuality, model_id_of
 from stream.alerts import Window as AlertWindow
+from stream.core import peers
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.explain import alert_of
 from stream.core.incidents import Incident
@@ -113,12 +114,12 @@ def test_all_that_a_newcomer_used_may_be_the_attackers():
     window = AlertWindow(start=START, end=START + HOUR, horizon_seconds=HOUR)
     highs = {}
     for kind in ("newcomer", "surge"):
-        incident = Incident(kind, int(START // HOUR), START, 0, since=START, excess=100.0)
-        alert = alert_of(key, incident, "opened", START, quality, (window, 9e9, 1000.0, 9e9))
+        incident = Incident(kind, int(START // HOUR), START, 0, since=START, excess=1e9)
+        alert = alert_of(key, incident, "opened", START, quality, (window, 1e9 + 1000.0, 1000.0, 9e9))
         assert alert.excess_input_tokens is None, "opened by a version that did not keep it"
         highs[kind] = alert.excess_high
-    assert highs["newcomer"] == 9e9
-    assert highs["surge"] < 9e9
+    assert highs["newcomer"] == pytest.approx(1e9 + peers.usual_rate(PRIORS) * HOUR)
+    assert highs["surge"] == pytest.approx(1e9 + 1000, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from stream.core.channels.base import Channel, Moment
 from stream.core.channels.shape import LIMIT, NEWCOMER_DAYS, RATIO, UNIFORM
+from stream.core.residuals import HORIZONS
 
 if TYPE_CHECKING:
     from stream.core.baseline import Baseline
@@ -75,7 +76,7 @@ class Newcomer(Channel):
         if level > residuals.observed[FOUR_HOURS] / seen:
             return Stretch(life, life, level * baseline.age)
         filled = buckets * calendar.bucket_seconds
-        return Stretch(min(filled, life), filled * seen, residuals.observed[FOUR_HOURS] * buckets)
+        return Stretch(min(HORIZONS[FOUR_HOURS], life), filled * seen, residuals.observed[FOUR_HOURS] * buckets)
 
     def pack(self) -> bytes:
         """It keeps nothing."""

@@ -213,10 +213,10 @@ def _summary(
     if incident.kind == peers.KIND:
         return _newcomers_summary(key, incident, f"{what} ", over, observed, expected)
     many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
-    line = (
-        f"key {printable(key.key_id)} {what} {many} {over} "
-        f"({short(observed)} against {short(expected)}), {short(incident.excess)} above its baseline"
-    )
+    above = f", {short(incident.excess)} above its baseline"
+    if ratio < 1:  # its calls are what is unusual, or its hours: a share would read as if it used too little
+        many, above = "no more than its expected tokens", f"{above} of late" if incident.excess > 0 else ""
+    line = f"key {printable(key.key_id)} {what} {many} {over} ({short(observed)} against {short(expected)}){above}"
     if incident.kind == "quiet_hours":
         line += ", in hours that it hardly ever uses"
     if incident.shape:

@@ -52,7 +52,7 @@ class Act(Enum):
     HELD = "waits"
     AT_LAST = "a message, after waiting"
     WORSENED = "another message"
-    SHOWN = "an update of its message"
+    SHOWN = "an update"
     ENDED = "a message of the end"
     JUST_ENDED = "its end, in case that it was told of the beginning"
     DIGESTED = "in a digest"

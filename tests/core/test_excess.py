@@ -198,3 +198,16 @@ def test_a_slow_window_brings_the_parts_that_its_calls_had():
     parts.begin_with(Window(700.0, 900.0, 300.0, 1000.0), bucket_of(10, 10, {7: 2}, cached=5))
     assert (parts.input, parts.output, parts.reasoning, parts.cached_input) == (200, 400, 250, 100)
     assert parts.shares() == [(7, 1.0)]
+
+
+def test_a_key_that_uses_less_than_expected_is_not_said_to_use_a_share_of_it():
+    key = KeyState("k", Rules(SETTINGS, PRIORS))
+    quality = DataQuality(missing_usage=0, late=0, duplicates=0, lag_seconds=0)
+    window = AlertWindow(start=START, end=START + HOUR, horizon_seconds=HOUR)
+    said = {}
+    for excess in (0.0, 70.0):
+        incident = Incident("shape", int(START // HOUR), START, 0, since=START, excess=excess, shape={"at_limit": 3.8})
+        said[excess] = alert_of(key, incident, "opened", START, quality, (window, 900.0, 1000.0, 9e9)).summary
+    unlike = "; its calls differ: odds of reaching the token limit × 3.8"
+    assert said[0.0] == f"key k uses no more than its expected tokens over 60 min (900 against 1000){unlike}"
+    assert said[70.0] == said[0.0].replace(unlike, f", 70 above its baseline of late{unlike}")

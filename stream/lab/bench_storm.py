@@ -68,12 +68,16 @@ def rows_of(calm: Run, storm: Run, keys: int) -> list[Row]:
     """What is shown of calm and storm over as many records."""
     rate, stormy = calm.records / calm.seconds, storm.records / storm.seconds
     return [
-        Row(f"calm, {keys:,} keys", rate, "records/CPU·s", note=f"{calm.open:,} incidents open at the end"),
+        Row(f"calm, {keys:,} keys", rate, "records/CPU·s", note=_note("", calm)),
         Row(
             f"storm, {keys:,} keys at once", stormy, "records/CPU·s", stormy / rate, LEAST_STORM_RATIO,
-            note=f"of calm; {storm.open:,} incidents, {storm.alerts:,} alerts, longest flush {storm.longest:.1f} s",
+            note=_note("of calm; ", storm),
         ),
     ]  # fmt: skip
+
+
+def _note(before: str, run: Run) -> str:
+    return f"{before}{run.open:,} incidents, {run.alerts:,} alerts, longest flush {run.longest:.1f} CPU·s"
 
 
 def learned(settings: Settings) -> States:

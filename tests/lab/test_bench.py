@@ -258,7 +258,7 @@ def test_a_row_as_json_is_plain_data() -> None:
 def test_a_storm_is_as_many_incidents_as_there_are_keys_and_calm_is_none(monkeypatch, settings) -> None:
     monkeypatch.setattr(bench_storm, "REPEATS", 1)
     calm, storm = bench_storm.measure(settings, keys=20)
-    assert calm.note.startswith("0 incidents open")
+    assert calm.note.startswith("0 incidents, 0 alerts")
     assert "of calm; 20 incidents, " in storm.note
     assert storm.ratio == pytest.approx(storm.value / calm.value)
     assert storm.bar == bench_storm.LEAST_STORM_RATIO

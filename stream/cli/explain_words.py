@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stream.alerts import Alert, printable, rfc3339, yardstick_of
-from stream.core.explain import SHAPES, short, span
+from stream.core.explain import SHAPES, few, short, span
 from stream.core.explanation import Decision, Explanation, Habits, PeersView
 
 MOST_STEPS = 8
@@ -72,14 +72,14 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
 
 
 def _peers_in_words(peers: PeersView) -> Iterator[str]:
-    ratio = "" if peers.ratio is None else f", {peers.ratio:.3g} × as much"
+    ratio = "" if peers.ratio is None else f", {few(peers.ratio)} × as much"
     yield (
         f"  as a new key it is compared with new keys, not with itself: {short(peers.observed)} tokens over "
         f"{span(peers.horizon_seconds)}{ratio} as they usually use ({short(peers.expected)}); with calls like these it "
         f"alerts from {short(peers.upper)} on"
     )
     if peers.shape:
-        told = ", ".join(f"{SHAPES[name]} × {factor:.3g} (z {z:.1f})" for name, (factor, z) in peers.shape.items())
+        told = ", ".join(f"{SHAPES[name]} × {few(factor)} (z {z:.1f})" for name, (factor, z) in peers.shape.items())
         yield f"  its calls against those of other keys: {told}"
 
 

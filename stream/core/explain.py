@@ -21,6 +21,7 @@ from stream.alerts import (
     fingerprint_of,
     printable,
     runbook_of,
+    yardstick_of,
 )
 from stream.core import peers
 from stream.core.baseline import INCIDENT_RATE
@@ -73,10 +74,11 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
         return WARNING, f"one channel alone, and score {incident.score:.1f} is below {page + 1:.1f}: no page for that"
     rate = incident.excess / max(hours, 1.0)
     if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
-        return CRITICAL, f"{short(incident.excess)} tokens above the baseline, {short(rate)} an hour"
+        return CRITICAL, f"{short(incident.excess)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
     return (
         HIGH,
-        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above the baseline",
+        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above "
+        f"{yardstick_of(incident.kind)}",
     )
 
 
@@ -237,13 +239,13 @@ def _newcomers_summary(
     line = f"new key {printable(key.key_id)} {uses}"
     against = f"{over} ({short(observed)} against {short(expected)})"
     if observed > expected > 0:
-        line += f"{observed / expected:.1f} × what new keys usually use {against}, {short(incident.excess)} above that"
+        line += f"{few(observed / expected)} × what new keys usually use {against}, {short(incident.excess)} above that"
     else:
         line += f"no more than new keys usually use {against}"
     standing = peers.deviations(key.rules.priors, incident.shape)
     name = max(standing, key=lambda name: standing[name], default=None)
     if name is not None and standing[name] >= peers.STANDS_OUT:
-        line += f"; its calls are not like those of other keys: {SHAPES[name]} × {incident.shape[name]:.3g}"
+        line += f"; its calls are not like those of other keys: {SHAPES[name]} × {few(incident.shape[name])}"
     return line
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from stream.alerts import RANK, Alert
 
 HOLD_HOURS = 12.0
-"""How long a ticket waits: most of what becomes a page does so sooner."""
+"""How long a ticket waits: about half of what becomes a page does so sooner, and most of the rest takes days."""
 MOST_TOKENS = 2_000_000.0
 """A ticket above so many tokens, the size of a page, does not wait: so much may be gone at most before it is told."""
 MOST_HELD = 40

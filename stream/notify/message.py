@@ -131,7 +131,7 @@ class Message:
         text += f", usual {'of new keys ' if alert.kind == 'newcomer' else ''}are {amount(alert.expected)}"
         if alert.upper > alert.expected:
             text += f", at most {amount(alert.upper)}"
-        return text + (f": {alert.ratio:.3g} ×" if alert.ratio is not None else "")
+        return text + (f": {amount(alert.ratio)} ×" if alert.ratio is not None else "")
 
     def _since(self) -> str:
         alert = self.alert

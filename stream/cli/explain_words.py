@@ -54,7 +54,7 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
         often = f"with a chance of {chance:.2g}" if chance < 1 else "often"
         yield f"  clean days of keys like this one reach it {often}"
     if why.peers is not None:
-        yield from _peers_in_words(why.peers)
+        yield from peers_in_words(why.peers)
     if why.as_of == why.steps_as_of and abs(decision.score - decision.score_at_close) >= 0.005:
         yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
     incident = why.incident
@@ -71,7 +71,8 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
         yield f"  for a page it needs {decision.to_page}"
 
 
-def _peers_in_words(peers: PeersView) -> Iterator[str]:
+def peers_in_words(peers: PeersView) -> Iterator[str]:
+    """What a newcomer is judged against."""
     ratio = "" if peers.ratio is None else f", {few(peers.ratio)} × as much"
     yield (
         f"  as a new key it is compared with new keys, not with itself: {short(peers.observed)} tokens over "

@@ -53,8 +53,12 @@ def differences(priors: Priors, aspects: Sequence[float] | None) -> dict[str, fl
 
 
 def deviations(priors: Priors, shape: Mapping[str, float]) -> dict[str, float]:
-    """The same in the population's standard deviations."""
-    return {name: math.log(factor) / priors.population[name].sd for name, factor in shape.items()}
+    """The same in the population's standard deviations.
+
+    An incident of an earlier version has other aspects too, and factors below 1: they are passed over.
+    """
+    law = priors.population
+    return {name: math.log(factor) / law[name].sd for name, factor in shape.items() if name in law and factor > 1}
 
 
 def upper_rate(rules: Rules, shape: Mapping[str, float]) -> float:
@@ -109,7 +113,7 @@ def view_of(key: KeyState) -> PeersView:
         expected=against.expected,
         ratio=against.observed / against.expected if against.expected > 0 else None,
         upper=against.upper,
-        shape={name: (factor, apart[name]) for name, factor in shape.items()},
+        shape={name: (shape[name], z) for name, z in apart.items()},
     )
 
 

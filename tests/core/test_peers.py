@@ -14,7 +14,7 @@ from stream.core.priors import shipped_priors
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.why import explain
-from stream.events import Call
+from stream.events import Arrival, Call
 from stream.settings import Settings
 
 PRIORS = made_priors()
@@ -22,15 +22,21 @@ USUAL = peers.usual_rate(PRIORS)
 """Of these priors the middle is about one token a second."""
 
 
+def new_shard() -> Shard:
+    return Shard(0, SETTINGS, partition_of=lambda _: 0, priors=PRIORS)
+
+
+def arrivals_of(hours: int, calls: int, tokens: int, output: int) -> list[Arrival]:
+    times = [START + hour * HOUR + i * HOUR / calls for hour in range(hours) for i in range(calls)]
+    return [
+        (i, time, Call(event_id=f"{i}", time=time, key_id="new", input_tokens=tokens, output_tokens=output))
+        for i, time in enumerate(times)
+    ]
+
+
 def shard_of(hours: int, calls: int, tokens: int, output: int = 10) -> tuple[Shard, list[Alert]]:
     """A new key that makes so many calls of so many tokens each hour."""
-    shard = Shard(0, SETTINGS, partition_of=lambda _: 0, priors=PRIORS)
-    arrivals = []
-    for hour in range(hours):
-        for i in range(calls):
-            time = START + hour * HOUR + i * HOUR / calls
-            call = Call(event_id=f"{hour}-{i}", time=time, key_id="new", input_tokens=tokens, output_tokens=output)
-            arrivals.append((len(arrivals), time, call))
+    shard, arrivals = new_shard(), arrivals_of(hours, calls, tokens, output)
     return shard, list(shard.observe(arrivals, len(arrivals)).alerts)
 
 
@@ -68,6 +74,30 @@ def test_a_small_key_whose_calls_are_unlike_others_is_not_said_to_use_much() -> 
     assert "its calls are not like those of other keys: output per input ×" in opened.summary
     assert opened.shape["output_ratio"] == pytest.approx(100_000, rel=0.1)
     assert opened.upper <= opened.observed
+
+
+def test_an_incident_of_a_version_that_noted_all_aspects_against_the_key_itself_goes_on() -> None:
+    arrivals = arrivals_of(40, 60, 100_000, 50_000)
+    cut = 30 * 60
+    earlier = new_shard()
+    earlier.observe(arrivals[:cut], cut - 1)
+    key = earlier._keys.held["new"]
+    assert key.incident is not None
+    key.incident.shape = {"output_length": 3.0, "model_focus": 0.1, "at_limit": 2.0, "output_ratio": 0.01}
+    key.stale = True
+    shard = new_shard()
+    shard.load(earlier.changes())
+    (now,) = shard.open_alerts()
+    assert now.kind == "newcomer"
+    taken_up = shard._keys.held["new"]
+    assert taken_up.incident is not None
+    assert peers.upper_rate(taken_up.rules, taken_up.incident.shape) == pytest.approx(
+        peers.upper_rate(taken_up.rules, {"at_limit": 2.0})
+    ), "what has no law, or is not above it, says nothing"
+    taken_up.moment.begin(taken_up.next_bucket - 1, taken_up.active_days)
+    assert set(peers.view_of(taken_up).shape) == {"at_limit"}
+    shard.observe(arrivals[cut:], len(arrivals))
+    assert set(taken_up.incident.shape) <= {"at_limit", "output_ratio", "uniformity"}
 
 
 def test_how_much_a_new_key_may_use_depends_on_what_its_calls_are_like() -> None:

@@ -73,8 +73,7 @@ def upper_rate(rules: Rules, shape: Mapping[str, float]) -> float:
 class Comparison:
     """Tokens that a newcomer used in the stretch of time that speaks most against it, and what its peers use in one.
 
-    window: its last four hours, or its whole life, in which `observed` is counted as the channel does: what is older
-    counts less; upper: where it alerts
+    window: its last four hours, or its whole life; upper: where it alerts, if its tokens lie in the window as they do
     """
 
     window: AlertWindow
@@ -94,11 +93,12 @@ def compare(key: KeyState, shape: Mapping[str, float]) -> Comparison:
     assert isinstance(channel, Newcomer)
     stretch = channel.stretch(key.residuals, key.baseline)
     end = float(key.next_bucket * rules.settings.bucket_seconds)
+    upper = upper_rate(rules, shape)
     return Comparison(
         AlertWindow(start=end - stretch.seconds, end=end, horizon_seconds=stretch.seconds),
         stretch.tokens,
-        usual_rate(rules.priors) * stretch.weight_seconds,
-        upper_rate(rules, shape) * stretch.weight_seconds,
+        usual_rate(rules.priors) * stretch.seconds,
+        upper * stretch.tokens / stretch.rate if stretch.rate > 0 else upper * stretch.seconds,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from core_streams import HOUR, SETTINGS, START
 from made_priors import made_priors
@@ -22,8 +23,8 @@ USUAL = peers.usual_rate(PRIORS)
 """Of these priors the middle is about one token a second."""
 
 
-def new_shard() -> Shard:
-    return Shard(0, SETTINGS, partition_of=lambda _: 0, priors=PRIORS)
+def new_shard(**changes: float) -> Shard:
+    return Shard(0, SETTINGS.model_copy(update=changes), partition_of=lambda _: 0, priors=PRIORS)
 
 
 def arrivals_of(hours: int, calls: int, tokens: int, output: int) -> list[Arrival]:
@@ -64,6 +65,42 @@ def test_what_is_told_of_a_key_that_starts_hot_is_against_new_keys() -> None:
     assert why.peers.ratio == pytest.approx(why.peers.observed / why.peers.expected)
     assert why.peers.ratio > 100
     assert why.peers.upper < why.peers.observed
+
+
+def opened_and_used(shard: Shard, arrivals: list[Arrival]) -> tuple[Alert, int]:
+    """The first alert, and the tokens of the time that its excess is of."""
+    opened = next(iter(shard.observe(arrivals, len(arrivals)).alerts))
+    assert (opened.kind, opened.status) == ("newcomer", "opened")
+    assert opened.upper <= opened.observed
+    assert opened.excess_tokens == pytest.approx(opened.observed - opened.expected)
+    assert opened.expected == pytest.approx(USUAL * opened.window.horizon_seconds)
+    return opened, sum(
+        call.input_tokens + call.output_tokens
+        for _, time, call in arrivals
+        if opened.excess_since <= time < opened.window.end
+    )
+
+
+@pytest.mark.parametrize("hours", [1.25, 4, 48])
+def test_at_its_opening_all_that_a_newcomer_used_may_be_an_attackers(hours: float) -> None:
+    arrivals = arrivals_of(50, 60, 6_000, 3_000)
+    # the channel is silent until a key has used so much; it is asked every quarter of an hour
+    shard = new_shard(bucket_seconds=300, min_excess_tokens=(hours - 0.2) * 60 * 9_000)
+    opened, used = opened_and_used(shard, arrivals)
+    assert (opened.window.end - START) / HOUR == hours
+    assert opened.excess_high == pytest.approx(used, rel=1e-3)
+    assert opened.observed == pytest.approx(used, rel=1e-3)
+
+
+def test_a_newcomer_that_begins_in_earnest_after_hours_is_not_told_to_have_done_so_all_the_time() -> None:
+    arrivals = arrivals_of(3, 60, 1, 1)
+    arrivals += [
+        (i + 180, time + 3 * HOUR, msgspec.structs.replace(call, event_id=f"hot-{i}", time=time + 3 * HOUR))
+        for i, time, call in arrivals_of(3, 60, 200_000, 100_000)
+    ]
+    opened, used = opened_and_used(new_shard(bucket_seconds=300), arrivals)
+    assert opened.excess_since < START + 3 * HOUR < opened.window.end
+    assert opened.excess_high == pytest.approx(used, rel=1e-3)
 
 
 def test_a_small_key_whose_calls_are_unlike_others_is_not_said_to_use_much() -> None:

@@ -9,7 +9,7 @@ import pytest
 from core_streams import HOUR, SETTINGS, START
 from made_priors import made_priors
 
-from stream.alerts import Alert
+from stream.alerts import Alert, rfc3339
 from stream.core import peers
 from stream.core.priors import shipped_priors
 from stream.core.rules import Rules
@@ -101,6 +101,17 @@ def test_a_newcomer_that_begins_in_earnest_after_hours_is_not_told_to_have_done_
     opened, used = opened_and_used(new_shard(bucket_seconds=300), arrivals)
     assert opened.excess_since < START + 3 * HOUR < opened.window.end
     assert opened.excess_high == pytest.approx(used, rel=1e-3)
+
+
+def test_a_newcomers_excess_is_told_with_the_time_from_which_it_counts() -> None:
+    shard, alerts = shard_of(30, 60, 100_000, output=50_000)
+    opened, later = alerts[0], [*alerts[1:], *shard.open_alerts()]
+    assert " above that" in opened.summary
+    assert opened.excess_since == opened.window.start < opened.started_at
+    assert {alert.status for alert in later} == {"updated"}
+    for alert in later:
+        assert f" above new keys since {rfc3339(opened.excess_since)[:16]}Z" in alert.summary
+        assert alert.excess_tokens > alert.observed - alert.expected, "it began before the incident did"
 
 
 def test_a_small_key_whose_calls_are_unlike_others_is_not_said_to_use_much() -> None:

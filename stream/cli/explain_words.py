@@ -73,11 +73,12 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
 
 def peers_in_words(peers: PeersView) -> Iterator[str]:
     """What a newcomer is judged against."""
-    ratio = "" if peers.ratio is None else f", {few(peers.ratio)} × as much"
+    against = "while they usually use none"
+    if peers.ratio is not None:
+        against = f"{few(peers.ratio)} × as much as they usually use ({short(peers.expected)})"
     yield (
         f"  as a new key it is compared with new keys, not with itself: {short(peers.observed)} tokens over "
-        f"{span(peers.horizon_seconds)}{ratio} as they usually use ({short(peers.expected)}); with calls like these it "
-        f"alerts from {short(peers.upper)} on"
+        f"{span(peers.horizon_seconds)}, {against}; with calls like these it alerts from {short(peers.upper)} on"
     )
     if peers.shape:
         told = ", ".join(f"{SHAPES[name]} × {few(factor)} (z {z:.1f})" for name, (factor, z) in peers.shape.items())

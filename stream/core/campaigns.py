@@ -302,9 +302,9 @@ def _add(campaign: Campaign, said: Hour) -> None:
 
 
 def _grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> None:
-    """Severity may rise while a campaign is open, never fall."""
+    """Severity may rise while a campaign is open, never fall; its reason is the newest of the same severity."""
     severity, reason = grade(campaign, page, state, hour)
-    if severity > campaign.severity or not campaign.severity_reason:
+    if severity >= campaign.severity:
         campaign.severity, campaign.severity_reason = severity, reason
 
 

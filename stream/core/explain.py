@@ -20,6 +20,7 @@ from stream.alerts import (
     alert_id_of,
     fingerprint_of,
     printable,
+    rfc3339,
     runbook_of,
     yardstick_of,
 )
@@ -211,14 +212,13 @@ def _summary(
     """One line for people: how many tokens, and what else is unusual about them."""
     ratio = observed / expected if expected > 0 else math.inf
     what = {"opened": "uses", "updated": "still uses", "resolved": "has stopped: it used"}[status]
-    over = f"over {span(window.horizon_seconds)}"
     if incident.kind == peers.KIND:
-        return _newcomers_summary(key, incident, f"{what} ", over, observed, expected)
+        return _newcomers_summary(key, incident, f"{what} ", window, observed, expected)
     many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
     above = f", {short(incident.excess)} above its baseline"
     if ratio < 1:  # its calls are what is unusual, or its hours: a share would read as if it used too little
         many, above = "no more than its expected tokens", f"{above} of late" if incident.excess > 0 else ""
-    line = f"key {printable(key.key_id)} {what} {many} {over} ({short(observed)} against {short(expected)}){above}"
+    line = f"key {printable(key.key_id)} {what} {many} {_against(window, observed, expected)}{above}"
     if incident.kind == "quiet_hours":
         line += ", in hours that it hardly ever uses"
     if incident.shape:
@@ -232,14 +232,21 @@ def _summary(
     return line
 
 
+def _against(window: Window, observed: float, expected: float) -> str:
+    return f"over {span(window.horizon_seconds)} ({short(observed)} against {short(expected)})"
+
+
 def _newcomers_summary(
-    key: KeyState, incident: Incident, uses: str, over: str, observed: float, expected: float
+    key: KeyState, incident: Incident, uses: str, window: Window, observed: float, expected: float
 ) -> str:
     """The same of a new key, against other ones; where it is not its size that is unusual, this is not said."""
     line = f"new key {printable(key.key_id)} {uses}"
-    against = f"{over} ({short(observed)} against {short(expected)})"
+    against = _against(window, observed, expected)
     if observed > expected > 0:
-        line += f"{few(observed / expected)} × what new keys usually use {against}, {short(incident.excess)} above that"
+        # the window of an incident that goes on begins where it was opened, its excess may have begun before
+        above = "that" if incident.since == window.start else f"new keys since {rfc3339(incident.since)[:16]}Z"
+        line += f"{few(observed / expected)} × what new keys usually use {against}"
+        line += f", {short(incident.excess)} above {above}"
     else:
         line += f"no more than new keys usually use {against}"
     standing = peers.deviations(key.rules.priors, incident.shape)

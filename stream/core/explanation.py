@@ -116,7 +116,7 @@ class IncidentView:
 
 @dataclass(frozen=True, slots=True)
 class PeersView:
-    """A newcomer and other new keys: tokens in its last hours or in all its life, in which what is older counts less.
+    """A newcomer and other new keys: tokens in its last hours or in all its life.
 
     expected: what new keys usually use in so long; upper: where a key whose calls are shaped like these alerts
     shape: by which factors its calls are unlike those of other keys, and so many of the population's deviations

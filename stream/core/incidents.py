@@ -62,7 +62,8 @@ class Incident(msgspec.Struct, array_like=True):
 
     `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
     excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. `shape`
-    holds the factors by which the calls differed from the key's usual ones when their shape last spoke. `taken` has the
+    holds the factors by which the calls differed from the key's usual ones when their shape last spoke, or of a
+    newcomer from those of other keys, as of the last bucket. `taken` has the
     excess part by part; None: the incident was opened by a version that did not keep them. `told` is the excess that
     was told last, `reason` why it was; `peak` the most tokens in an hour of the clock; `event` the planned event in
     which it began, if it did; `flaps` how many incidents in a row began soon after another.

@@ -53,8 +53,12 @@ def differences(priors: Priors, aspects: Sequence[float] | None) -> dict[str, fl
 
 
 def deviations(priors: Priors, shape: Mapping[str, float]) -> dict[str, float]:
-    """The same in the population's standard deviations."""
-    return {name: math.log(factor) / priors.population[name].sd for name, factor in shape.items()}
+    """The same in the population's standard deviations.
+
+    An incident of an earlier version has other aspects too, and factors below 1: they are passed over.
+    """
+    law = priors.population
+    return {name: math.log(factor) / law[name].sd for name, factor in shape.items() if name in law and factor > 1}
 
 
 def upper_rate(rules: Rules, shape: Mapping[str, float]) -> float:
@@ -69,8 +73,7 @@ def upper_rate(rules: Rules, shape: Mapping[str, float]) -> float:
 class Comparison:
     """Tokens that a newcomer used in the stretch of time that speaks most against it, and what its peers use in one.
 
-    window: its last four hours, or its whole life, in which `observed` is counted as the channel does: what is older
-    counts less; upper: where it alerts
+    window: its last four hours, or its whole life; upper: where it alerts, if its tokens lie in the window as they do
     """
 
     window: AlertWindow
@@ -90,11 +93,12 @@ def compare(key: KeyState, shape: Mapping[str, float]) -> Comparison:
     assert isinstance(channel, Newcomer)
     stretch = channel.stretch(key.residuals, key.baseline)
     end = float(key.next_bucket * rules.settings.bucket_seconds)
+    upper = upper_rate(rules, shape)
     return Comparison(
         AlertWindow(start=end - stretch.seconds, end=end, horizon_seconds=stretch.seconds),
         stretch.tokens,
-        usual_rate(rules.priors) * stretch.weight_seconds,
-        upper_rate(rules, shape) * stretch.weight_seconds,
+        usual_rate(rules.priors) * stretch.seconds,
+        upper * stretch.tokens / stretch.rate if stretch.rate > 0 else upper * stretch.seconds,
     )
 
 
@@ -109,7 +113,7 @@ def view_of(key: KeyState) -> PeersView:
         expected=against.expected,
         ratio=against.observed / against.expected if against.expected > 0 else None,
         upper=against.upper,
-        shape={name: (factor, apart[name]) for name, factor in shape.items()},
+        shape={name: (shape[name], z) for name, z in apart.items()},
     )
 
 

@@ -34,6 +34,7 @@ from stream.core.evidence import (
     Member,
     leaf_of,
 )  # fmt: skip
+from stream.core.explain import short
 from stream.core.group import STATISTICS
 from stream.core.grouppriors import GroupPriors
 from stream.core.groups import Groups
@@ -147,6 +148,14 @@ def test_many_keys_that_each_take_a_little_more_are_one_campaign():
         0.6 * 3 * 2000 * 20 * (last.window.end / 3600 - START - HISTORY), rel=0.3
     )
     assert "none of them would have been seen alone" in opened[0].summary
+
+
+def test_a_campaigns_severity_has_the_reason_of_today():
+    told = [alert for alert in after(48, lambda hour, rng: crowd(rng, 3.0)) if alert.severity == "high"]
+    assert len(told) > 1
+    assert told[-1].excess_tokens > 1.5 * told[0].excess_tokens
+    for alert in told:
+        assert alert.severity_reason.endswith(f"{short(alert.excess_tokens)} tokens above the baselines")
 
 
 def test_a_rise_of_everybody_is_nobodys_campaign():

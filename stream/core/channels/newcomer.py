@@ -20,10 +20,13 @@ LEAST_CALLS = 6.0
 
 
 class Stretch(NamedTuple):
-    """Tokens of a stretch of time of so many seconds, in which what is older counts less: as in `weight_seconds`."""
+    """What a key used in so many seconds, and the tokens per second that it is judged by, in which the last count more.
+
+    tokens: at that rate, but no more than it used in all its life
+    """
 
     seconds: float
-    weight_seconds: float
+    rate: float
     tokens: float
 
 
@@ -69,14 +72,16 @@ class Newcomer(Channel):
     def stretch(self, residuals: Residuals, baseline: Baseline) -> Stretch:
         """What a key's level is judged by: its last four hours, or all of its life if it used more then."""
         calendar = residuals.horizons.calendar
-        buckets = residuals.horizons.buckets[FOUR_HOURS]
         life = float(baseline.age * calendar.bucket_seconds)
-        seen = self._seen(baseline.age / calendar.per_day)
         level: float = baseline.level.value
-        if level > residuals.observed[FOUR_HOURS] / seen:
-            return Stretch(life, life, level * baseline.age)
-        filled = buckets * calendar.bucket_seconds
-        return Stretch(min(HORIZONS[FOUR_HOURS], life), filled * seen, residuals.observed[FOUR_HOURS] * buckets)
+        used = level * baseline.age
+        recent = residuals.observed[FOUR_HOURS] / self._seen(baseline.age / calendar.per_day)
+        if level > recent:
+            return Stretch(life, level / calendar.bucket_seconds, used)
+        rate, seconds = recent / calendar.bucket_seconds, min(HORIZONS[FOUR_HOURS], life)
+        # a key that has just begun in earnest has not used so much for so long; of an old one the level lags behind
+        most = max(used, residuals.observed[FOUR_HOURS] * residuals.horizons.buckets[FOUR_HOURS])
+        return Stretch(seconds, rate, min(rate * seconds, most))
 
     def pack(self) -> bytes:
         """It keeps nothing."""

@@ -19,10 +19,10 @@ MAX_TRAITS = 16
 MAX_VALUES = 6
 """A key with more values of one trait within a day belongs to no group of that trait: it changes them at will."""
 MAX_MODELS = 8
-USED, USUAL, USED_OUTPUT, SPENT, CALLS, DUE = range(6)
-BLANK = bytes(24)
-DUE_HOURS = 6.0
-"""Memory of what is due: a key that wakes after days is not owed all of them at once."""
+USED, USUAL, USED_OUTPUT, SPENT, CALLS = range(5)
+BLANK = bytes(20)
+FORMER_BYTES = 24
+"""Of `since` as it was packed when it held one sum more."""
 REFUSED_SHARE = 0.9
 LEAST_REFUSED = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
@@ -68,7 +68,7 @@ class Links:
     `known` holds up to MAX_TRAITS sets of traits, `seen` the closed bucket in which each was used last, -1: none;
     `last` is the newest call's, `bit` its place there as a bit mask. `used` tells whether there were calls since,
     `models` how many to each, by the name of the model, and `since` sums over the closed buckets: tokens, expected
-    tokens, output tokens, dollars, calls, and the expected tokens of the last hours, in 32 bits. `refused`: the last
+    tokens, output tokens, dollars and calls, in 32 bits. `refused`: the last
     bucket with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
@@ -164,7 +164,7 @@ class Links:
             len(packed.known) > MAX_TRAITS
             or len(packed.seen) != len(packed.known)
             or not 0 <= packed.turn < MAX_TRAITS
-            or len(packed.since) != len(BLANK)
+            or len(packed.since) not in (len(BLANK), FORMER_BYTES)
         ):
             raise ValueError("a key's links are damaged")
         values: list[Any] = [None, *packed.values]
@@ -175,7 +175,7 @@ class Links:
         self.seen, self.used, self.turn = packed.seen, packed.used, packed.turn
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
-        self.since = array("f", packed.since)
+        self.since = array("f", packed.since[: len(BLANK)])
         self.last, self.bit = (), 0
 
     def forget(self) -> None:

@@ -50,7 +50,8 @@ class _Head(msgspec.Struct, array_like=True):
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
     asked; plans: buckets from the next one to each that is planned; chain: see `Chain.pack`;
     course: tokens of the next bucket's hour so far, incidents in a row that flapped, and buckets since the last one
-    ended, -1: never; what was written before there were chains, links, or courses, has no such field
+    ended, -1: never; pace: see `Pace.pack`; what was written before there were chains, links, courses or paces, has no
+    such field
     """
 
     incident: Incident | None
@@ -65,6 +66,7 @@ class _Head(msgspec.Struct, array_like=True):
     chain: tuple[_Count, _Count, _Count, _Count] | msgspec.UnsetType | None = msgspec.UNSET
     links: PackedLinks | None = None
     course: tuple[_Tokens, _Count, _Ended] | None = None
+    pace: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,6 +83,7 @@ def pack_model(key: KeyState) -> bytes:
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
             key.chain.pack(first), key.links.pack(), _course(key, first),
+            key.pace.pack(first // calendar.per_hour),
         )
     )  # fmt: skip
     kept = 0
@@ -142,6 +145,8 @@ def model_2(data: memoryview, key: KeyState) -> None:
         tokens, key.flaps, ended = head.course
         key.hour, key.hour_tokens = first // calendar.per_hour, tokens
         key.ended = first - ended if ended >= 0 else -1
+    if head.pace:
+        key.pace.unpack(head.pace, first // calendar.per_hour)
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     blocks = []

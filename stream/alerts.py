@@ -246,7 +246,9 @@ class Alert(_Frozen):
     resolved_at: Moment | None = None
     window: Window
     observed: float
-    expected: float
+    expected: float = Field(
+        description="by the entity's own baseline; of kind newcomer, which has none: what new keys usually use"
+    )
     upper: float
     ratio: float | None = Field(description="observed / expected; null where nothing was expected")
     unit: str = "tokens"
@@ -255,7 +257,7 @@ class Alert(_Frozen):
     false_alarm_probability: Annotated[float, Field(ge=0, le=1)] = Field(
         description="chance that a clean key shows a value as high within one day"
     )
-    excess_tokens: float
+    excess_tokens: float = Field(description="above what is expected, since excess_since")
     excess_output_tokens: float
     excess_input_tokens: float | None = Field(
         default=None,
@@ -265,7 +267,8 @@ class Alert(_Frozen):
     excess_reasoning_tokens: float | None = Field(default=None, description="part of excess_output_tokens")
     excess_low: float | None = Field(
         default=None,
-        description="with excess_high the 90 % interval of excess_tokens, by how the key's own use has varied",
+        description="with excess_high the 90 % interval of excess_tokens, by how the key's own use has varied; "
+        "of kind newcomer, by how that of new keys varies",
     )
     excess_high: float | None = None
     excess_since: Moment | None = Field(
@@ -288,6 +291,15 @@ class Alert(_Frozen):
     schema_version: int = SCHEMA_VERSION
     status_reason: str = Field("", description="why this was said now: what opened, changed or ended the incident")
     org_id: str | None = Field(None, description="organisation of the key, where its calls name one")
+
+
+def yardstick_of(kind: str) -> str:
+    """What the expected tokens of an incident of this kind are, and its excess lies above.
+
+    >>> yardstick_of("newcomer"), yardstick_of("surge")
+    ('what new keys usually use', 'the baseline')
+    """
+    return "what new keys usually use" if kind == "newcomer" else "the baseline"
 
 
 RANK: dict[Severity, int] = {"info": 0, "warning": 1, "high": 2, "critical": 3}

@@ -13,6 +13,7 @@ from stream.cli.common import FOUND, BadInput, Unreachable, run_stoppable, setti
 
 if TYPE_CHECKING:
     from stream.lab.bench import Report
+    from stream.settings import Settings
 
 NEEDED = ("orjson", "psutil")
 LEAST_EVENTS = 1_000
@@ -27,6 +28,7 @@ LEAST_EVENTS = 1_000
 )
 @click.option("--recovery-keys", type=int, help="Also recover the states of so many keys, beside 100,000: 1.5 kB each.")
 @click.option("--adapters", is_flag=True, help="Only the adapters of gateways' formats: no Kafka, some 15 seconds.")
+@click.option("--storm", is_flag=True, help="Only 10,000 incidents at once, against calm: no Kafka, some minutes.")
 @click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
 @click.option(
     "--gate",
@@ -41,6 +43,7 @@ def command(
     quick: bool,
     recovery_keys: int | None,
     adapters: bool,
+    storm: bool,
     check: bool,
     gate: float | None,
     as_json: bool,
@@ -60,11 +63,15 @@ def command(
       overdraw bench --quick
       overdraw bench --recovery-keys 1000000
       overdraw bench --adapters
+      overdraw bench --storm
       overdraw bench --check --json > bench.json
       overdraw bench --quick --gate 0.4
     """
     if adapters:
         _bench_adapters(as_json, check)
+        return
+    if storm:
+        _bench_storm(settings_from(assignments, config), as_json, check)
         return
     from stream.lab.bench_table import below, missed
     from stream.security import without_security
@@ -121,6 +128,23 @@ def _bench_adapters(as_json: bool, check: bool) -> None:
     if as_json:
         click.echo(json.dumps({"adapters": [row.as_json() for row in rows]}))
     if check and any(row.verdict != "ok" for row in rows):
+        sys.exit(FOUND)
+
+
+def _bench_storm(settings: Settings, as_json: bool, check: bool) -> None:
+    from stream import native
+    from stream.lab.bench import Report
+    from stream.lab.bench_storm import BUCKETS, RECORDS_A_BUCKET, measure
+    from stream.lab.bench_table import missed
+
+    rows = measure(settings, tell=lambda line: click.echo(f"… {line}", err=True))
+    traffic = f"{BUCKETS} buckets of {RECORDS_A_BUCKET} records of each key, up to Kafka; core: {native.core()}"
+    report = Report(traffic, rows)
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        _show(report)
+    if check and missed(rows):
         sys.exit(FOUND)
 
 

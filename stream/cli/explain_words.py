@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stream.alerts import Alert, printable, rfc3339
-from stream.core.explain import short
-from stream.core.explanation import Decision, Explanation, Habits
+from stream.alerts import Alert, printable, rfc3339, yardstick_of
+from stream.core.explain import SHAPES, few, short, span
+from stream.core.explanation import Decision, Explanation, Habits, PeersView
 
 MOST_STEPS = 8
 """Steps of an alert's life that are listed, the first and the last ones."""
@@ -53,6 +53,8 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
         chance = decision.false_alarm_probability
         often = f"with a chance of {chance:.2g}" if chance < 1 else "often"
         yield f"  clean days of keys like this one reach it {often}"
+    if why.peers is not None:
+        yield from peers_in_words(why.peers)
     if why.as_of == why.steps_as_of and abs(decision.score - decision.score_at_close) >= 0.005:
         yield f"  at the close of the bucket, before it was learned: {decision.score_at_close:.2f}"
     incident = why.incident
@@ -60,13 +62,26 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
         state = "cooling down" if incident.cooling else "open"
         yield (
             f"incident {state} since {rfc3339(incident.started_at)}: {incident.kind}, {incident.severity} "
-            f"({incident.severity_reason}); {short(incident.excess_tokens)} tokens above the baseline since "
-            f"{rfc3339(incident.since)}, highest score {incident.score:.2f}"
+            f"({incident.severity_reason}); {short(incident.excess_tokens)} tokens above "
+            f"{yardstick_of(incident.kind)} since {rfc3339(incident.since)}, highest score {incident.score:.2f}"
         )
         yield "  channels: " + ", ".join(f"{name} (z {z:.1f})" for name, z in incident.channels.items())
         yield f"  for a page it needs {decision.to_page}"
     elif decision.score >= decision.threshold:
         yield f"  for a page it needs {decision.to_page}"
+
+
+def peers_in_words(peers: PeersView) -> Iterator[str]:
+    """What a newcomer is judged against."""
+    ratio = "" if peers.ratio is None else f", {few(peers.ratio)} × as much"
+    yield (
+        f"  as a new key it is compared with new keys, not with itself: {short(peers.observed)} tokens over "
+        f"{span(peers.horizon_seconds)}{ratio} as they usually use ({short(peers.expected)}); with calls like these it "
+        f"alerts from {short(peers.upper)} on"
+    )
+    if peers.shape:
+        told = ", ".join(f"{SHAPES[name]} × {few(factor)} (z {z:.1f})" for name, (factor, z) in peers.shape.items())
+        yield f"  its calls against those of other keys: {told}"
 
 
 def life_in_words(alerts: Sequence[Alert], alert_id: str | None) -> Iterator[str]:

@@ -61,9 +61,9 @@ class Reading:
     def chunks(
         self, path: str, settings: Settings, *, row_prefix: str = "row", stored: bool = False
     ) -> Iterator[Chunk]:
-        """Records of a file as `stream.lab.files.read_chunks` gives them, of any format, ids hidden if that is wanted.
+        """Records of a file as `read_chunks` gives them, or of `kafka:TOPIC`, of any format, ids hidden if wanted.
 
-        What another format's parser refuses stands there as `Refused`. Raises InputError.
+        What another format's parser refuses stands there as `Refused`. Raises InputError, and of a topic Unreachable.
 
         stored: the records will be stored: what must not be is cut from those of the canonical format, too
         """
@@ -83,6 +83,7 @@ class Reading:
 
     def _open(self, path: str, settings: Settings, row_prefix: str) -> tuple[str, Gateway, Iterator[Chunk]]:
         """The format of a file, and its records as they stand there."""
+        from stream.cli.history import PREFIX
         from stream.gateways import gateway
         from stream.lab.files import InputError, format_of, read_chunks
 
@@ -90,6 +91,8 @@ class Reading:
         chosen = self.format
         if self.mapping_file is not None and chosen in (None, AUTO):
             chosen = "mapping"
+        if path.startswith(PREFIX):
+            return self._of_topic(path.removeprefix(PREFIX), chosen, settings)
         if chosen == AUTO and (self.columns or self.constants):
             chosen = "csv"
         lines: Iterator[Chunk] | None = None
@@ -106,6 +109,21 @@ class Reading:
         if lines is None:
             lines = _documents(read_chunks(path, "overdraw", self.columns, self.constants), name)
         return chosen, gate, lines
+
+    def _of_topic(self, topic: str, chosen: str | None, settings: Settings) -> tuple[str, Gateway, Iterator[Chunk]]:
+        """The same of a topic: its records need no lines, and no names of files."""
+        from stream.cli.history import read_topic
+        from stream.gateways import gateway
+        from stream.gateways.errors import InputError
+
+        records = read_topic(settings, topic)
+        if chosen == AUTO:
+            chosen, records = _recognised(records, topic)
+        chosen = chosen or "overdraw"
+        gate = gateway(chosen)
+        if gate.rows or self.columns or self.constants:
+            raise InputError(f"{topic} is a topic, and csv (--map, --const) is for files: name its format, or none")
+        return chosen, gate, records
 
     def _options(self, settings: Settings) -> Options:
         from stream.gateways import options_of

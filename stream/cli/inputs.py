@@ -12,6 +12,7 @@ import click
 
 from stream.cli.common import BadInput
 from stream.cli.formats import Reading, format_options
+from stream.cli.history import PREFIX, place_of
 
 if TYPE_CHECKING:
     from stream.events import Reject
@@ -24,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The files that a command was given, and how to read them."""
+    """The files and topics that a command was given, and how to read them."""
 
     paths: tuple[str, ...]
     reading: Reading
@@ -104,7 +105,10 @@ class Refusals:
             index = reject.position - self._first
             name = _name_of(path)
             # a record held back until a later one confirms its time may be of an earlier chunk
-            place = f"{name}, line {numbers[index]}" if 0 <= index < len(numbers) else f"record {reject.position + 1}"
+            place = f"record {reject.position + 1}"
+            if 0 <= index < len(numbers):
+                number = numbers[index]
+                place = f"{name}, {place_of(number) if path.startswith(PREFIX) else f'line {number}'}"
             self._lines.append(self._line(place, reject))
         self._first += len(numbers)
 

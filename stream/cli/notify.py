@@ -21,13 +21,18 @@ from stream.alerts import (
     alert_id_of,
     fingerprint_of,
     printable,
+    rfc3339,
 )
 from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
 
 if TYPE_CHECKING:
     from stream.notify.client import Answer
     from stream.notify.config import NotifyConfig, Secrets
+    from stream.notify.hold import Held
     from stream.settings import Settings
+
+MOST_TEXT = 200
+"""Characters of a summary where it is not the message itself."""
 
 
 @click.group("notify")
@@ -163,7 +168,7 @@ async def _send(settings: Settings, chosen: NotifyConfig, name: str) -> dict[str
 @click.option("--count", is_flag=True, help="Only how many messages each notifier would make of all of them.")
 @settings_options
 def show(file: str, count: bool, assignments: tuple[str, ...], config: str | None) -> None:
-    """Say who would be told of each alert in FILE (JSON lines, gzip or not, - for standard input), and what.
+    """Say who would be told of the alerts in FILE (JSON lines, gzip or not, - for standard input), and what.
 
     \b
     Example:
@@ -171,22 +176,31 @@ def show(file: str, count: bool, assignments: tuple[str, ...], config: str | Non
       overdraw notify show alerts.jsonl --set notify_file=notify.toml
       overdraw notify show alerts.jsonl --count
 
-    Each alert by itself: who was told of an incident also hears of its end. Nothing is sent.
+    They are gone through in their order, each as if it were told when it was found; each ends with what the notifiers
+    make of it. Nothing is sent.
     """
     from stream.cli.export import alerts_of_file
     from stream.notify.message import Message
     from stream.notify.routing import Routing
+    from stream.notify.tally import Act, Rehearsal
 
     settings = settings_from(assignments, config)
     chosen = notify_config(settings)
-    routing = Routing(chosen)
     if count:
         _count(chosen, alerts_of_file(file))
         return
+    routing, rehearsal = Routing(chosen), Rehearsal(chosen)
     for alert in alerts_of_file(file):
-        names = routing.names(alert)
+        _show_due(rehearsal.due(alert.updated_at))
         click.echo(Message(alert, "", routing.owner_of(alert.entity), chosen.silence_base()).text())
-        click.echo(f"  Told: {', '.join(names) if names else 'nobody'}")
+        acts = {name: act.value for name, act in rehearsal.hear(alert).items() if act is not Act.SILENT}
+        click.echo(f"  Told: {', '.join(f'{name} ({act})' for name, act in acts.items()) or 'nobody'}")
+    _show_due(rehearsal.due())
+
+
+def _show_due(due: Iterable[tuple[str, Held]]) -> None:
+    for name, held in due:
+        click.echo(f"{rfc3339(held.due)}  {name} is told what has waited: {printable(held.alert.summary, MOST_TEXT)}")
 
 
 def _count(chosen: NotifyConfig, alerts: Iterable[Alert]) -> None:

@@ -105,6 +105,8 @@ def scope_of(key: str | None, org: str | None, pattern: str | None, everything: 
     if everything:
         return Scope(type="all")
     (kind, value), *_ = given
+    if kind != "pattern" and any(sign in value for sign in "*?["):
+        click.echo(f"note: this is the one {kind} {printable(value)}; --pattern means each key that fits", err=True)
     return _valid(lambda: Scope.model_validate({"type": kind, "id": value}))
 
 

@@ -39,9 +39,11 @@ def command(
     assignments: tuple[str, ...],
     config: str | None,
 ) -> None:
-    """Run the detector over recorded calls: .jsonl or .csv files, gzip or not, or - for standard input.
+    """Run the detector over recorded calls: .jsonl or .csv files, gzip or not, - for standard input, or kafka:TOPIC.
 
-    Files are read one after the other, each in its own order. The exit code is 0 whether or not something was found.
+    Files are read one after the other, each in its own order. A topic is read from its beginning to what is its end
+    now, its partitions by the times at which their records were written; nothing is committed and no worker is
+    disturbed. The exit code is 0 whether or not something was found.
     The page of --report needs nothing but a browser: it holds the summary, the settings that decided, the 200 strongest
     incidents, and plots of the 20 strongest of single keys. The same records and settings make the same page.
 
@@ -53,6 +55,7 @@ def command(
       overdraw replay calls.jsonl.gz --alerts alerts.jsonl
       overdraw replay calls.jsonl.gz --report found.html
       overdraw replay calls.jsonl.gz --inject leaked-key --seed 3
+      overdraw replay kafka:api-calls --set broker=kafka:9092 --report found.html
       overdraw replay usage.csv --map key_id=account --map time=created --set bucket_seconds=600 --json
     """
     from stream.alerts import printable_json

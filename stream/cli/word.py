@@ -27,6 +27,9 @@ type_option = click.option(
     help="What the id is of, as in the alert's entity. Muting an org mutes its keys too.",
 )  # fmt: skip
 
+MOST_ID = 256
+"""Characters of the id of a key or an organisation: a longer one is a slip of the hand."""
+
 
 @click.command("ack")
 @click.argument("alert_id")
@@ -67,6 +70,8 @@ def mute(entity_id: str, kind: EntityType, length: str | None, until: str | None
     end = end_of(length, until, now)
     if end is None:
         raise BadInput("say when the mute ends: --for 4h, or --until TIME")
+    if not 0 < len(entity_id) <= MOST_ID and kind in ("key", "org"):
+        raise BadInput(f"no {kind} is called that: an id has 1 to {MOST_ID} characters, and this one {len(entity_id)}")
     message = message_of("mute", options["by"], options["why"], now, entity={"type": kind, "id": entity_id}, until=end)
     say(settings, message, options["as_json"], f"muted: {kind} {printable(entity_id)} {until_words(end)}")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from stream.core.adaptivemean import AdaptiveMean
 
-RATE = 1 / 144
+RATE: Final = 1 / 144
 """Half a day of 5-minute buckets."""
 
 

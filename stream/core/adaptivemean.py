@@ -22,8 +22,9 @@ class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
     def learn(self, value: float, rate: float) -> None:
         """Take `value` up with weight `rate` in (0, 1] instead of the fading factor."""
         mean = self.value
-        self.update(mean + (value - mean) * (rate / self.fading_factor))
-        self.value = self.get()
+        inner = self._ewmean  # what `update` and `get` call: two calls less, three times a bucket
+        inner.update(mean + (value - mean) * (rate / self.fading_factor))
+        self.value = inner.get()
 
     @classmethod
     def at(cls, value: float, fading_factor: float) -> AdaptiveMean:

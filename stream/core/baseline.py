@@ -9,51 +9,57 @@ from __future__ import annotations
 import math
 from array import array
 from functools import lru_cache
+from typing import Final
 
 from stream.core.adaptivemean import AdaptiveMean
 from stream.core.calendar import Calendar
 
-SLOTS = 48
-WEEK_HOURS = 168
-FAST_PER_DAY = 0.12
+SLOTS: Final = 48
+WEEK_HOURS: Final = 168
+FAST_PER_DAY: Final = 0.12
 """Weight of one day's hour in the fast season: it forgets half in five and a half days."""
-SLOW_PER_DAY = 0.04
+SLOW_PER_DAY: Final = 0.04
 """The same for the slow season, against which slow drifts are measured: half in seventeen days."""
-YOUNG_HOURS = 12
+YOUNG_HOURS: Final = 12
 """A slot that was seen in fewer hours is the mean of what it has seen."""
-LEVEL_DAYS = 10.0
-FREE_DAYS = 3
+LEVEL_DAYS: Final = 10.0
+FREE_DAYS: Final = 3
 """So long a key's baseline takes whatever comes."""
-WEEK_FLOOR = 0.8
+WEEK_FLOOR: Final = 0.8
 """The fast season is at least this share of the same hour last week: it keeps weekly batch jobs quiet."""
-CAP_LEVEL = 20.0
-CAP_EXPECTED = 8.0
-CAP_CALLS = 5.0
+CAP_LEVEL: Final = 20.0
+CAP_EXPECTED: Final = 8.0
+CAP_CALLS: Final = 5.0
 """What a bucket may teach: at most this many levels + expectations + calls; one flood must not become the norm."""
-CAP_CALLS_PER_CALL = 3.0
-CAP_CALLS_FIXED = 6.0
+CAP_CALLS_PER_CALL: Final = 3.0
+CAP_CALLS_FIXED: Final = 6.0
 """One giant prompt is not a rate change: a call counts for at most 3 usual calls, a bucket for 6 more."""
-INCIDENT_RATE = 0.15
+INCIDENT_RATE: Final = 0.15
 """Share of the usual learning rate while an incident is open: score first, and never learn an attack."""
-CALL_RATE = 0.01
-STRENGTH_PER_HOUR = 1 / 240
+CALL_RATE: Final = 0.01
+STRENGTH_PER_HOUR: Final = 1 / 240
 """How quickly a key's season proves itself, or fails to: over ten days."""
 PRIOR_ERRORS = (0.3, 0.6)
 """Mean squared log errors of season and level before the first day: most keys have a season; it halves the error."""
-PRIOR_HOURS = 24.0
+PRIOR_HOURS: Final = 24.0
 """They count for so many hours of a young key."""
-MOST_ERRORS, MOST_ERROR = 3.0, 0.02
+MOST_ERRORS: Final = 3.0
+MOST_ERROR: Final = 0.02
 """An hour's squared error counts for at most 3 usual ones and 0.02: an attack must not make a steady key look restless
 before it has been judged."""
-ERROR_OFFSET_LEVEL = 0.05
-ERROR_OFFSET_TOKENS = 500.0
+ERROR_OFFSET_LEVEL: Final = 0.05
+ERROR_OFFSET_TOKENS: Final = 500.0
 """Added to both sides of an hour's log error; an hour of so little counts for half."""
 
-_CODE = 2000.0
+_CODE: Final = 2000.0
 """The season's slots are held as 16 bit of log(1 + tokens) × 2000: to 0.05 %, up to 10^14 tokens."""
-WEEK_CODE = 10.0
+WEEK_CODE: Final = 10.0
 """Last week's hours as 8 bit of log(1 + tokens) × 10: to 5 %, for they only make a floor; up to 10^11 tokens."""
-RATE, LESSON, JUDGED, COUNT, LEVEL = range(5)
+RATE: Final = 0
+LESSON: Final = 1
+JUDGED: Final = 2
+COUNT: Final = 3
+LEVEL: Final = 4
 
 
 def cap_of(usual: float, calls: int) -> float:

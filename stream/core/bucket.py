@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stream.core.baseline import cap_of
 
@@ -15,15 +15,19 @@ Plan = array  # of five 32-bit floats
 """What was known of a bucket before it could be open: early threshold, expected tokens, estimated input and output
 tokens per call, and the cap per usual call. 32-bit floats, so that what is stored is what is used."""
 
-LOG_SCALE = 1024
+LOG_SCALE: Final = 1024
 """Sums of logarithms are held as whole multiples of 1/1024: sums of integers do not depend on their order."""
 
-MAX_MODELS = 8
+MAX_MODELS: Final = 8
 """Models of a bucket that are counted each by itself: few keys use more within minutes."""
-OTHER_MODELS = -1
+OTHER_MODELS: Final = -1
 """The class under which the calls to all further ones are counted together; it is below all others."""
 
-THRESHOLD, EXPECTED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, USUAL = range(5)
+THRESHOLD: Final = 0
+EXPECTED: Final = 1
+ESTIMATED_INPUT: Final = 2
+ESTIMATED_OUTPUT: Final = 3
+USUAL: Final = 4
 
 
 class OpenBucket:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
+from typing import Final
 
-HOURS = 24
-HOUR_SECONDS = 3600
-DAY_SECONDS = 86_400
-WEEK_HOURS = 168
-EPOCH_WEEKDAY = 3
+HOURS: Final = 24
+HOUR_SECONDS: Final = 3600
+DAY_SECONDS: Final = 86_400
+WEEK_HOURS: Final = 168
+EPOCH_WEEKDAY: Final = 3
 """1970-01-01 was a Thursday; Monday is 0."""
-SATURDAY, SUNDAY = 5, 6
+SATURDAY: Final = 5
+SUNDAY: Final = 6
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_CACHED_BUCKETS = 10_000
+_CACHED_BUCKETS: Final = 10_000
 """More than the 28 days of 300 s that a key may have to catch up on: the next key that does asks for the same ones."""
 
 

@@ -7,18 +7,19 @@ import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
-PRIOR_DAYS = 15.0
+PRIOR_DAYS: Final = 15.0
 """A key's own daily maxima outweigh the population's after about two weeks."""
-HALF_LIFE_DAYS = 60.0
-SCALE_FLOOR = 0.4
-CLIP_SD = 3.5
-MOST_DAYS = 255
-MOST_PEAK = 30_000.0
-MOST_VARIANCE = 60_000.0
+HALF_LIFE_DAYS: Final = 60.0
+SCALE_FLOOR: Final = 0.4
+CLIP_SD: Final = 3.5
+MOST_DAYS: Final = 255
+MOST_PEAK: Final = 30_000.0
+MOST_VARIANCE: Final = 60_000.0
 """What 16 bits can hold."""
 SD_OF_GUMBEL = math.pi / math.sqrt(6)
-EULER = 0.5772156649015329
+EULER: Final = 0.5772156649015329
 _HALF = struct.Struct("<e")
 
 
@@ -36,7 +37,7 @@ def _moments(location: float, scale: float) -> tuple[float, float, float]:
 
 
 def learned(
-    mean: float, variance: float, peak: float, days: float, *, clip: float = CLIP_SD, floor: float
+    mean: float, variance: float, peak: float, days: float, *, floor: float, clip: float = CLIP_SD
 ) -> tuple[float, float]:
     """Mean and variance of daily maxima after one more day of `peak`, which counts up to `clip` standard deviations.
 

@@ -40,7 +40,11 @@ def window_of(key: KeyState, h: int, seconds: float) -> Window:
     """What window `h` of so many seconds holds, in tokens."""
     residuals = key.residuals
     buckets = residuals.horizons.buckets[h]
-    observed, expected = residuals.observed[h] * buckets, residuals.expected[h] * buckets
+    return parts_of(key, residuals.observed[h] * buckets, residuals.expected[h] * buckets, seconds)
+
+
+def parts_of(key: KeyState, observed: float, expected: float, seconds: float) -> Window:
+    """Tokens of the last so many seconds by their parts, as the shape of the key's calls has them there."""
     sums = _shape(key).windows[0 if seconds <= SHAPE_WINDOW_SECONDS else 1]
     known = sums[INPUT] + sums[OUTPUT]
     if known <= 0:

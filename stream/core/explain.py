@@ -21,7 +21,9 @@ from stream.alerts import (
     fingerprint_of,
     printable,
     runbook_of,
+    yardstick_of,
 )
+from stream.core import peers
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.bucket import OTHER_MODELS
 from stream.core.excess import excess_interval
@@ -72,10 +74,11 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
         return WARNING, f"one channel alone, and score {incident.score:.1f} is below {page + 1:.1f}: no page for that"
     rate = incident.excess / max(hours, 1.0)
     if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
-        return CRITICAL, f"{short(incident.excess)} tokens above the baseline, {short(rate)} an hour"
+        return CRITICAL, f"{short(incident.excess)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
     return (
         HIGH,
-        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above the baseline",
+        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above "
+        f"{yardstick_of(incident.kind)}",
     )
 
 
@@ -140,12 +143,11 @@ def alert_of(
     severity = SEVERITIES[incident.severity]
     channels = sorted(incident.channels.items(), key=lambda item: -item[1])
     summary = _summary(key, incident, status, window, observed, expected) + _poor(quality)
-    low, high = excess_interval(
-        key, incident.excess, expected / window.horizon_seconds, max(window.end - incident.since, bucket_seconds)
-    )
-    if incident.kind == "newcomer":
-        # its baseline has known nothing but the incident, and learns it: all of its use may be the attacker's
-        high = max(high, observed)
+    seconds = max(window.end - incident.since, bucket_seconds)
+    if incident.kind == peers.KIND:
+        low, high = peers.excess_interval(rules.priors, incident.excess, seconds)
+    else:
+        low, high = excess_interval(key, incident.excess, expected / window.horizon_seconds, seconds)
     taken = incident.taken
     return Alert(
         alert_id=alert_id_of(entity, started_at),
@@ -208,16 +210,17 @@ def _summary(
 ) -> str:
     """One line for people: how many tokens, and what else is unusual about them."""
     ratio = observed / expected if expected > 0 else math.inf
-    many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
     what = {"opened": "uses", "updated": "still uses", "resolved": "has stopped: it used"}[status]
-    line = (
-        f"key {printable(key.key_id)} {what} {many} over {span(window.horizon_seconds)} "
-        f"({short(observed)} against {short(expected)}), {short(incident.excess)} above its baseline"
-    )
+    over = f"over {span(window.horizon_seconds)}"
+    if incident.kind == peers.KIND:
+        return _newcomers_summary(key, incident, f"{what} ", over, observed, expected)
+    many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
+    above = f", {short(incident.excess)} above its baseline"
+    if ratio < 1:  # its calls are what is unusual, or its hours: a share would read as if it used too little
+        many, above = "no more than its expected tokens", f"{above} of late" if incident.excess > 0 else ""
+    line = f"key {printable(key.key_id)} {what} {many} {over} ({short(observed)} against {short(expected)}){above}"
     if incident.kind == "quiet_hours":
         line += ", in hours that it hardly ever uses"
-    if incident.kind == "newcomer":
-        line += ", far more than other keys begin with"
     if incident.shape:
         name, factor = max(incident.shape.items(), key=lambda item: item[1])
         if factor > LEAST_FACTOR:
@@ -226,6 +229,23 @@ def _summary(
                 if factor < 100
                 else f"; its calls differ: {SHAPES[name]}"
             )
+    return line
+
+
+def _newcomers_summary(
+    key: KeyState, incident: Incident, uses: str, over: str, observed: float, expected: float
+) -> str:
+    """The same of a new key, against other ones; where it is not its size that is unusual, this is not said."""
+    line = f"new key {printable(key.key_id)} {uses}"
+    against = f"{over} ({short(observed)} against {short(expected)})"
+    if observed > expected > 0:
+        line += f"{few(observed / expected)} × what new keys usually use {against}, {short(incident.excess)} above that"
+    else:
+        line += f"no more than new keys usually use {against}"
+    standing = peers.deviations(key.rules.priors, incident.shape)
+    name = max(standing, key=lambda name: standing[name], default=None)
+    if name is not None and standing[name] >= peers.STANDS_OUT:
+        line += f"; its calls are not like those of other keys: {SHAPES[name]} × {few(incident.shape[name])}"
     return line
 
 

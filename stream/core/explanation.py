@@ -115,10 +115,27 @@ class IncidentView:
 
 
 @dataclass(frozen=True, slots=True)
+class PeersView:
+    """A newcomer and other new keys: tokens in its last hours or in all its life, in which what is older counts less.
+
+    expected: what new keys usually use in so long; upper: where a key whose calls are shaped like these alerts
+    shape: by which factors its calls are unlike those of other keys, and so many of the population's deviations
+    """
+
+    horizon_seconds: float
+    observed: float
+    expected: float
+    ratio: float | None
+    upper: float
+    shape: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """All of it, as of the end of the last closed bucket, in epoch seconds.
 
-    The quick windows end there, the slow ones with their last quarter of an hour (`steps_as_of`).
+    The quick windows end there, the slow ones with their last quarter of an hour (`steps_as_of`). peers: what a
+    newcomer is judged against, instead of the windows' expectation.
     """
 
     key_id: str
@@ -135,3 +152,4 @@ class Explanation:
     context: tuple[ContextView, ...]
     decision: Decision
     incident: IncidentView | None
+    peers: PeersView | None = None

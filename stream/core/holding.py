@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
@@ -21,7 +22,7 @@ from stream.core.view import KeyView
 from stream.core.windows import Windows
 from stream.settings import Settings
 
-FOREVER = 2**62
+FOREVER: Final = 2**62
 """A bucket that never comes."""
 _REBUILD = ". Start with --rebuild to learn again from what the source topic still holds"
 

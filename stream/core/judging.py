@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stream.core.bucket import THRESHOLD, Verdict
 from stream.core.channels.base import Channel, Moment
@@ -13,9 +13,9 @@ from stream.core.residuals import QUICK
 if TYPE_CHECKING:
     from stream.core.key import KeyState
 
-HOT_Z = 1.5
+HOT_Z: Final = 1.5
 """While the last 40 minutes are so far above what is usual, the slow channels are asked at every step, else hourly."""
-PRESENT_Z = 0.5
+PRESENT_Z: Final = 0.5
 """An incident goes on only while the last 40 minutes are above their expectation too: a day's window remembers an
 attack that has ended. Only a shape says nothing of volume, and a newcomer is compared with its peers."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from typing import Final
 
 from stream.core.baseline import INCIDENT_RATE, Baseline
 from stream.core.bucket import OpenBucket, Plan, Verdict
@@ -25,13 +26,16 @@ from stream.core.residuals import Residuals
 from stream.core.rule import context_of
 from stream.core.rules import SHAPE, Rules
 
-DORMANT_DAYS = 28
+DORMANT_DAYS: Final = 28
 
 ADDING = [i for i, channel in enumerate(CHANNELS.values()) if channel.add is not Channel.add]
 STEPPING = [i for i, channel in enumerate(CHANNELS.values()) if channel.step is not Channel.step]
 """The channels that keep sums, or windows, of their own."""
 
-SCORE, TOKENS, EXPECTED, UPPER = range(4)
+SCORE: Final = 0
+TOKENS: Final = 1
+EXPECTED: Final = 2
+UPPER: Final = 3
 
 Skips = Sequence[tuple[int, int]]
 """Stretches of buckets [first, last) whose telemetry was lost."""

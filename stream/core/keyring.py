@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState, Skips
@@ -13,12 +14,12 @@ from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
 
-SLEEP_SECONDS = 2 * 3600
+SLEEP_SECONDS: Final = 2 * 3600
 """A key that was silent for so long in event time is packed again: it takes a tenth of the memory then."""
-SWEEP_SECONDS = 900
+SWEEP_SECONDS: Final = 900
 """How often the keys are looked through for such."""
-MOST_TRAITS = 50_000
-PACKED_AT_ONCE = 250
+MOST_TRAITS: Final = 50_000
+PACKED_AT_ONCE: Final = 250
 """Some 10 ms of work between two batches."""
 
 MakeKey = Callable[[str, Rules], KeyState]

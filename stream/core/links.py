@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -14,17 +14,21 @@ from stream.alerts import model_class
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
 
-MAX_TRAITS = 16
+MAX_TRAITS: Final = 16
 """Sets of traits that are known of one key: few keys use more within days, and a caller can make them up."""
-MAX_VALUES = 6
+MAX_VALUES: Final = 6
 """A key with more values of one trait within a day belongs to no group of that trait: it changes them at will."""
-MAX_MODELS = 8
-USED, USUAL, USED_OUTPUT, SPENT, CALLS = range(5)
+MAX_MODELS: Final = 8
+USED: Final = 0
+USUAL: Final = 1
+USED_OUTPUT: Final = 2
+SPENT: Final = 3
+CALLS: Final = 4
 BLANK = bytes(20)
-FORMER_BYTES = 24
+FORMER_BYTES: Final = 24
 """Of `since` as it was packed when it held one sum more."""
-REFUSED_SHARE = 0.9
-LEAST_REFUSED = 3
+REFUSED_SHARE: Final = 0.9
+LEAST_REFUSED: Final = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stream.core.channels.base import MOST_STANDARDISED
 from stream.core.channels.drift import Drift
@@ -13,7 +13,7 @@ from stream.core.residuals import QUICK
 if TYPE_CHECKING:
     from stream.core.key import KeyState
 
-MAX_LOG_RATIO = 30.0
+MAX_LOG_RATIO: Final = 30.0
 MOST_VALUE = math.log1p(MOST_STANDARDISED)
 """No standardised residual counts for more."""
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import Final
 
-DAY_SHARE, LONG_SHARE, IDLE_DAYS, WAKE_DAYS, SEEN = range(5)
-LONG_DAYS = 10.0
-WAKE_AFTER_DAYS = 0.25
+DAY_SHARE: Final = 0
+LONG_SHARE: Final = 1
+IDLE_DAYS: Final = 2
+WAKE_DAYS: Final = 3
+SEEN: Final = 4
+LONG_DAYS: Final = 10.0
+WAKE_AFTER_DAYS: Final = 0.25
 """A key that was silent for six hours has slept."""
-WAKE_FADING_PER_DAY = 0.056
+WAKE_FADING_PER_DAY: Final = 0.056
 """A wake-up matters less from hour to hour: what is left of it after a day (0.99 per five minutes)."""
 
 

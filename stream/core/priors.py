@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from stream.core.rule import CONTEXT, TAIL_FEATURES, Head, Rule, Tail
 from stream.settings import Settings, SettingsError
 
-VERSION = 2
+VERSION: Final = 2
 HEADS = ("quick", "volume", "joint")
 POPULATION = ("level", "at_limit", "output_ratio", "uniformity")
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from stream.alerts import DataQuality
 
-HALF_LIFE_SECONDS = 3600.0
+HALF_LIFE_SECONDS: Final = 3600.0
 """Of event time: what was wrong an hour ago counts half, so that a fault shows within minutes and is over in hours."""
-STEADY = 100.0
+STEADY: Final = 100.0
 """Calls, or records, without a fault that are added to what was seen: three bad ones of five are no poor data."""
-FREE_SHARE = 0.05
+FREE_SHARE: Final = 0.05
 """Of calls without usage and of late records: up to here nothing is raised. Every gateway loses some."""
-FULL_SHARE = 0.5
+FULL_SHARE: Final = 0.5
 """From here on the bar is raised by MOST_CAUTION: half of what is judged is estimated, or came too late to be."""
-MOST_CAUTION = 1.0
+MOST_CAUTION: Final = 1.0
 """In decades of the score: a tenth of the false alerts. Whoever has a key can hide its usage by breaking off answers,
 so that hiding must not cost more than this."""
-COUNTS = 5
+COUNTS: Final = 5
 """Of `Step.counts`: accepted, duplicates, late, out of order, without tokens."""
-OUT_OF_ORDER_SECONDS = 1.0
+OUT_OF_ORDER_SECONDS: Final = 1.0
 """A record so much older than the newest one came out of order: several gateways are never in step by less."""
 
 
@@ -52,7 +53,7 @@ class Quality:
         self.missing: dict[int, int] = {}
         """Answered calls without usage, by open bucket."""
         self._faded = [0.0] * COUNTS
-        self._counted = (0,) * COUNTS
+        self._counted: tuple[int, ...] = (0,) * COUNTS
         """The totals at the last close."""
         self._at = 0
         """The last closed bucket that held calls."""

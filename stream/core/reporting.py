@@ -7,12 +7,13 @@ import math
 import msgspec
 
 from stream.alerts import Alert, DataQuality, Status, Window, printable
+from stream.core import peers
 from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
-from stream.core.excess import new_taken, window_of
+from stream.core.excess import new_taken, parts_of, window_of
 from stream.core.explain import INFO, SEVERITIES, WARNING, alert_of, severity_of, short, span
+from stream.core.figures import horizon_numbers, incident_numbers
 from stream.core.incidents import DOUBLED, MOST_CALM_SECONDS, MOST_FLAPS, Incident
 from stream.core.key import KeyState, Skips
-from stream.core.outlook import window_upper
 from stream.core.residuals import HORIZONS
 from stream.core.rules import Rules
 
@@ -59,7 +60,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
         incident = key.incident = _opened(key, verdict, at)
         _grade(key, incident, verdict.bucket, keys)
         incident.told = incident.excess
-        return alert_of(key, incident, "opened", at, quality, _horizon_numbers(key, verdict, incident))
+        return alert_of(key, incident, "opened", at, quality, horizon_numbers(key, verdict, incident))
     _add(key, incident, verdict)
     known = set(incident.channels)
     for finding in verdict.findings:
@@ -88,7 +89,7 @@ def report(key: KeyState, verdict: Verdict, quality: DataQuality, keys: int) -> 
         return None
     incident.sequence += 1
     incident.updated, incident.told, incident.reason = verdict.bucket, incident.excess, reason
-    return alert_of(key, incident, "updated", at, quality, _incident_numbers(key, incident, verdict.bucket))
+    return alert_of(key, incident, "updated", at, quality, incident_numbers(key, incident, verdict.bucket))
 
 
 def resolve(key: KeyState, incident: Incident, bucket: int, quality: DataQuality, reason: str) -> Alert:
@@ -99,7 +100,7 @@ def resolve(key: KeyState, incident: Incident, bucket: int, quality: DataQuality
     key.settle()
     key.stale = True
     at = float((bucket + 1) * key.rules.settings.bucket_seconds) + key.rules.lateness
-    return alert_of(key, incident, "resolved", at, quality, _incident_numbers(key, incident, bucket))
+    return alert_of(key, incident, "resolved", at, quality, incident_numbers(key, incident, bucket))
 
 
 def _news(key: KeyState, incident: Incident, bucket: int, severity: int, known: set[str]) -> str:
@@ -162,7 +163,7 @@ def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
     bucket = max(key.next_bucket - 1, incident.started)
     at = max(incident.detected_at, float((bucket + 1) * key.rules.settings.bucket_seconds) + key.rules.lateness)
     status: Status = "updated" if incident.sequence > key.rules.first_sequence(incident.started) else "opened"
-    return alert_of(key, incident, status, at, quality, _incident_numbers(key, incident, bucket))
+    return alert_of(key, incident, status, at, quality, incident_numbers(key, incident, bucket))
 
 
 def _surge(key: KeyState, bucket: int, at: float, score: float, z: float) -> Incident:
@@ -202,16 +203,26 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
         incident.kind, incident.z = strongest.kind, strongest.z
         incident.horizon = HORIZONS[strongest.horizon]
         incident.channels = {finding.channel: finding.z for finding in verdict.findings}
+    if incident.kind == peers.KIND:
+        incident.taken = peers.new_taken(rules.priors)
     _note_shape(key, incident, verdict)
     _add(key, incident, verdict)
-    if strongest is not None and strongest.excess_tokens > incident.excess:
+    if strongest is None:
+        return incident
+    if incident.kind == peers.KIND:
+        against = peers.compare(key, incident.shape)
+        seconds, excess = against.window.horizon_seconds, against.excess
+        window = parts_of(key, against.observed, against.expected, seconds)
+    else:
+        seconds, excess = incident.horizon, strongest.excess_tokens
+        window = window_of(key, strongest.horizon, seconds)
+    if excess > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it
-        end = float((verdict.bucket + 1) * rules.settings.bucket_seconds)
-        incident.since = end - incident.horizon
-        incident.excess = strongest.excess_tokens
+        incident.since = float((verdict.bucket + 1) * rules.settings.bucket_seconds) - seconds
+        incident.excess = excess
         taken, sums = incident.taken, verdict.sums
         assert taken is not None
-        taken.begin_with(window_of(key, strongest.horizon, incident.horizon), sums)
+        taken.begin_with(window, sums)
         incident.excess_output = taken.output
         # at what the calls of the bucket that tipped it cost
         tokens = sums.input_tokens + sums.output_tokens if sums is not None else 0
@@ -221,8 +232,10 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
 
 
 def _note_shape(key: KeyState, incident: Incident, verdict: Verdict) -> None:
-    """What is unusual about the calls themselves, where their shape speaks."""
-    if any(finding.channel == "shape" for finding in verdict.findings):
+    """What is unusual about the calls themselves, where their shape speaks; of a newcomer, against other keys."""
+    if incident.kind == peers.KIND:
+        incident.shape = peers.differences(key.rules.priors, key.moment.aspects) or incident.shape
+    elif any(finding.channel == "shape" for finding in verdict.findings):
         incident.shape = key.shape_factors()
 
 
@@ -230,11 +243,15 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     """Take a closed bucket into the incident's sums."""
     sums = verdict.sums
     observed = float(sums.input_tokens + sums.output_tokens) if sums is not None else 0.0
-    expected = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected
+    expected, upper = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected, verdict.upper
+    if incident.kind == peers.KIND:
+        seconds = key.rules.settings.bucket_seconds
+        expected = peers.usual_rate(key.rules.priors) * seconds
+        upper = peers.upper_rate(key.rules, incident.shape) * seconds
     incident.observed += observed
     incident.peak = max(incident.peak, key.tokens_in_hour(verdict.bucket))
     incident.expected += expected
-    incident.upper += verdict.upper if math.isfinite(verdict.upper) else expected
+    incident.upper += upper if math.isfinite(upper) else expected
     before = incident.excess
     # what a bucket lacks is taken off again: else the noise of a long incident adds up to millions
     incident.excess = max(0.0, before + observed - expected)
@@ -259,22 +276,3 @@ def _grade(key: KeyState, incident: Incident, bucket: int, keys: int) -> None:
     severity, reason = severity_of(incident, key.rules, keys, hours)
     if severity >= incident.severity:
         incident.severity, incident.severity_reason = severity, reason
-
-
-def _horizon_numbers(key: KeyState, verdict: Verdict, incident: Incident) -> tuple[Window, float, float, float]:
-    """The window that tipped it."""
-    residuals = key.residuals
-    h = HORIZONS.index(incident.horizon)
-    buckets = residuals.horizons.buckets[h]
-    end = float((verdict.bucket + 1) * key.rules.settings.bucket_seconds)
-    window = Window(start=end - incident.horizon, end=end, horizon_seconds=incident.horizon)
-    upper = window_upper(key, h, key.rules.open_score)
-    return window, residuals.observed[h] * buckets, residuals.expected[h] * buckets, upper
-
-
-def _incident_numbers(key: KeyState, incident: Incident, bucket: int) -> tuple[Window, float, float, float]:
-    """The incident as a whole, up to the end of `bucket`."""
-    bucket_seconds = key.rules.settings.bucket_seconds
-    start, end = float(incident.started * bucket_seconds), float((bucket + 1) * bucket_seconds)
-    window = Window(start=start, end=end, horizon_seconds=end - start)
-    return window, incident.observed, incident.expected, incident.upper

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import Final
 
 from stream.core.calendar import Calendar
 
 HORIZONS = (600.0, 2400.0, 14_400.0, 86_400.0, 432_000.0)
 """Lengths of the windows in seconds: 10 min, 40 min, 4 h, 1 d, 5 d."""
-QUICK = 2
+QUICK: Final = 2
 """The first two windows move with every bucket."""
-FAST_HORIZONS = 3
+FAST_HORIZONS: Final = 3
 """The first three compare with the fast season, the others with the slow one, which a drift has not yet dragged."""
-STEP_SECONDS = 900
+STEP_SECONDS: Final = 900
 """Pace of the slow windows."""
-OFFSET_CALLS = 3.0
-OFFSET_LEVEL = 0.05
-OFFSET_TOKENS = 1500.0
+OFFSET_CALLS: Final = 3.0
+OFFSET_LEVEL: Final = 0.05
+OFFSET_TOKENS: Final = 1500.0
 """What is added to both sides of the ratio: 3 usual calls, 5 % of the level, 1,500 tokens, less in long windows.
 
 Without it a key of a few calls an hour would show a tenfold "surge" at every call.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from stream.core.presence import Presence
 
@@ -23,11 +24,18 @@ CONTEXT = (
     "size", "relative_size", "log_active_days", "volatility", "active_share", "seldom", "woken", "unpredictability",
 )  # fmt: skip
 """What the rule knows of the key besides the evidence; see `context_of`."""
-SIZE, RELATIVE, AGE, VOLATILITY, SHARE, SELDOM, WOKEN, UNPREDICTABILITY = range(8)
-USUAL_ERROR = 0.3
+SIZE: Final = 0
+RELATIVE: Final = 1
+AGE: Final = 2
+VOLATILITY: Final = 3
+SHARE: Final = 4
+SELDOM: Final = 5
+WOKEN: Final = 6
+UNPREDICTABILITY: Final = 7
+USUAL_ERROR: Final = 0.3
 """Mean squared log error of an hour's expectation that is neither good nor bad."""
-SELDOM_SHARE = 0.1
-DAY_PRIOR_SCALE = 0.30
+SELDOM_SHARE: Final = 0.1
+DAY_PRIOR_SCALE: Final = 0.30
 
 
 def steadiness(context: Sequence[float]) -> float:
@@ -67,7 +75,7 @@ def tail_features(context: Sequence[float]) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-BELOW = 4.0
+BELOW: Final = 4.0
 """Below its threshold a head's decades fall to 0 within so many log odds."""
 
 

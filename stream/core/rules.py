@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stream.core.calendar import Calendar
 from stream.core.calibration import TailLaw
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     Watch = Callable[[KeyState, Verdict], None]
 
-MATURITY_DAYS = 3.0
+MATURITY_DAYS: Final = 3.0
 """A key with 3 more active days than WARM_DAYS is half known."""
-NEWCOMER_FACTOR = 8.0
+NEWCOMER_FACTOR: Final = 8.0
 """False alerts per 1,000 days of keys in their first week, as a multiple of the first dial: so much more often is a new
 key that starts hot an attack than an old one that changes."""
-LEAST_NEWCOMER_Z = 2.0
-CHAIN_DAYS = 4.0
+LEAST_NEWCOMER_Z: Final = 2.0
+CHAIN_DAYS: Final = 4.0
 """An incident that begins so soon after another goes on with it, as far as `accept_days` is concerned: a weekend is no
 end."""
-LEAST_SHARE = 0.5
+LEAST_SHARE: Final = 0.5
 """A number that adds less to the log odds is not worth naming."""
 
 
@@ -143,7 +143,8 @@ class Rules:
         return 1 / (1 + MATURITY_DAYS / max(active_days - WARM_DAYS, 0.2))
 
 
-SHAPE, NEWCOMER = list(CHANNELS).index("shape"), list(CHANNELS).index("newcomer")
+SHAPE = list(CHANNELS).index("shape")
+NEWCOMER = list(CHANNELS).index("newcomer")
 PLACES = [(c, i) for c, channel in enumerate(CHANNELS.values()) for i in range(len(channel.statistics))]
 """Channel, and place in it, of each of STATISTICS."""
 

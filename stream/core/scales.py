@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from typing import Final
 
-SCALE_DAYS = 20.0
+SCALE_DAYS: Final = 20.0
 """Memory of a scale that is no longer young."""
-YOUNG_DAYS = 14.0
-PRIOR_DAYS = 5.0
+YOUNG_DAYS: Final = 14.0
+PRIOR_DAYS: Final = 5.0
 """Until YOUNG_DAYS of age a scale learns as the mean of its age and PRIOR_DAYS more, from the population's prior."""
-SLOW_HORIZON_SHARE = 0.25
+SLOW_HORIZON_SHARE: Final = 0.25
 """Windows of a day and more hold few independent values in the same time."""
-FREEZE_Z = 2.2
+FREEZE_Z: Final = 2.2
 """Above this z a scale learns at FREEZE_RATE, else a fourfold drift hides itself."""
-FREEZE_RATE = 0.05
-ALARM_Z = 4.0
-ALARM_RATE = 0.2
-CLIP_SCALES = 2.0
-UPPER_GAIN = 1.1
+FREEZE_RATE: Final = 0.05
+ALARM_Z: Final = 4.0
+ALARM_RATE: Final = 0.2
+CLIP_SCALES: Final = 2.0
+UPPER_GAIN: Final = 1.1
 """Makes the clipped upper second moment of a normal residual unbiased."""
-MIN_SHARE = 0.35
+MIN_SHARE: Final = 0.35
 """A scale never falls below this share of its prior: a key that was constant for weeks may still vary."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from stream.alerts import Alert, DataQuality, reading_order
 from stream.core.bucket import OpenBucket
@@ -20,7 +21,7 @@ from stream.core.sums import FIRST_FAILURE, add_shape, add_to_bucket, add_to_lif
 from stream.core.windows import DUPLICATE, FUTURE, LATE
 from stream.events import Arrival, Call, Reject
 
-MAX_SKIPS = 32
+MAX_SKIPS: Final = 32
 """Outages that are remembered; a key silent since before the oldest takes that one for silence."""
 
 

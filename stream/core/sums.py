@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from stream.alerts import model_class
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
@@ -15,7 +16,7 @@ from stream.core.key import KeyState
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
 
-FIRST_FAILURE = 400
+FIRST_FAILURE: Final = 400
 REFUSALS = (401, 403)
 """What a gateway answers to a key that is blocked."""
 
@@ -30,7 +31,7 @@ def scaled_logs(output_tokens: float) -> tuple[int, int]:
     return round(LOG_SCALE * log), round(LOG_SCALE * log * log)
 
 
-_SHORT = 4096
+_SHORT: Final = 4096
 """Most answers are shorter; to look their logarithms up takes a tenth of the time."""
 _LOGS = [scaled_logs(tokens) for tokens in range(_SHORT)]
 

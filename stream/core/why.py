@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stream.core import peers
 from stream.core.channels import STATISTICS
 from stream.core.channels.base import WARM_DAYS, Laws, Moment
 from stream.core.channels.shape import Shape
@@ -77,6 +78,7 @@ def explain(key: KeyState, keys: int) -> Explanation:
         context=_context(key, basis, values, moment),
         decision=_decision(key, basis, values, moment, keys),
         incident=_incident(key),
+        peers=peers.view_of(key) if _by_peers(key, basis) else None,
     )
 
 
@@ -234,8 +236,9 @@ def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Mom
     rules, score = key.rules, basis.score
     page = rules.page_score(keys) + rules.quality.caution
     incident = key.incident
-    highest, excess = (incident.score, incident.excess) if incident is not None else (score, moment.excess)
-    missing = max(0.0, page - highest), max(0.0, PAGE_EXCESS_TOKENS - excess)
+    excess = peers.compare(key, {}).excess if basis.by == "newcomer" else moment.excess
+    highest, gathered = (incident.score, incident.excess) if incident is not None else (score, excess)
+    missing = max(0.0, page - highest), max(0.0, PAGE_EXCESS_TOKENS - gathered)
     return Decision(
         by=basis.by,
         log_odds=None if basis.head is None else basis.head.odds(values, basis.context),
@@ -245,11 +248,16 @@ def _decision(key: KeyState, basis: _Basis, values: Sequence[float], moment: Mom
         threshold=rules.open_score + rules.quality.caution,
         dial=rules.settings.false_alerts_per_1000_key_days,
         page_threshold=page,
-        excess_tokens=moment.excess,
+        excess_tokens=excess,
         gate=_gate(key, moment) if score <= 0 else None,
         missing_for_page=missing,
         to_page=_to_page(*missing),
     )
+
+
+def _by_peers(key: KeyState, basis: _Basis) -> bool:
+    """Whether the key is judged against new keys, not against itself."""
+    return basis.by == "newcomer" if key.incident is None else key.incident.kind == peers.KIND
 
 
 def _gate(key: KeyState, moment: Moment) -> str:

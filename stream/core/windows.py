@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-LATE = -1
-DUPLICATE = -2
-FUTURE = -3
+LATE: Final = -1
+DUPLICATE: Final = -2
+FUTURE: Final = -3
 
-JUMP_SECONDS = 86_400.0
+JUMP_SECONDS: Final = 86_400.0
 """In a file, a jump of more than a day must be confirmed by a later record before it moves the watermark."""
-MAX_UNCONFIRMED = 16
+MAX_UNCONFIRMED: Final = 16
 """Buckets beyond a jump that nobody has confirmed; further ones are refused."""
-JUMPS_IN_A_ROW = 3
+JUMPS_IN_A_ROW: Final = 3
 """So many jumps with nothing between them are no wrong clocks but seldom use: each confirms the one before it."""
 
 

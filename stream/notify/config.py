@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stream.alerts import Kind, Severity
+from stream.notify.hold import HOLD_HOURS
 from stream.notify.secrets import read_secret
 from stream.notify.tomlfile import read_toml
 
@@ -110,11 +111,12 @@ class PagerDutyConfig(_Common):
 
 
 class SlackConfig(_Common):
-    """Slack, by an incoming webhook, whose address is the secret."""
+    """Slack, by an incoming webhook, whose address is the secret; `hold_hours` see `NotifyConfig.hold_seconds`."""
 
     type: Literal["slack"]
     url_file: str | None = None
     url_env: str | None = None
+    hold_hours: Annotated[float, Field(ge=0, le=24)] | None = None
     burst: Annotated[int, Field(ge=0, le=10_000)] = 20
 
 
@@ -182,6 +184,16 @@ class NotifyConfig(_Part):
     def pagers(self) -> frozenset[str]:
         """The notifiers that wake somebody, by their type."""
         return frozenset(name for name, one in self.notifiers.items() if DEFAULT_SEVERITIES[one.type] == PAGER)
+
+    def hold_seconds(self, name: str) -> float:
+        """How long a ticket waits at a notifier that would be told of it a second time as a page; 0: not at all.
+
+        By itself only where nothing in the file says who is told what: there a channel without a pager is one as well.
+        """
+        hours = getattr(self.notifiers[name], "hold_hours", 0.0)
+        if hours is None:
+            hours = HOLD_HOURS if self.routes is None and not self.pagers() else 0.0
+        return float(hours) * 3600
 
 
 Secrets = Mapping[str, SecretStr]

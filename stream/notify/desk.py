@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stream.alerts import RANK, Alert
+from stream.notify.cover import covered_by, subjects_of
+from stream.notify.hold import PAGE, may_wait
 from stream.notify.hush import Hush, names_of
 
 STALE_SECONDS = 1.5 * 86_400.0
@@ -18,8 +20,6 @@ MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)
 _NAME = {rank: name for name, rank in RANK.items()}
-PAGE = RANK["high"]
-"""From here on somebody may be woken."""
 
 
 class Decision(Enum):
@@ -28,6 +28,7 @@ class Decision(Enum):
     SEND = "send"
     DIGEST = "digest"
     SILENT = "silent"
+    HOLD = "hold"
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Known:
     """An open incident: the worst severity told, and how; `kept`: its last alert as JSON, where that is said again.
 
     names: under which it may be muted; covers: the keys, organisation or faults of the feed that it speaks for
+    held: it is a ticket that waits, of which nothing was told so far
     """
 
     alert_id: str
@@ -47,6 +49,7 @@ class Known:
     names: tuple[str, ...]
     covers: frozenset[str]
     digested: bool = False
+    held: bool = False
 
 
 class Desk:
@@ -93,14 +96,15 @@ class Desk:
 
         But not for what is worse than itself, and only if it was told by itself.
         """
-        faults = _covered(alert) if alert.kind == "feed" else frozenset()
-        for subject in _subjects(alert):
+        faults = covered_by(alert) if alert.kind == "feed" else frozenset()
+        for subject in subjects_of(alert):
             for fingerprint in self._covering.get(subject, ()):
                 known = self._known[fingerprint]
                 if (
                     fingerprint == alert.fingerprint
                     or known.said < rank
                     or known.digested
+                    or known.held
                     or not faults <= known.covers
                 ):
                     continue
@@ -119,11 +123,13 @@ class Desk:
         at: float,
         past: bool = False,
         paged: bool = False,
+        hold: bool = False,
     ) -> Decision:
         """What to do with the next alert; `matched`: a route leads here. `at`: when it was written, epoch seconds.
 
         past: the question is what was done with it then
         paged: a pager is told of it as well
+        hold: if it is new, and a ticket that may wait, it is to
         """
         known = self._known.get(alert.fingerprint)
         if known is not None and known.alert_id != alert.alert_id:
@@ -137,17 +143,23 @@ class Desk:
                 return Decision.SILENT
             kept = self._json(alert) if may_send else None
             known = Known(
-                alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, names_of(alert), _covered(alert),
-                not may_send,
+                alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, names_of(alert),
+                covered_by(alert), not may_send, hold and may_send and may_wait(alert),
             )  # fmt: skip
             self._keep(alert.fingerprint, known)
+            if known.held:
+                return Decision.HOLD
             return Decision.SEND if may_send else Decision.DIGEST
         self._drop(alert.fingerprint)
-        known.at, known.names, known.covers = at, names_of(alert), _covered(alert)
+        known.at, known.names, known.covers = at, names_of(alert), covered_by(alert)
         if quiet:
             known.kept = None if known.digested else self._json(alert)
             self._keep(alert.fingerprint, known)
             return Decision.SILENT
+        if known.held:
+            known.held, known.said = may_wait(alert), max(rank, known.said)
+            self._keep(alert.fingerprint, known)
+            return Decision.HOLD if known.held else Decision.SEND
         worse, was_digested = self._is_worse(known, rank, paged), known.digested
         known.digested = was_digested and not (worse and may_send)
         known.kept = None if known.digested else self._json(alert)
@@ -162,7 +174,19 @@ class Desk:
         if known is None:
             # told before what we remember, perhaps: where nobody hears of an end without a beginning, better say it
             return Decision.SEND if matched and self._dedupes else Decision.SILENT
+        if known.held and self.is_quiet(alert, self._clock()):
+            return Decision.SILENT
         return Decision.DIGEST if known.digested else Decision.SEND
+
+    def is_time(self, alert: Alert) -> bool:
+        """A ticket has waited for long enough: whether it is to be told, as it is from now on; else it is forgotten."""
+        if not self.knows(alert):
+            return False
+        if self.is_quiet(alert, self._clock()):
+            self._drop(alert.fingerprint)
+            return False
+        self._known[alert.fingerprint].held = False
+        return True
 
     def _is_worse(self, known: Known, rank: int, paged: bool) -> bool:
         """Whether a rise is news here.
@@ -256,27 +280,6 @@ class Desk:
             for known in list(self._known.values())
             if not known.digested and not quiet(known.alert_id, known.said, known.names, now)
         )
-
-
-def _subjects(alert: Alert) -> list[str]:
-    """What another incident may speak for, instead of this one."""
-    if alert.kind == "feed":
-        return sorted(_covered(alert))[:1]
-    if alert.entity.type != "key":
-        return []
-    subjects = [f"key {alert.entity.id}"]
-    return subjects if alert.org_id is None else [*subjects, f"org {alert.org_id}"]
-
-
-def _covered(alert: Alert) -> frozenset[str]:
-    """What an incident speaks for: the keys that it names, the organisation that it is about, the feed's faults."""
-    if alert.kind == "feed":
-        return frozenset(f"feed {channel.name}" for channel in alert.channels)
-    if alert.entity.type == "key":
-        return frozenset()
-    members = () if alert.members is None else alert.members.top
-    covered = {f"key {member.key_id}" for member in members}
-    return frozenset(covered | {f"org {alert.entity.id}"}) if alert.entity.type == "org" else frozenset(covered)
 
 
 def short_id(alert_id: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
 
-from stream.alerts import Alert, printable, rfc3339
+from stream.alerts import Alert, printable, rfc3339, yardstick_of
 from stream.notify.config import url_problem
 from stream.notify.shell import command_line
 
@@ -128,10 +128,10 @@ class Message:
     def _how_much(self) -> str:
         alert = self.alert
         text = f"{amount(alert.observed, alert.unit)} in {length(alert.window.horizon_seconds)}"
-        text += f", usual are {amount(alert.expected)}"
+        text += f", usual {'of new keys ' if alert.kind == 'newcomer' else ''}are {amount(alert.expected)}"
         if alert.upper > alert.expected:
             text += f", at most {amount(alert.upper)}"
-        return text + (f": {alert.ratio:.3g} ×" if alert.ratio is not None else "")
+        return text + (f": {amount(alert.ratio)} ×" if alert.ratio is not None else "")
 
     def _since(self) -> str:
         alert = self.alert
@@ -145,7 +145,7 @@ class Message:
         alert = self.alert
         if alert.kind == "feed":
             return ""
-        text = f"{amount(alert.excess_tokens, 'tokens')} above the baseline"
+        text = f"{amount(alert.excess_tokens, 'tokens')} above {yardstick_of(alert.kind)}"
         text += f" ({amount(alert.excess_output_tokens)} of them output), {amount(alert.excess_per_hour)} an hour"
         return text + (f", {alert.excess_cost_usd:,.2f} USD" if alert.excess_cost_usd is not None else "")
 
@@ -156,7 +156,9 @@ class Message:
         chance = alert.false_alarm_probability
         text = f"a clean {alert.entity.type} shows this on one day in {amount(1 / chance)}" if chance > 0 else ""
         if alert.baseline is not None:
-            text += f"{'; ' if text else ''}baseline of {alert.baseline.active_days} active days"
+            days = alert.baseline.active_days
+            own = f"baseline of {days} active days" if alert.kind != "newcomer" else f"a key of {days} active days"
+            text += f"{'; ' if text else ''}{own}"
         if alert.data_quality.missing_usage > 0.01:
             text += f"; {alert.data_quality.missing_usage:.0%} of the calls without token counts"
         return text + ("; found in a backlog" if alert.historical else "")

@@ -14,6 +14,7 @@ class Routing:
 
     def __init__(self, config: NotifyConfig) -> None:
         self._config = config
+        self._pagers = config.pagers()
         self._routes = config.routes
         if self._routes is None:
             self._routes = [
@@ -35,6 +36,13 @@ class Routing:
         """The notifiers that a new incident with this alert goes to, in the order of the file."""
         told = {name for route in self._routes or [] if self._fits(route, alert) for name in route.notify}
         return [name for name in self._config.notifiers if name in told]
+
+    def is_pager_too(self, name: str, alert: Alert) -> bool:
+        """Whether a notifier would be told of an incident again if it became a page, since no pager would be."""
+        if alert.historical:
+            return False
+        paged = self.names(alert.model_copy(update={"severity": "high"}))
+        return name in paged and self._pagers.isdisjoint(paged)
 
     def _fits(self, route: Route, alert: Alert) -> bool:
         return (

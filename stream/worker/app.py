@@ -27,6 +27,7 @@ from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
 from stream.worker.partitions import Partitions
 from stream.worker.process import NoTables, calm_the_collector, worker_class
+from stream.worker.records import use_light_records
 from stream.worker.repartition import Intakes
 from stream.worker.server import check_web
 from stream.worker.shards import Shards
@@ -176,6 +177,7 @@ def build_app(
     """
     check_web(settings)
     bound_unpacking()
+    use_light_records()
     ending = ending or Exit()
     members: dict[str, Any] = {}
     if settings.instance_id is not None:

@@ -57,7 +57,9 @@ class Instances:
         self.turn(now)
         seen = self._halves[0]
         for _, time, call in arrivals:
-            before, newest = newest, max(newest, time)
+            before = newest
+            if time > newest:
+                newest = time
             gateway = call.gateway
             if gateway is None:
                 continue

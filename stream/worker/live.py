@@ -14,6 +14,7 @@ from stream.alerts import Alert
 from stream.core.control import Heard
 from stream.core.evidencerecord import evidence_records
 from stream.core.shard import Shard
+from stream.core.state import MODEL, SUMS
 from stream.core.step import Step
 from stream.events import Arrival, Reject
 from stream.gateways.overdraw import parse
@@ -158,6 +159,7 @@ class LiveShard:
         self.recovery_seconds = 0.0
         self.state_bytes = 0.0
         self._mean_bytes: dict[bytes, float] = {}
+        self._weighed: dict[bytes, int] = {}
         self._settings = settings
         self._owner = owner
         self._pending = Pending()
@@ -338,17 +340,23 @@ class LiveShard:
         follow(self.open, flush.alerts)
 
     def weigh(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep an estimate of the packed state from some of its records: mean size by kind of record, times keys."""
+        """Keep an estimate of the keys' packed state from some records: mean sizes of a key's two, times keys."""
         for key, value in islice(records, WEIGHED_RECORDS):
             kind, size = key[:1], len(key) + len(value)
-            mean = self._mean_bytes.get(kind, float(size))
-            self._mean_bytes[kind] = mean + (size - mean) * WEIGHT
+            if kind not in (SUMS, MODEL):
+                continue
+            weighed = self._weighed[kind] = self._weighed.get(kind, 0) + 1
+            mean = self._mean_bytes.get(kind, 0.0)
+            self._mean_bytes[kind] = mean + (size - mean) * max(WEIGHT, 1 / weighed)
         self.state_bytes = sum(self._mean_bytes.values()) * len(self.core)
 
 
 def _parsed(records: Sequence[Any], now: float) -> tuple[list[Arrival], list[Reject]]:
     """Kafka records as arrivals and rejects; a record without a timestamp may not be ahead of `now` either."""
-    no_timestamp = now + FUTURE_SECONDS
+    ahead, no_timestamp = FUTURE_SECONDS, now + FUTURE_SECONDS
     return parse(
-        [(r.offset, r.value, r.timestamp * 0.001 + FUTURE_SECONDS if r.timestamp else no_timestamp) for r in records]
+        [
+            (r.offset, r.value, stamp * 0.001 + ahead if (stamp := r.timestamp or 0) > 0 else no_timestamp)
+            for r in records
+        ]
     )

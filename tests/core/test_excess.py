@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stream.alerts import Alert, DataQuality, model_id_of
 from stream.alerts import Window as AlertWindow
+from stream.core import peers
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket
 from stream.core.explain import alert_of
 from stream.core.incidents import Incident
@@ -113,12 +114,12 @@ def test_all_that_a_newcomer_used_may_be_the_attackers():
     window = AlertWindow(start=START, end=START + HOUR, horizon_seconds=HOUR)
     highs = {}
     for kind in ("newcomer", "surge"):
-        incident = Incident(kind, int(START // HOUR), START, 0, since=START, excess=100.0)
-        alert = alert_of(key, incident, "opened", START, quality, (window, 9e9, 1000.0, 9e9))
+        incident = Incident(kind, int(START // HOUR), START, 0, since=START, excess=1e9)
+        alert = alert_of(key, incident, "opened", START, quality, (window, 1e9 + 1000.0, 1000.0, 9e9))
         assert alert.excess_input_tokens is None, "opened by a version that did not keep it"
         highs[kind] = alert.excess_high
-    assert highs["newcomer"] == 9e9
-    assert highs["surge"] < 9e9
+    assert highs["newcomer"] == pytest.approx(1e9 + peers.usual_rate(PRIORS) * HOUR)
+    assert highs["surge"] == pytest.approx(1e9 + 1000, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -197,3 +198,16 @@ def test_a_slow_window_brings_the_parts_that_its_calls_had():
     parts.begin_with(Window(700.0, 900.0, 300.0, 1000.0), bucket_of(10, 10, {7: 2}, cached=5))
     assert (parts.input, parts.output, parts.reasoning, parts.cached_input) == (200, 400, 250, 100)
     assert parts.shares() == [(7, 1.0)]
+
+
+def test_a_key_that_uses_less_than_expected_is_not_said_to_use_a_share_of_it():
+    key = KeyState("k", Rules(SETTINGS, PRIORS))
+    quality = DataQuality(missing_usage=0, late=0, duplicates=0, lag_seconds=0)
+    window = AlertWindow(start=START, end=START + HOUR, horizon_seconds=HOUR)
+    said = {}
+    for excess in (0.0, 70.0):
+        incident = Incident("shape", int(START // HOUR), START, 0, since=START, excess=excess, shape={"at_limit": 3.8})
+        said[excess] = alert_of(key, incident, "opened", START, quality, (window, 900.0, 1000.0, 9e9)).summary
+    unlike = "; its calls differ: odds of reaching the token limit × 3.8"
+    assert said[0.0] == f"key k uses no more than its expected tokens over 60 min (900 against 1000){unlike}"
+    assert said[70.0] == said[0.0].replace(unlike, f", 70 above its baseline of late{unlike}")

@@ -137,7 +137,7 @@ def test_no_address_is_in_the_folder() -> None:
 def test_the_page_says_what_it_is_and_whether_the_settings_are_those() -> None:
     page = folder_of(STEPS)[README]
     assert f"# Evidence of incident {STEPS[0].alert_id}" in page
-    assert "3.6 M tokens above its own baseline since 2026-02-28T23:50:00Z, 12.50 USD" in page
+    assert "3.6 M tokens above the baseline since 2026-02-28T23:50:00Z, 12.50 USD" in page
     assert "settings.json has that very digest" in page
     assert len(page.splitlines()) < 60, "one page"
     other = files_of(STEPS, {"config_digest": "f" * 16}, {}, T0)[README]

@@ -17,7 +17,7 @@ from stream.core.shard import Shard
 from stream.core.state import SHARD_KEY
 from stream.events import ApiCall
 from stream.gateways.overdraw import parse
-from stream.lab import bench_core, bench_recovery
+from stream.lab import bench_core, bench_recovery, bench_storm
 from stream.lab.bench import REPEATS, Bench, Plan, Report
 from stream.lab.bench_core import core_rows, learn
 from stream.lab.bench_table import Row, missed, replay_rows, worker_rows
@@ -253,3 +253,21 @@ def test_a_row_as_json_is_plain_data() -> None:
     row = replace(Row("a", 1.5, "µs"), bar=2.0, at_most=True).as_json()
     assert json.loads(json.dumps(row)) == row
     assert row["bound"] == "at_most"
+
+
+def test_a_storm_is_as_many_incidents_as_there_are_keys_and_calm_is_none(monkeypatch, settings) -> None:
+    monkeypatch.setattr(bench_storm, "REPEATS", 1)
+    calm, storm = bench_storm.measure(settings, keys=20)
+    assert calm.note.startswith("0 incidents, 0 alerts")
+    assert "of calm; 20 incidents, " in storm.note
+    assert storm.ratio == pytest.approx(storm.value / calm.value)
+    assert storm.bar == bench_storm.LEAST_STORM_RATIO
+
+
+def test_a_storm_is_measured_by_a_command_of_its_own(monkeypatch) -> None:
+    rows = [Row("calm", 9.0, "records/CPU·s"), Row("storm", 3.0, "records/CPU·s", 0.33, 0.5)]
+    monkeypatch.setattr(bench_storm, "measure", lambda *_, **__: rows)
+    done = CliRunner().invoke(command, ["--storm", "--json", "--check"])
+    assert done.exit_code == 1, "a bar is missed"
+    assert [row["verdict"] for row in json.loads(done.stdout)["rows"]] == [None, "short"]
+    assert "0.33" in CliRunner().invoke(command, ["--storm"]).output

@@ -22,6 +22,7 @@ from stream.lab.evaluation.rivals import RIVALS, alarms_over, match, threshold_f
 from stream.lab.evaluation.rows import rows_of
 from stream.lab.evaluation.scoring import Line, Scores, score
 from stream.lab.worlds.world import Episode, World
+from stream.notify.hold import HOLD_HOURS
 from stream.settings import Settings
 
 DAY, HOUR = 288, 12
@@ -262,16 +263,22 @@ def test_some_keys_alone_say_what_they_say_among_all() -> None:
     assert detect(world, RULES, columns=[2]) == detect(world, RULES)
 
 
-def test_people_are_told_of_an_incident_once_and_a_channel_without_a_pager_again_when_it_is_a_page() -> None:
+def test_people_are_told_of_an_incident_once_and_a_channel_without_a_pager_again_when_it_is_a_page_late() -> None:
     world = restless()
     (found,) = detect(world, RULES, columns=[2])
     opened = found.steps[0]
     assert (opened.status, found.steps[-1].status) == ("opened", "resolved")
-    steps = [opened.model_copy(update={"severity": "warning"})]
-    steps += [opened.model_copy(update={"severity": name, "status": "updated"}) for name in ("high", "critical")]
-    rising = replace(found, steps=(*steps, *found.steps[1:]))
-    by_name = {one.notifier: one.tally.per_incident for one in told(world, [rising])}
-    assert by_name == {"pagerduty": 1.0, "alertmanager": 1.0, "slack": 1.0, "slack alone": 2.0}
+    ticket = opened.model_copy(update={"severity": "warning", "excess_tokens": 1e6})
+    for hours, alone in ((HOLD_HOURS - 1, 1.0), (HOLD_HOURS + 1, 2.0)):
+        at = opened.updated_at + hours * 3600
+        pages = [
+            opened.model_copy(update={"severity": name, "status": "updated", "updated_at": at})
+            for name in ("high", "critical")
+        ]
+        over = found.steps[-1].model_copy(update={"updated_at": at})
+        rising = replace(found, steps=(ticket, *pages, over))
+        by_name = {one.notifier: one.tally.per_incident for one in told(world, [rising])}
+        assert by_name == {"pagerduty": 1.0, "alertmanager": 1.0, "slack": 1.0, "slack alone": alone}
     assert told_words(told(world, [rising])).endswith("slack 1.00 of 1, slack alone 2.00 of 1")
     late = replace(world, first_day=15)
     assert told_words(told(late, [rising])).startswith("pagerduty of none")

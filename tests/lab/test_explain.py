@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from xml.dom.minidom import parse
 
@@ -13,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from stream.__main__ import cli
 from stream.alerts import rfc3339
+from stream.cli.explain_words import peers_in_words
 from stream.core.channels import STATISTICS
+from stream.core.explanation import PeersView
 
 START = 1_772_323_200.0  # 2026-03-01T00:00:00Z
 HOUR = 3600.0
@@ -100,7 +103,7 @@ def test_the_json_has_these_fields(told: dict) -> None:
     why = told["explanation"]
     assert set(why) == {
         "key_id", "as_of", "steps_as_of", "calls", "input_tokens", "output_tokens", "first_seen", "last_seen",
-        "habits", "windows", "statistics", "context", "decision", "incident",
+        "habits", "windows", "statistics", "context", "decision", "incident", "peers",
     }  # fmt: skip
     assert set(why["habits"]) == {
         "age_days", "active_days", "maturity", "tokens_per_day", "tokens_per_call", "input_share", "season_strength",
@@ -208,3 +211,12 @@ def test_an_alert_of_standard_input_asks_for_its_key(recorded: Path, told: dict)
     assert "give the key's id" in done.output
     words[1] = "key-1"
     assert CliRunner().invoke(cli, words, input=io.BytesIO(recorded.read_bytes())).exit_code == 0
+
+
+def test_of_a_newcomer_it_is_said_what_new_keys_use_and_how_their_calls_are() -> None:
+    view = PeersView(4500.0, 25.3e6, 21_200.0, 1193.4, 30_000.0, {"output_ratio": (4190.0, 5.2)})
+    compared, calls = peers_in_words(view)
+    assert "25.3 M tokens over 75 min, 1,193 × as much as they usually use (21.2 k)" in compared
+    assert "alerts from 30.0 k on" in compared
+    assert calls.endswith("output per input × 4,190 (z 5.2)")
+    assert len(list(peers_in_words(replace(view, shape={}, ratio=None)))) == 1

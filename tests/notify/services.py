@@ -167,6 +167,11 @@ def config_of(url: str, **more: Any) -> NotifyConfig:
     )
 
 
+def alone(**more: Any) -> NotifyConfig:
+    """A file with a Slack and nothing else: it has to be the pager as well."""
+    return NotifyConfig.model_validate({"notifiers": {"chat": {"type": "slack", "url_env": "SLACK_URL", **more}}})
+
+
 def environ_of(url: str) -> dict[str, str]:
     return {"PD_KEY": KEY, "SLACK_URL": f"{url}/services/T000/B000/{KEY}", "SIGNING": SIGNING}
 

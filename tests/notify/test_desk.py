@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from services import T0, made_alert
 
-from stream.alerts import Alert
+from stream.alerts import Alert, Entity, Member, Members
+from stream.control import MESSAGE
 from stream.notify.desk import MAX_INCIDENTS, STALE_SECONDS, Decision, Desk, short_id
 from stream.notify.digest import TOP, Burst, Gathered
+from stream.notify.hush import Hush
 
-SEND, DIGEST, SILENT = Decision.SEND, Decision.DIGEST, Decision.SILENT
+SEND, DIGEST, SILENT, HOLD = Decision.SEND, Decision.DIGEST, Decision.SILENT, Decision.HOLD
 
 
 class Told:
@@ -21,10 +23,16 @@ class Told:
         self.desk = Desk(dedupes=dedupes, every_update=every_update, keeps=True)
 
     def __call__(
-        self, status: str = "opened", matched: bool = True, may_send: bool = True, paged: bool = False, **changes: Any
+        self,
+        status: str = "opened",
+        matched: bool = True,
+        may_send: bool = True,
+        paged: bool = False,
+        hold: bool = False,
+        **changes: Any,
     ) -> Decision:
         alert = made_alert(status=status, **changes)
-        return self.desk.judge(alert, matched, may_send, source="/s", partition=0, at=T0, paged=paged)
+        return self.desk.judge(alert, matched, may_send, source="/s", partition=0, at=T0, paged=paged, hold=hold)
 
 
 @pytest.mark.parametrize(("every_update", "update"), [(True, SEND), (False, SILENT)])
@@ -57,6 +65,57 @@ def test_where_a_rise_would_be_another_message_only_a_page_that_no_pager_tells_i
     assert told("updated", severity=after, paged=paged) is decision
     assert told("updated", severity=after) is SILENT, "it is told once, or never"
     assert told("resolved", severity=after) is SEND
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    return {"severity": "warning", "excess_tokens": 5e5} | changes
+
+
+def test_a_ticket_that_waits_is_told_as_soon_as_it_has_no_longer_to() -> None:
+    told = Told(dedupes=False, every_update=False)
+    assert told(hold=True, **small()) is HOLD
+    assert told("updated", **small()) is HOLD
+    assert told("updated", paged=True, **small(severity="high")) is SEND, "nobody has heard of it"
+    assert told("updated", **small(severity="high")) is SILENT
+    assert told("resolved", **small(severity="high")) is SEND
+
+    assert told(hold=True, **small()) is HOLD
+    assert told.desk.is_time(made_alert(**small()))
+    assert told("updated", **small(excess_tokens=3e6)) is SILENT, "it was told"
+    assert told("resolved", **small()) is SEND
+    assert not told.desk.is_time(made_alert(**small())), "it is over"
+
+
+def test_a_page_and_what_is_left_to_a_digest_never_wait() -> None:
+    told = Told(dedupes=False, every_update=False)
+    assert told(hold=True) is SEND
+    assert told(hold=True, key="other", may_send=False, **small()) is DIGEST
+
+
+def test_what_nobody_wants_to_hear_of_when_its_time_comes_was_never_told() -> None:
+    hush = Hush()
+    desk = Desk(dedupes=False, every_update=False, keeps=False, hush=hush, clock=lambda: T0)
+    alert = made_alert(**small())
+    assert desk.judge(alert, True, True, source="/s", partition=0, at=T0, hold=True) is HOLD
+    words = {"kind": "acknowledge", "id": "r", "at": T0, "by": "ann", "why": "at it", "severity": "warning"}
+    hush.take(MESSAGE.validate_python(words | {"alert_id": alert.alert_id, "entity": alert.entity}))
+    over = made_alert(status="resolved", **small())
+    assert desk.judge(over, True, True, source="/s", partition=0, at=T0) is SILENT
+    assert desk.judge(alert, True, True, source="/s", partition=0, at=T0, hold=True) is SILENT
+    assert not desk.is_time(alert)
+
+
+def test_what_waits_speaks_for_nobody() -> None:
+    told = Told(dedupes=False, every_update=False)
+    group = small(
+        kind="campaign", entity=Entity(type="network", id="192.0.2.0/24"),
+        members=Members(count=1, top=[Member(key_id="key-17", z=3.0, excess_tokens=1.0)]),
+    )  # fmt: skip
+    assert told(hold=True, **group) is HOLD
+    assert told(**small()) is SEND, "the campaign was not told"
+    assert told("resolved", **small()) is SEND
+    assert told.desk.is_time(made_alert(**group))
+    assert told(hold=True, **small()) is SILENT
 
 
 def test_of_a_digest_in_a_channel_only_a_page_that_no_pager_tells_is_told_by_itself() -> None:

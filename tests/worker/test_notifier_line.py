@@ -23,11 +23,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "notify"))
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from services import KEY, config_of, made, made_alert
+from services import KEY, alone, config_of, made, made_alert
 
 from stream.alerts import Alert
 from stream.notify.client import Answer
+from stream.notify.config import NotifyConfig
 from stream.notify.delivery import OUTCOMES, Deliverer
+from stream.notify.hold import MOST_HELD
 from stream.notify.service import Request
 from stream.worker.ending import Exit
 from stream.worker.notifier.consumer import group_of
@@ -143,7 +145,7 @@ class Bench:
             self.sent.append(request)
         return answer
 
-    def begin(self, name: str = "chat", **more: Any) -> Line:
+    def begin(self, name: str = "chat", config: NotifyConfig | None = None, **more: Any) -> Line:
         notifier, _ = made(URL, name, **more)
         deliverer = Deliverer(
             self.post, at_once=4, give_up_seconds=86_400, told=self.count, say=lambda _: None,
@@ -155,7 +157,7 @@ class Bench:
             return self.consumers[-1]
 
         self.line = Line(
-            name, make_settings(), config_of(URL, **more), notifier, deliverer,
+            name, make_settings(), config or config_of(URL, **more), notifier, deliverer,
             told=self.count, clock=lambda: self.now, consumer=consumer,
             pages=lambda names: self.pages and "pd" in names,
         )  # fmt: skip
@@ -288,6 +290,51 @@ async def test_a_channel_hears_that_a_ticket_became_a_page_unless_a_pager_tells_
     await bench.all_kept()
     said = [json.loads(request.body)["text"].split()[0] for request in bench.sent]
     assert said == ["[WARNING]", *([] if pages else ["[HIGH]"]), "[resolved]"]
+
+
+def words(bench: Bench) -> list[str]:
+    """The first word of each message, and whose it is."""
+    return [" ".join(json.loads(request.body)["text"].split()[:3]) for request in bench.sent]
+
+
+def small(key: str, status: str = "opened", **changes: Any) -> Alert:
+    return made_alert(key, status, **{"severity": "warning", "excess_tokens": 5e5} | changes)
+
+
+async def test_a_ticket_of_a_channel_alone_waits_and_a_restart_forgets_none(bench: Bench) -> None:
+    bench.begin(config=alone())
+    bench.write(small("a"), small("b"), small("c"), small("d"), made_alert("p"))
+    bench.write(small("b", "updated", severity="high", excess_tokens=2e6), small("c", "resolved"))
+    await bench.until(lambda: len(bench.sent) == 3)
+    assert words(bench) == ["[HIGH] key p", "[HIGH] key b", "[resolved] key c"]
+    assert len(bench.line.holds) == 2
+    assert bench.line.waiting == bench.line.lag_seconds == 0
+    await bench.until(lambda: bench.place == 5, "the first that waits is not committed")
+    await bench.end()
+
+    bench.write(small("a", "updated", summary="key a is still at it"))
+    bench.begin(config=alone())
+    await bench.until(lambda: len(bench.line.holds) == 2 and len(bench.line.desk) == 4)
+    bench.now += 13 * 3600
+    await bench.all_kept()
+    assert len(bench.sent) == 5, "what was told is not told again, and what waited is"
+    assert b"key a is still at it" in bench.sent[3].body, "as it is now"
+    await bench.end()
+
+    bench.begin(config=alone())
+    bench.write(small("a", "resolved"), small("d", "resolved"), small("b", "resolved"))
+    await bench.all_kept()
+    assert words(bench)[5:] == ["[resolved] key a", "[resolved] key d", "[resolved] key b"]
+
+
+async def test_tickets_that_wait_are_bounded(bench: Bench) -> None:
+    bench.begin(config=alone(burst=0))
+    bench.write(*[small(f"key-{number}") for number in range(MOST_HELD + 5)])
+    await bench.until(lambda: len(bench.sent) == 5)
+    assert len(bench.line.holds) == MOST_HELD
+    bench.write(*[small(f"key-{number}", "resolved") for number in range(MOST_HELD + 5)])
+    await bench.all_kept()
+    assert len(bench.sent) == 5 + MOST_HELD + 5
 
 
 def test_a_pager_pages_if_it_works_and_nothing_else_does() -> None:

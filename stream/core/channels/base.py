@@ -7,7 +7,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from stream.core.calibration import DailyMaximum
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from stream.core.residuals import Horizons, Residuals
     from stream.settings import Settings
 
-MOST_STANDARDISED = 100.0
-WARM_DAYS = 3
+MOST_STANDARDISED: Final = 100.0
+WARM_DAYS: Final = 3
 """A key younger than this has no scale of its own: nothing is said about it."""
 _LAW = struct.Struct("<eeeB")
 _LAWS = [struct.Struct("<" + count * "eeeB") for count in range(8)]
-LITTLE_Z = 1.0
+LITTLE_Z: Final = 1.0
 """What is too small to matter to anybody counts as one standard deviation at most."""
 _DIGITS = b"01" + bytes(254)
 """Of 0 and 1, to write a row of them as a number."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from stream.core.baseline import CAP_CALLS_PER_CALL, cap_of
 from stream.core.bucket import USUAL
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 WINDOWS = (2, 3)
 PRIOR_SCALES = (0.5, 0.3, 0.7)
-CALLS_OFFSET = 6.0
+CALLS_OFFSET: Final = 6.0
 """Calls on both sides of the ratio: a window holds that many before a rise means anything."""
-UNKNOWN_OFFSET = 3.0
-SHARE_PER_DAY = 0.05
+UNKNOWN_OFFSET: Final = 3.0
+SHARE_PER_DAY: Final = 0.05
 """How quickly the usual share of tokens that had to be estimated is learned."""
-CALLS_4H, CALLS_1D, VAGUE, TOKENS, SHARE = range(5)
+CALLS_4H: Final = 0
+CALLS_1D: Final = 1
+VAGUE: Final = 2
+TOKENS: Final = 3
+SHARE: Final = 4
 
 
 class Calls(Channel):

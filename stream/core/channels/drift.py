@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from river import stats
 
@@ -13,14 +13,14 @@ from stream.core.page_hinkley import PageHinkley
 from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 
-CLIP = 3.0
-DELTA = 0.5
+CLIP: Final = 3.0
+DELTA: Final = 0.5
 """A rise of half a standard deviation is tolerated."""
-UNIT = 15.0
+UNIT: Final = 15.0
 """Sum of standard deviations above that: a rise of one has gathered it in about 30 hours, of three in six."""
-MOST_UNITS = 3.0
+MOST_UNITS: Final = 3.0
 """More is no more evidence: there the test begins anew."""
-FADING = 1 - 1 / 240
+FADING: Final = 1 - 1 / 240
 
 _FLAG = struct.Struct("<ii3d?")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stream.core.channels.base import Moment
 from stream.core.channels.level import Level
@@ -10,9 +10,9 @@ from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import Scales
 
-PERSISTENCE = 0.7
+PERSISTENCE: Final = 0.7
 """Of a window's log ratio, the next shorter one usually shows so much."""
-LEAST_SHARE = 0.35
+LEAST_SHARE: Final = 0.35
 
 
 class Jump(Level):

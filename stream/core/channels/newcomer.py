@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from stream.core.channels.base import Channel, Moment
 from stream.core.channels.shape import LIMIT, NEWCOMER_DAYS, RATIO, UNIFORM
+from stream.core.residuals import HORIZONS
 
 if TYPE_CHECKING:
+    from stream.core.baseline import Baseline
     from stream.core.priors import Priors
-    from stream.core.residuals import Horizons
+    from stream.core.residuals import Horizons, Residuals
 
 LEAST_HOURS = 1.0
 FOUR_HOURS = 2
 LEAST_CALLS = 6.0
+
+
+class Stretch(NamedTuple):
+    """Tokens of a stretch of time of so many seconds, in which what is older counts less: as in `weight_seconds`."""
+
+    seconds: float
+    weight_seconds: float
+    tokens: float
 
 
 class Newcomer(Channel):
@@ -42,7 +52,7 @@ class Newcomer(Channel):
         level: float = baseline.level.value
         if level * baseline.age < moment.min_excess:
             return
-        seen = 1 - self.decay ** max(moment.age_days * self.steps_per_day, 1.0)
+        seen = self._seen(moment.age_days)
         per_second = max(residuals.observed[FOUR_HOURS] / seen, level) / residuals.horizons.calendar.bucket_seconds
         law = self.population
         total = law["level"].above(math.log(per_second + law["level"].offset)) ** 2
@@ -50,6 +60,23 @@ class Newcomer(Channel):
             for name, a in (("at_limit", LIMIT), ("output_ratio", RATIO), ("uniformity", UNIFORM)):
                 total += law[name].above(moment.aspects[a]) ** 2
         self.z[0] = self.values[0] = math.sqrt(total)
+
+    def _seen(self, age_days: float) -> float:
+        """How much of the four hours a key of this age has filled, at most 1."""
+        seen: float = 1 - self.decay ** max(age_days * self.steps_per_day, 1.0)
+        return seen
+
+    def stretch(self, residuals: Residuals, baseline: Baseline) -> Stretch:
+        """What a key's level is judged by: its last four hours, or all of its life if it used more then."""
+        calendar = residuals.horizons.calendar
+        buckets = residuals.horizons.buckets[FOUR_HOURS]
+        life = float(baseline.age * calendar.bucket_seconds)
+        seen = self._seen(baseline.age / calendar.per_day)
+        level: float = baseline.level.value
+        if level > residuals.observed[FOUR_HOURS] / seen:
+            return Stretch(life, life, level * baseline.age)
+        filled = buckets * calendar.bucket_seconds
+        return Stretch(min(HORIZONS[FOUR_HOURS], life), filled * seen, residuals.observed[FOUR_HOURS] * buckets)
 
     def pack(self) -> bytes:
         """It keeps nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stream.core.calendar import HOURS
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, Step, take_arrays
@@ -12,17 +12,23 @@ from stream.core.priors import Priors
 from stream.core.residuals import OFFSET_CALLS, OFFSET_LEVEL, Horizons
 from stream.core.scales import ALARM_RATE, Scales, rate_of
 
-QUIET_SHARE = 0.5
+QUIET_SHARE: Final = 0.5
 """A quiet hour is one for which the slow season expects less than half the level."""
-MEMORY_DAYS = 0.5
+MEMORY_DAYS: Final = 0.5
 """Of quiet time alone: a night or two."""
-PRIOR_SCALE = 0.6
-TOKENS, EXPECTED, CALLS, IS_QUIET, DAY_RECORD, DAY_PEAK, DAYS = range(7)
-RECORD_FADING = 0.97
+PRIOR_SCALE: Final = 0.6
+TOKENS: Final = 0
+EXPECTED: Final = 1
+CALLS: Final = 2
+IS_QUIET: Final = 3
+DAY_RECORD: Final = 4
+DAY_PEAK: Final = 5
+DAYS: Final = 6
+RECORD_FADING: Final = 0.97
 """Per day, of the record of a day's active share."""
-MOST_RECORD = 4.0
-SHARE_OFFSET = 0.05
-RECORD_AFTER_DAYS = 2
+MOST_RECORD: Final = 4.0
+SHARE_OFFSET: Final = 0.05
+RECORD_AFTER_DAYS: Final = 2
 
 
 class Quiet(Channel):

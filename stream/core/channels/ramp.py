@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from stream.core.channels.base import LITTLE_Z, Channel, Laws, Moment, take_arrays
 
@@ -17,22 +17,30 @@ if TYPE_CHECKING:
     from stream.core.priors import Priors
     from stream.core.residuals import Horizons
 
-PERSISTENCE = 0.7
+PERSISTENCE: Final = 0.7
 SHIFTS = (0.5, 1.0)
 """The CUSUMs are made for rises of half a standard deviation and of one."""
-PRIOR_SCALE = 0.9
-MOST_SUM = 20.0
-LOWEST, HIGHEST = -3.0, 5.0
-YOUNG_RATE_DAYS = 6.0
-LEAST_RATE = 0.02
-HIGH_SUM = 3.0
+PRIOR_SCALE: Final = 0.9
+MOST_SUM: Final = 20.0
+LOWEST: Final = -3.0
+HIGHEST: Final = 5.0
+YOUNG_RATE_DAYS: Final = 6.0
+LEAST_RATE: Final = 0.02
+HIGH_SUM: Final = 3.0
 """Above this sum a day is suspicious: mean and scale learn at a quarter."""
-BUDGET_PER_DAY = 0.02
+BUDGET_PER_DAY: Final = 0.02
 """Growth of the anchor, per day: 15 % a week is a business that grows; more has to be accepted."""
-ANCHOR_DOWN_PER_DAY = 0.10
-ANCHOR_AFTER_DAYS = 7.0
-FIVE_DAYS, ONE_DAY = 4, 3
-SUM_1, SUM_2, LAST, MEAN, VARIANCE, DAYS, ANCHOR = range(7)
+ANCHOR_DOWN_PER_DAY: Final = 0.10
+ANCHOR_AFTER_DAYS: Final = 7.0
+FIVE_DAYS: Final = 4
+ONE_DAY: Final = 3
+SUM_1: Final = 0
+SUM_2: Final = 1
+LAST: Final = 2
+MEAN: Final = 3
+VARIANCE: Final = 4
+DAYS: Final = 5
+ANCHOR: Final = 6
 
 
 class Ramp(Channel):

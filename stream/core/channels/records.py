@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stream.core.channels.base import Channel, Moment, take_arrays
 from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 
 WINDOWS = (1, 2, 3)
-FADING = 0.97
-AFTER_DAYS = 2
+FADING: Final = 0.97
+AFTER_DAYS: Final = 2
 """A record needs two days to be one."""
-OFFSET_CALLS = 20.0
-OFFSET_EXCESS = 0.3
-MOST = 4.0
-MATURE_DAYS = 14.0
+OFFSET_CALLS: Final = 20.0
+OFFSET_EXCESS: Final = 0.3
+MOST: Final = 4.0
+MATURE_DAYS: Final = 14.0
 """The longer a record stands, the more it says: a part of the evidence counts in proportion to the active days."""
 COUNT = len(WINDOWS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from stream.core.bucket import LOG_SCALE
 from stream.core.channels.base import Channel, Laws, Moment, Step, pack_sparse, take_arrays, take_sparse
@@ -19,36 +19,49 @@ if TYPE_CHECKING:
     from stream.core.priors import Priors
     from stream.core.residuals import Horizons
 
-CALLS, SATURATED, LOGS, SQUARES, INPUT, OUTPUT, REASONING, SAME, PAIRS = range(9)
-COUNT = 9
-RATIO, UNIFORM, LENGTH, LIMIT, REASONED, FOCUS = range(6)
+CALLS: Final = 0
+SATURATED: Final = 1
+LOGS: Final = 2
+SQUARES: Final = 3
+INPUT: Final = 4
+OUTPUT: Final = 5
+REASONING: Final = 6
+SAME: Final = 7
+PAIRS: Final = 8
+COUNT: Final = 9
+RATIO: Final = 0
+UNIFORM: Final = 1
+LENGTH: Final = 2
+LIMIT: Final = 3
+REASONED: Final = 4
+FOCUS: Final = 5
 ASPECTS = ("output_ratio", "uniformity", "output_length", "at_limit", "reasoning", "model_focus")
 WINDOW_DAYS = (0.25, 1.0)
-BLOCKS_PER_DAY = 4
+BLOCKS_PER_DAY: Final = 4
 PRIOR_VARIANCE = (0.2, 0.35, 0.2, 0.3, 0.3, 0.3)
 """Variance over a key's 6-hour blocks before it has shown its own (measured on real clients, the last two chosen)."""
-PRIOR_BLOCKS = 6.0
-BLOCK_MEMORY = 40.0
-BLOCK_CLIP = 3.0
-LEAST_BLOCK_CALLS = 8
-LEAST_BLOCKS = 4
-LEAST_WINDOW_CALLS = 12.0
+PRIOR_BLOCKS: Final = 6.0
+BLOCK_MEMORY: Final = 40.0
+BLOCK_CLIP: Final = 3.0
+LEAST_BLOCK_CALLS: Final = 8
+LEAST_BLOCKS: Final = 4
+LEAST_WINDOW_CALLS: Final = 12.0
 WANDER_WEIGHT = (2.0, 1.2)
 """A window ends anywhere, not at a block's end, and shifts last: more than a block's variance; a day averages some."""
-FREEDOM = 4.0
+FREEDOM: Final = 4.0
 """Degrees of freedom of the compression."""
-LEAST_T = -2.0
-OUTPUT_GATE = 0.2
+LEAST_T: Final = -2.0
+OUTPUT_GATE: Final = 0.2
 """The window's output must be this share of the least excess to matter."""
-SMALL = 0.02
-RECORD_FADING = 0.02
+SMALL: Final = 0.02
+RECORD_FADING: Final = 0.02
 """Per day, of the record of the 6-hour output/input ratio."""
-RECORD_AFTER_DAYS = 2
-MOST_RECORD = 4.0
-NEWCOMER_DAYS = 7.0
+RECORD_AFTER_DAYS: Final = 2
+MOST_RECORD: Final = 4.0
+NEWCOMER_DAYS: Final = 7.0
 """So long a key is compared with others: the newcomer channel wants the shape of its day, however few the calls."""
-NO_RECORD = -9.0
-MOST_LOG_FACTOR = 20.0
+NO_RECORD: Final = -9.0
+MOST_LOG_FACTOR: Final = 20.0
 
 
 def compressed(z: float) -> float:
@@ -65,7 +78,8 @@ def logit(share: float) -> float:
     return math.log((share + SMALL) / (1 + SMALL - share))
 
 
-_NEVER, _ALWAYS = logit(0.0), logit(1.0)
+_NEVER = logit(0.0)
+_ALWAYS = logit(1.0)
 
 
 def aspects_of(sums: array[float]) -> list[float]:

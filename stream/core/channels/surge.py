@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stream.core.channels.base import Moment, take_arrays
 from stream.core.channels.level import Level
@@ -12,13 +12,14 @@ from stream.core.priors import Priors
 from stream.core.residuals import Horizons
 from stream.core.scales import ALARM_RATE, ALARM_Z, FREEZE_RATE, FREEZE_Z
 
-SLOTS = 48
-SLOT_RATE = 0.02
+SLOTS: Final = 48
+SLOT_RATE: Final = 0.02
 """Per five minutes: an hour of the week forgets half its variance in three visits."""
 SLOT_WEIGHTS = (1.5, 1.0)
 """The hour's variance is that of the 40-minute window; ten minutes vary half as much again."""
-SLOT_MAX = 9.0
-_CODE, _LEAST = 20.0, 1e-4
+SLOT_MAX: Final = 9.0
+_CODE: Final = 20.0
+_LEAST: Final = 1e-4
 """An hour's variance is held as 8 bit of 20 × ln(v / 0.0001): to 2.5 %, up to e^8."""
 
 

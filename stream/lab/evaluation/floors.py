@@ -35,8 +35,8 @@ def share_gone(result: Result) -> float:
 
 
 def messages(result: Result) -> float:
-    """Messages per incident of the notifier that makes the most, where there is a pager; the ends are apart."""
-    return max((one.tally.per_incident or 0.0 for one in result.told if one.together), default=0.0)
+    """Messages per incident of the notifier that makes the most, a channel without a pager too; the ends are apart."""
+    return max((one.tally.per_incident or 0.0 for one in result.told), default=0.0)
 
 
 MEASURES: dict[str, Callable[[Result], float]] = {

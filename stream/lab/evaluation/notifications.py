@@ -23,11 +23,10 @@ ALONE = NotifyConfig.model_validate({"notifiers": {"slack": _SLACK}})
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one notifier made of a world's incidents; `together`: there was a pager beside it, or it is one."""
+    """What one notifier made of a world's incidents."""
 
     notifier: str
     tally: Tally
-    together: bool = True
 
     def as_json(self) -> dict[str, object]:
         """The same as plain data."""
@@ -49,7 +48,7 @@ def told(world: World, alarms: Iterable[Alarm]) -> tuple[Told, ...]:
     alerts = [alert for alarm in alarms if alarm.detected >= first for alert in alarm.steps]
     alerts.sort(key=lambda alert: alert.updated_at)  # stable: the steps of one incident stay in their order
     found = [Told(name, one) for name, one in tally(TOGETHER, alerts).items()]
-    return (*found, *(Told(f"{name} alone", one, together=False) for name, one in tally(ALONE, alerts).items()))
+    return (*found, *(Told(f"{name} alone", one) for name, one in tally(ALONE, alerts).items()))
 
 
 def told_words(found: Iterable[Told]) -> str:

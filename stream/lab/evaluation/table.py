@@ -15,6 +15,7 @@ from stream.lab.evaluation.rivals import RIVALS
 from stream.lab.evaluation.rows import Row, per_1000, rows_of
 from stream.lab.evaluation.run import Result
 from stream.lab.evaluation.scoring import Line
+from stream.notify.hold import HOLD_HOURS
 
 LEGEND = f"""\
 False alerts: openings on clean key-days (a UTC day with a call, after the key's 7th, no attack or look-alike near);
@@ -26,7 +27,8 @@ there was none. alerts: incidents per attack found.
 not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
 and the like: nobody's fault, and nothing that should page.
 told: messages per incident that is told one by one, at default settings, and of how many; ends are apart, and what is
-shown at a message that is there is none. slack alone: no pager is in the notify file, so it hears of pages, too.
+shown at a message that is there is none. slack alone: no pager is in the notify file, so it hears of pages, too, and
+tickets wait for up to {HOLD_HOURS:g} hours.
 In brackets: what tuning knew of the world. "Seen profile, new seed" is other traffic of a population that was tuned
 on; "unseen" never was."""
 

@@ -65,7 +65,10 @@ def _facts(alert: Alert) -> Iterator[tuple[str, str]]:
     yield "What", said["What"]
     yield "Observed", f"{amount(alert.observed)} {text(alert.unit)} in {length(alert.window.horizon_seconds)}"
     ratio = "" if alert.ratio is None else f": {alert.ratio:.3g} × as much were observed"
-    yield "Expected", f"{amount(alert.expected)} {text(alert.unit)}{ratio}"
+    yield (
+        "Expected",
+        f"{'of a new key: ' if alert.kind == 'newcomer' else ''}{amount(alert.expected)} {text(alert.unit)}{ratio}",
+    )
     for label in KEPT[1:]:
         yield label, said.get(label, "")
     yield "How rare", _rarity(alert)
@@ -96,6 +99,8 @@ def _rarity(alert: Alert) -> str:
     chance = alert.false_alarm_probability
     days = f"in {amount(1 / chance)}" if chance >= RAREST else "in a million, or less"
     held = "" if alert.baseline is None else f"; its baseline has {alert.baseline.active_days:,} active days"
+    if alert.kind == "newcomer":
+        held = "; it is new, and was compared with new keys"
     return f"a clean {text(alert.entity.type)} shows this on one day {days}{held}"
 
 

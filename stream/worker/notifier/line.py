@@ -17,6 +17,7 @@ from stream.notify.config import NotifyConfig
 from stream.notify.delivery import Deliverer
 from stream.notify.desk import Decision, Desk
 from stream.notify.digest import Digest
+from stream.notify.hold import Holds
 from stream.notify.hush import Hush
 from stream.notify.message import Message
 from stream.notify.routing import Routing
@@ -79,6 +80,7 @@ class Line:
             clock=self.clock,
         )
         self.storm.reset()
+        self.holds = Holds(self._config.hold_seconds(self.name))
         self.places = Places()
         self._under_way: dict[tuple[int, int], float] = {}
         for lane in self._lanes:
@@ -167,10 +169,16 @@ class Line:
         known, digested = self.desk.knows(alert), self.desk.digested()
         paged = self._pages(names)
         may_send = not self.desk.needs_leave(alert, matched, paged=paged) or self.storm.leave(self.clock())
-        decision = self.desk.judge(alert, matched, may_send, source=source, partition=partition, at=at, paged=paged)
+        hold = self.holds.has_room(partition) and self._routing.is_pager_too(self.name, alert)
+        decision = self.desk.judge(
+            alert, matched, may_send, source=source, partition=partition, at=at, paged=paged, hold=hold
+        )
+        waited = alert in self.holds
         # of the ends of what a digest told, only the last one is news
         between = decision is Decision.DIGEST and alert.status == "resolved" and self.desk.digested() > 0
-        self.places.take(partition, offset, done=between or decision is Decision.SILENT)
+        done = between or decision is Decision.SILENT or (waited and decision is Decision.HOLD)
+        self.places.take(partition, offset, done=done)
+        self._hold(alert, decision, source, partition, offset, at)
         if decision is Decision.SEND:
             self._queue(Item(partition, offset, self.generation, at, self.message(alert, source)))
             if digested and not self.desk.digested() and self.notifier.dedupes:
@@ -179,11 +187,20 @@ class Line:
             self.told("digested")
             self.storm.gather(alert, None if between else (partition, offset), known=known)
 
+    def _hold(self, alert: Alert, decision: Decision, source: str, partition: int, offset: int, at: float) -> None:
+        """A ticket waits, goes on waiting, or has no longer to: the record that opened it is done with then."""
+        over = decision is Decision.SEND or alert.status == "resolved"
+        if over and (held := self.holds.release(alert)) is not None:
+            self._finish([(held.partition, held.offset)])
+        elif not over and (decision is Decision.HOLD or alert in self.holds):
+            self.holds.keep(alert, source, partition, offset, at)
+
     def _remember(self, alert: Alert, matched: bool, place: Place, source: str, partition: int, at: float) -> None:
         """Take up an alert that was told before this process began."""
         told = None if place.more and self.notifier.dedupes else place.told
         is_new = self.desk.needs_leave(alert, matched)
         one_by_one = self.desk.remember(alert, matched, told, source=source, partition=partition, at=at)
+        self._hold(alert, Decision.SILENT, source, partition, -1, at)
         if is_new and one_by_one:
             self.storm.leave(at)  # else each restart in a storm would give leave for as many messages again
 
@@ -233,10 +250,16 @@ class Line:
         self.places.finish(records)
         self._room.set()
 
-    # ------------------------------------------------------------------ too many at once
+    # ------------------------------------------------------------------ what waits
 
-    def say_digest(self) -> None:
-        """Begin to tell what is gathered, if it is time."""
+    def say_due(self) -> None:
+        """Begin to tell the tickets that have waited for long enough, and what is gathered, if it is time."""
+        for held in self.holds.due(now := self.clock()):
+            if self.desk.is_time(held.alert):
+                message = self.message(held.alert, held.source)
+                self._queue(Item(held.partition, held.offset, self.generation, now, message))
+            else:
+                self._finish([(held.partition, held.offset)])
         self.storm.say(self.desk, self.places.partitions)
 
     async def _send_digest(self, digest: Digest) -> bool:

@@ -105,13 +105,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             else:  # fetched before the partitions moved, or after it: nobody can tell, so all is read again
                 for partition, position in self._line.places.positions.items():
                     self._consumer.seek(TopicPartition(self._settings.alert_topic, partition), position)
-            self._line.say_digest()
+            self._line.say_due()
             await self.commit()
             self._raise_failed()
             while self._line.full:
                 if not await self._line.room(POLL_SECONDS):
                     await self.commit()
-                self._line.say_digest()
+                self._line.say_due()
                 self._raise_failed()
 
     def _raise_failed(self) -> None:

@@ -121,6 +121,7 @@ class NotifierServer(Server):
                     "lag_seconds": round(line.lag_seconds, 3),
                     "open_incidents": len(line.desk),
                     "only_in_a_digest": line.desk.digested(),
+                    "held": len(line.holds),
                     "trouble": line.trouble(),
                 }
                 for line in self._lines

@@ -16,6 +16,7 @@ import click
 from stream.alerts import rfc3339
 from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
+from stream.cli.history import place_in
 
 if TYPE_CHECKING:
     from stream.lab.feed import Tally
@@ -48,7 +49,7 @@ def command(
     assignments: tuple[str, ...],
     config: str | None,
 ) -> None:
-    """Play recorded calls (.jsonl or .csv, gzip or not, - for standard input) into the source topic, keyed by key_id.
+    """Play recorded calls (a file, - for standard input, or kafka:TOPIC) into the source topic, keyed by key_id.
 
     Records go as they are, the elements of an array one by one, but without unknown fields, full addresses and user
     agents; those of another format as the calls that they tell of. What has no readable key goes too, without one: the
@@ -69,7 +70,7 @@ def command(
     settings = settings_from(assignments, config, broker=broker)
     begin = time.monotonic()
     interrupted = False
-    feed = Feed(settings, speed, too_large=_tell_large)
+    feed = Feed(settings, speed, too_large=_Large(path).tell)
     try:
         reading.check(settings)
         with feed, _interruptible(), _progress(path, feed.tally) as alive:
@@ -93,19 +94,20 @@ def command(
         raise click.exceptions.Exit(FOUND)
 
 
-_told = 0
+class _Large:
+    """Tells of the first records that the topic does not take."""
 
+    def __init__(self, path: str) -> None:
+        self._path, self._told = path, 0
 
-def _tell_large(line: int, length: int) -> None:
-    global _told
-    _told += 1
-    if _told <= SHOWN_LARGE:
-        click.echo(
-            f"line {line}: {length:,} bytes are more than the topic takes: split it, or raise its max.message.bytes",
-            err=True,
-        )
-    elif _told == SHOWN_LARGE + 1:
-        click.echo("further lines that are too large are only counted", err=True)
+    def tell(self, number: int, length: int) -> None:
+        self._told += 1
+        if self._told <= SHOWN_LARGE:
+            place = place_in(self._path, number)
+            text = f"{place}: {length:,} bytes are more than the topic takes: split it, or raise its max.message.bytes"
+            click.echo(text, err=True)
+        elif self._told == SHOWN_LARGE + 1:
+            click.echo("further ones that are too large are only counted", err=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import click
 
 from stream.cli.common import BadInput
 from stream.cli.formats import Reading, format_options
-from stream.cli.history import PREFIX, place_of
+from stream.cli.history import place_in
 
 if TYPE_CHECKING:
     from stream.events import Reject
@@ -107,8 +107,7 @@ class Refusals:
             # a record held back until a later one confirms its time may be of an earlier chunk
             place = f"record {reject.position + 1}"
             if 0 <= index < len(numbers):
-                number = numbers[index]
-                place = f"{name}, {place_of(number) if path.startswith(PREFIX) else f'line {number}'}"
+                place = f"{name}, {place_in(path, numbers[index])}"
             self._lines.append(self._line(place, reject))
         self._first += len(numbers)
 

@@ -43,7 +43,9 @@ def command(
 
     Files are read one after the other, each in its own order. A topic is read from its beginning to what is its end
     now, its partitions by the times at which their records were written; nothing is committed and no worker is
-    disturbed. The exit code is 0 whether or not something was found.
+    disturbed. As in files, any time up to now is taken, and keys go to the shards of their ids, wherever their records
+    stand: what a worker makes a dead letter (future, misrouted) counts here. The exit code is 0 whether or not
+    something was found.
     The page of --report needs nothing but a browser: it holds the summary, the settings that decided, the 200 strongest
     incidents, and plots of the 20 strongest of single keys. The same records and settings make the same page.
 

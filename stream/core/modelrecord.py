@@ -42,6 +42,8 @@ _IN_BLOCK = 1 << 15
 """Marks that the rest stands in a block, behind its length; in what was written first it stood as it is."""
 _LENGTH = struct.Struct("<H")
 """Of a block once it is unpacked: 64 kB at most, whatever it claims."""
+MOST_IN_BLOCK = (1 << 16) - 1
+"""More stands as it is: of a key with thousands of plans, where calls may be a day late and buckets last seconds."""
 
 _Index = Annotated[int, Meta(ge=-1, lt=2**31)]
 _Count = Annotated[int, Meta(ge=0, lt=2**32)]
@@ -91,7 +93,7 @@ def pack_model(key: KeyState) -> bytes:
             key.pace.pack(first // calendar.per_hour),
         )
     )  # fmt: skip
-    kept = _IN_BLOCK
+    kept = 0
     parts: list[bytes | array[Any]] = []
     # no more than YOUNG_HOURS: four bits each
     visits, week = bytes.fromhex(baseline.visits.tobytes().hex()[1::2]), baseline.week.tobytes()
@@ -109,9 +111,12 @@ def pack_model(key: KeyState) -> bytes:
     parts += [key.plans[index] for index in plans]
     parts += [channel.pack() for channel in key.channels]
     numbers = b"".join(parts)
+    start = _START.pack(VERSION, len(head)) + head
+    if len(numbers) > MOST_IN_BLOCK:
+        return start + _KEPT.pack(kept) + numbers
     # a tenth less to keep for 2 µs; what packs better takes ten times as long
     block = bytes(lz4.compress_block(numbers, store_size=False))
-    return b"".join((_START.pack(VERSION, len(head)), head, _KEPT.pack(kept), _LENGTH.pack(len(numbers)), block))
+    return b"".join((start, _KEPT.pack(kept | _IN_BLOCK), _LENGTH.pack(len(numbers)), block))
 
 
 def _course(key: KeyState, first: int) -> tuple[int, int, int] | None:
@@ -203,13 +208,14 @@ def _head_of(data: memoryview) -> tuple[_Head, memoryview]:
 def _unblocked(data: memoryview) -> memoryview:
     """What was packed as a block. Raises ValueError if it is not just as long as it says."""
     (length,) = _LENGTH.unpack_from(data)
+    numbers = bytearray(length)
     try:
-        numbers = memoryview(lz4.decompress_block(data[_LENGTH.size :], output_len=length))
+        found = lz4.decompress_block_into(data[_LENGTH.size :], numbers)
     except DecompressionError as error:
         raise ValueError(f"its block cannot be unpacked: {error}") from None
-    if len(numbers) != length:
+    if found != length:
         raise ValueError("its block is too short")
-    return numbers
+    return memoryview(numbers)
 
 
 def incident_2(data: bytes) -> Incident | None:

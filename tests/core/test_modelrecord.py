@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from stream.core.chains import Chain
 from stream.core.channels.base import pack_sparse, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
-from stream.core.modelrecord import pack_model
+from stream.core.modelrecord import MOST_IN_BLOCK, pack_model
 from stream.core.rules import Rules
 from stream.core.state import StateError, has_incident, pack_sums, unpack_model
 
@@ -123,8 +124,28 @@ def test_a_model_that_is_cut_is_a_state_error(cut):
 
 def test_a_model_with_more_behind_it_is_a_state_error():
     rules, model = grown(9)
-    with pytest.raises(StateError, match="too long"):
+    with pytest.raises(StateError, match="its block cannot be unpacked"):
         unpack_model(model + b"\0", KeyState("key", rules))
+
+
+def test_a_block_that_is_shorter_than_it_says_is_a_state_error():
+    rules, model = grown(9)
+    (length,) = struct.unpack_from("<H", model, 1)
+    place = 3 + length + 2
+    longer = model[:place] + struct.pack("<H", 65_535) + model[place + 2 :]
+    with pytest.raises(StateError, match="its block is too short"):
+        unpack_model(longer, KeyState("key", rules))
+
+
+def test_a_key_with_thousands_of_plans_is_packed_as_it_is():
+    rules, model = grown(2, bucket_seconds=10, allowed_lateness_seconds=86_400)
+    key = unpacked(model, rules)
+    first = key.next_bucket
+    key.plans = {index: array("f", (1.0, 2.0, 3.0, 4.0, 5.0)) for index in range(first, first + rules.ahead + 1)}
+    packed = pack_model(key)
+    assert len(packed) > MOST_IN_BLOCK
+    assert unpacked(packed, rules).plans == key.plans
+    assert pack_model(unpacked(packed, rules)) == packed
 
 
 @given(values=st.lists(st.just(0.0) | st.floats(width=32, allow_nan=False), min_size=1, max_size=32))

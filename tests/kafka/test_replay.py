@@ -35,6 +35,16 @@ async def write(settings: Settings, lines: list[bytes], *, aborted: bytes) -> No
         await producer.abort_transaction()
 
 
+async def hang(settings: Settings) -> AIOKafkaProducer:
+    """A transaction that has not ended."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, transactional_id=f"{settings.app_id}-2")
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send(settings.source_topic, b"{", partition=0)
+    await producer.flush()
+    return producer
+
+
 def replayed(source: str, settings: Settings, *more: str) -> tuple[list[str], dict[str, object], str]:
     answer = CliRunner().invoke(cli, ["replay", source, "--json", *options_of(settings), *more])
     assert answer.exit_code == 0, answer.output
@@ -58,6 +68,24 @@ def test_a_topic_gives_what_its_records_give_in_a_file(settings: Settings, tmp_p
     assert of_file[1]["events"]["dead_letters"] == {"missing_field": 1}
     assert f"{settings.source_topic}, partition " in of_topic[2]
     assert ", offset " in of_topic[2]
+
+
+def test_what_is_left_out_and_what_differs_from_the_workers_is_said(settings: Settings) -> None:
+    async def run() -> str:
+        await create_topics(settings)
+        producer = await hang(settings)
+        try:
+            other = settings.model_copy(update={"partitions": 3})
+            _, summary, said = await asyncio.to_thread(replayed, f"kafka:{settings.source_topic}", other)
+        finally:
+            await producer.abort_transaction()
+            await producer.stop()
+        assert summary["events"]["read"] == 0
+        return said
+
+    said = asyncio.run(run())
+    assert "has 2 partitions, and partitions is 3" in said
+    assert "up to 1 records stand behind a transaction that has not ended" in said
 
 
 def test_an_empty_topic_and_none_at_all(settings: Settings) -> None:

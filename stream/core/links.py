@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
 from stream.alerts import model_class
+from stream.core.linksrecord import PackedLinks
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -50,20 +49,6 @@ TRAITS = Traits._fields
 
 Group = tuple[str, str]
 """A group of keys: its type, one of TRAITS or several joined by `+`, and the value that its members share."""
-
-
-class PackedLinks(msgspec.Struct, array_like=True):
-    """What is packed of a key's links: of its sets of traits each value once, and which of them make each set."""
-
-    values: list[str | int]
-    known: list[bytes]
-    seen: list[int]
-    used: bool
-    turn: int
-    refused: bool
-    spoke: bool
-    since: bytes
-    models: dict[str, int]
 
 
 class Links:
@@ -135,9 +120,13 @@ class Links:
 
     def _count(self, sums: OpenBucket) -> None:
         """Count the calls to each model, by the names that are known of it."""
-        models, names = self.models, [traits.model or "" for traits in self.known]
+        models = self.models
         for kind, calls in sums.models.items():
-            name = next((name for name in names if model_class(name) == kind), "")
+            name = ""
+            for traits in self.known:
+                if traits.model and model_class(traits.model) == kind:
+                    name = traits.model
+                    break
             if name in models or len(models) < MAX_MODELS:
                 models[name] = models.get(name, 0) + calls
 

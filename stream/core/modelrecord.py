@@ -20,7 +20,7 @@ from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOU
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
-from stream.core.links import PackedLinks
+from stream.core.linksrecord import PackedLinks
 from stream.core.shardrecord import VERSION
 
 _START = struct.Struct("<BH")

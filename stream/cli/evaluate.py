@@ -37,7 +37,7 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
 )
 @click.option("--seed", type=click.IntRange(0), help="Same seed, same worlds; 2001. Below 1000: only with --tuning.")
 @click.option("--keys", type=click.IntRange(10, 100_000), help="API keys of each world; 200, campaigns: 400.")
-@click.option("--days", type=click.IntRange(29, 366), help="Days, three weeks of them warm-up; 42, campaigns: 29.")
+@click.option("--days", type=click.IntRange(29, 366), help="Days, three weeks of them warm-up; 42.")
 @click.option("--worlds", type=click.IntRange(1, 500), metavar="N", help="campaigns: how many worlds; 6.")
 @click.option(
     "--dial", "dials", type=DIAL_RANGE, multiple=True, metavar="X",
@@ -87,7 +87,7 @@ def command(
     tuned on with other seeds, one that never was; each world says which), servegen (keys cut from real traffic, which
     you have to fetch), ci (small and always the same), nab (`overdraw score` on the Numenta Anomaly Benchmark, a folder
     with its data and labels: another detector, a check), campaigns (many accounts that are drained together, found
-    through what they share, beside what alerts of single keys show; each world goes on in twelve ways, with campaigns,
+    through what they share, beside what alerts of single keys show; each world goes on in fifteen ways, with campaigns,
     with benign twins, with nothing).
 
     False alerts are counted on clean key-days: a UTC day with a call, after the key's first week, with no attack or

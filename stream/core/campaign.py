@@ -22,7 +22,7 @@ from stream.alerts import (
     runbook_of,
 )
 from stream.alerts import Member as NamedMember
-from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, Member
+from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, USED, USUAL, YOUNG_USUAL, Member
 from stream.core.explain import (
     CRITICAL,
     CRITICAL_EXCESS_TOKENS,
@@ -36,6 +36,7 @@ from stream.core.explain import (
     span,
 )
 from stream.core.group import GroupState
+from stream.core.hours import Hour
 from stream.core.incidents import Phase
 from stream.core.links import Group
 from stream.settings import Settings
@@ -55,9 +56,11 @@ ROUND_THE_CLOCK = 0.5
 MOSTLY = 0.5
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
+MOST_OWNERS = 32
 LEAST_PAGE_MEMBERS = 5
 INCOMPLETE = "; a shard has been missing, so the sums are incomplete"
-CALM_HOURS = 24
+CALM_HOURS = 72
+"""A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
 UPDATE_HOURS = 6
 
 
@@ -88,7 +91,7 @@ class Campaign(msgspec.Struct, array_like=True):
     """One open incident of a group. Hours are hours of event time since 1970; tokens are sums so far.
 
     group: whose incident it is; joined: other groups that show the same one; score: the highest, in decades; channels:
-    the highest value of each statistic; alone: members with an alert of their own
+    the highest value of each statistic; orgs: tokens above the baselines by organisation, of the largest MOST_OWNERS
     """
 
     group: Group
@@ -112,6 +115,23 @@ class Campaign(msgspec.Struct, array_like=True):
     channels: dict[str, float] = {}
     joined: list[Group] = []
     suspects: dict[str, Suspect] = {}
+    orgs: dict[str, float] = {}
+
+    def own_share(self) -> float:
+        """Which part of what it takes is the largest organisation's; 0 if nobody knows."""
+        total = sum(self.orgs.values())
+        return max(self.orgs.values()) / total if total > 0 else 0.0
+
+    def count_owners(self, said: Hour) -> None:
+        """Take up whose keys took how much in an hour."""
+        for cell in said.cells:
+            org, sums = cell.traits[0].org, cell.sums
+            excess = sums[USED] - sums[USUAL] + sums[YOUNG_USUAL]
+            if org is not None and excess > 0:
+                self.orgs[org] = self.orgs.get(org, 0.0) + excess
+        if len(self.orgs) > MOST_OWNERS:
+            kept = sorted(self.orgs, key=lambda org: (-self.orgs[org], org))
+            self.orgs = {org: self.orgs[org] for org in kept[:MOST_OWNERS]}
 
 
 def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
@@ -173,6 +193,9 @@ def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tupl
     orgs = len(state.orgs)
     if orgs < LEAST_ORGS and campaign.kind != "respawn":
         return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"
+    own = campaign.own_share()
+    if own > MOSTLY:
+        return WARNING, f"{own:.0%} of it is one organisation's: mostly its own doing"
     if campaign.kind == "pivot":
         return WARNING, "its keys use another model: mostly a new release"
     if "newcomers" in campaign.channels and campaign.kind != "respawn":

@@ -112,7 +112,7 @@ class Campaigns:
         page = self._page_score(groups)
         strong = [group for group, one in judged.items() if one.score >= self.open_score and self.of(group) is None]
         strong.sort(key=lambda group: (-judged[group].score, -judged[group].said.sums[ALL], group))
-        common = _common(spoken, {*strong, *self.open})
+        common = _common(spoken, {*strong, *self.open, *self._joined})
         told: list[tuple[Campaign, Status]] = []
         older = sorted(self.open)
         for group in strong:
@@ -194,14 +194,23 @@ class Campaigns:
         one = judged[group]
         parts = COMMON if one.speaking and one.speaking[0][0] in OF_NEW_KEYS else COMMON[:1]
         for main in sorted(self.open):
-            shared = common.get(_pair(group, main))
-            if main not in judged or shared is None:
-                continue
-            for part, count in zip(parts, shared, strict=False):
-                least = min(one.said.sums[part], judged[main].said.sums[part])
-                if least > 0 and count >= SAME_SHARE * least:
-                    return main
+            for other in self._showing(main, judged):
+                shared = common.get(_pair(group, other))
+                if shared is None:
+                    continue
+                for part, count in zip(parts, shared, strict=False):
+                    least = min(one.said.sums[part], judged[other].said.sums[part])
+                    if least > 0 and count >= SAME_SHARE * least:
+                        return main
         return None
+
+    def _showing(self, main: Group, judged: Mapping[Group, Judged]) -> list[Group]:
+        """The groups that show a campaign in this hour: its own one, and those that joined it and still do.
+
+        A client's networks have no key in common, but each has with the client.
+        """
+        shown = [group for group in (main, *self.open[main].joined) if group in judged]
+        return [group for group in shown if group == main or judged[group].score >= self.hold_score]
 
     def _join(self, main: Group, group: Group) -> None:
         campaign = self.open[main]
@@ -235,6 +244,7 @@ class Campaigns:
             channels=dict(one.speaking),
             suspects=self.suspects.setdefault(group, {}),
         )
+        campaign.count_owners(one.said)
         _grade(campaign, page, state, hour)
         self.changed.add(group)
         return campaign
@@ -286,6 +296,7 @@ class Campaigns:
 
 def _add(campaign: Campaign, said: Hour) -> None:
     """Take an hour into a campaign's sums; what its keys lack is taken off again."""
+    campaign.count_owners(said)
     sums = said.sums
     used, usual = sums[USED], sums[USUAL] - sums[YOUNG_USUAL]
     campaign.observed += used

@@ -8,14 +8,16 @@ bucket make one cell; cells are what travels. A bucket's cells depend on nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from stream.core.baseline import INCIDENT_RATE
 from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
 from stream.core.links import NO_TRAITS, Traits
+from stream.core.pace import COUNT as DEPARTURES
 
 if TYPE_CHECKING:
     from stream.core.key import KeyState
@@ -29,18 +31,18 @@ LEAVES = 16
 MOST_MEMBERS = 32
 """Members that a cell names: the strongest, and those that are new."""
 LEAST_LEVEL = 1e-3
-STEADY_CALLS = 33.0
-"""Calls a day at which a key's own daily noise is as large as that of their number: a key counts for no more."""
-CLIP_CALLS = 3.0
 RECENT_HOURS = 8.0
-"""Memory of the groups' slow windows: how often a key speaks within it is what its weight is divided by."""
+"""Memory of what members say of themselves: how often a key speaks within it is what its weight is divided by."""
 
 # the sums of a cell
 (
-    KEYS, Z_40M, Z_4H, WEIGHT, WEIGHTED_HOT, DUE, CALLED, TOOK, USED, USUAL, USED_OUTPUT, SPENT, ALARMED, YOUNG, FIRST,
-    YOUNG_TOKENS, YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL, REFUSALS,
-) = range(24)  # fmt: skip
-COUNT = 24
+    KEYS, Z_40M, Z_4H, WEIGHT, WEIGHTED_HOT, USED, USUAL, USED_OUTPUT, SPENT, ALARMED, YOUNG, FIRST, YOUNG_TOKENS,
+    YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL, REFUSALS,
+) = range(21)  # fmt: skip
+PACE = 21
+"""From here on, for each of `pace.DEPARTURES`, the weight of keys by the inverse of their variance, and their weighted
+departures."""
+COUNT = PACE + 2 * DEPARTURES
 
 NEVER = 2**62
 """Instead of a bucket: the shard has had no record so far, so that there is nothing to wait for."""
@@ -91,8 +93,8 @@ class Evidence(msgspec.Struct, array_like=True):
     complete: bool = False
 
 
-class _Word(NamedTuple):
-    """What one key says."""
+class Word(NamedTuple):
+    """What one key says in one hour; `sums` are those of a cell that holds it alone."""
 
     key_id: str
     traits: tuple[Traits, ...]
@@ -107,13 +109,14 @@ def leaf_of(key_id: str) -> int:
 
 
 class Gathering:
-    """Evidence of a shard's keys, bucket by bucket, until it is handed on."""
+    """Evidence of a shard's keys, bucket by bucket, until it is handed on; `watch` hears every word and its bucket."""
 
-    __slots__ = ("_words", "shard")
+    __slots__ = ("_words", "shard", "watch")
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
-        self._words: dict[int, list[_Word]] = {}
+        self.watch: Callable[[int, Word], None] | None = None
+        self._words: dict[int, list[Word]] = {}
 
     def add(self, key: KeyState, bucket: int) -> None:
         """Take the word of a key whose `bucket` has just been judged, if it is due.
@@ -126,12 +129,16 @@ class Gathering:
         links.due = False
         # buckets of an older state name no traits, nor does a call for which no place was left
         traits = links.since_bucket(bucket - key.rules.calendar.per_day) or (NO_TRAITS,)
-        self._words.setdefault(bucket, []).append(_word(key, traits, not links.spoke))
+        word = _word(key, bucket, traits, not links.spoke)
+        self._words.setdefault(bucket, []).append(word)
+        if self.watch is not None:
+            self.watch(bucket, word)
         links.spoken()
 
     def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
         """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
-        found = [Evidence(self.shard, bucket, _cells(self._words.pop(bucket))) for bucket in sorted(self._words)]
+        found = evidence_of(self.shard, self._words)
+        self._words = {}
         if first // per_hour != limit // per_hour:
             if found and found[-1].bucket == limit - 1:
                 found[-1].complete = True
@@ -140,26 +147,33 @@ class Gathering:
         return found
 
 
-def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
+def evidence_of(shard: int, words: Mapping[int, Sequence[Word]]) -> list[Evidence]:
+    """What the words of a shard's keys, by bucket, come to; in order of time."""
+    return [Evidence(shard, bucket, _cells(words[bucket])) for bucket in sorted(words)]
+
+
+def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> Word:
     sums = [0.0] * COUNT
     moment, since = key.moment, key.links.since
-    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls, due_tokens = since
+    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls = since
     sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
     z = 0.0
+    usual = key.baseline.call_tokens.value
+    pace = key.pace
+    if usual > 0:
+        pace.take(bucket // key.rules.calendar.per_hour, expected / usual, calls, tokens / usual)
     if moment.warm and moment.hourly:  # else nobody has asked the slow channels: what they hold is no state
         z = _clip(key.channels[1].z[1])
+        weight = 1 / max(1.0, RECENT_HOURS * _hours_used(key))
         sums[KEYS], sums[Z_40M], sums[Z_4H] = 1.0, _clip(key.surge.z[1]), _clip(key.channels[1].z[0])
-        sums[WEIGHT] = 1 / max(1.0, RECENT_HOURS * _hours_used(key))
-        sums[WEIGHTED_HOT] = sums[WEIGHT] if z > HOT_Z else 0.0
-        usual = key.baseline.call_tokens.value
-        if usual > 0:
-            due = due_tokens / usual
-            counts = 1 / (1 + key.baseline.level.value * key.rules.calendar.per_day / usual / STEADY_CALLS)
-            most = due + CLIP_CALLS * math.sqrt(2 * due + 2)
-            sums[DUE] = counts * due
-            sums[CALLED] = counts * min(calls, most)
-            sums[TOOK] = counts * min(tokens / usual, most)
+        sums[WEIGHT] = weight
+        sums[WEIGHTED_HOT] = weight if z > HOT_Z else 0.0
+        if usual > 0 and moment.age_days > NEWCOMER_DAYS:
+            for place, (departure, variance) in enumerate(pace.departures()):
+                sums[PACE + 2 * place] = weight / variance
+                sums[PACE + 2 * place + 1] = weight * departure / variance
+            pace.learn(1.0 if key.incident is None else INCIDENT_RATE)
     if key.incident is not None:
         sums[ALARMED] = 1.0
         notes |= HAS_INCIDENT
@@ -184,7 +198,7 @@ def _word(key: KeyState, traits: tuple[Traits, ...], new: bool) -> _Word:
     models = key.links.models
     total = sum(models.values())
     shares = {name: calls / total for name, calls in models.items()} if total else {}
-    return _Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
+    return Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
 
 
 def _hours_used(key: KeyState) -> float:
@@ -197,15 +211,15 @@ def _clip(z: float) -> float:
     return CLIP if z > CLIP else -CLIP if z < -CLIP else z
 
 
-def _cells(words: Iterable[_Word]) -> list[Cell]:
+def _cells(words: Iterable[Word]) -> list[Cell]:
     """Keys with the same traits together, in an order of their own: keys are closed in none."""
-    cells: dict[tuple[Traits, ...], list[_Word]] = {}
+    cells: dict[tuple[Traits, ...], list[Word]] = {}
     for word in sorted(words, key=lambda word: word.key_id):
         cells.setdefault(word.traits, []).append(word)
     return [_cell(number, traits, alike) for number, (traits, alike) in enumerate(cells.items())]
 
 
-def _cell(number: int, traits: tuple[Traits, ...], words: list[_Word]) -> Cell:
+def _cell(number: int, traits: tuple[Traits, ...], words: list[Word]) -> Cell:
     sums = (
         words[0].sums
         if len(words) == 1

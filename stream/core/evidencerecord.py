@@ -13,7 +13,10 @@ import msgspec
 
 from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, Cell, Evidence, by_group
 
-VERSION = 1
+VERSION = 2
+FIRST_COUNT = 24
+"""Sums of a cell in version 1, of which three were what version 2 tells of paces."""
+FIRST_PACES = slice(5, 8)
 LAST_BUCKET = 2**40
 """Far beyond any time; NEVER alone lies behind it."""
 RECORD_BYTES = 256 * 1024
@@ -54,7 +57,7 @@ def pack_evidence(evidence: Evidence) -> bytes:
 def unpack_evidence(data: bytes | None, partitions: int) -> Evidence:
     """The inverse; raises EvidenceError on a newer version, damage, or what no shard of `partitions` can have told."""
     version = data[0] if data else 0
-    if data is None or version != VERSION:
+    if data is None or not 1 <= version <= VERSION:
         if version > VERSION:
             raise EvidenceError(f"it was written by a newer Overdraw (version {version}, this one reads {VERSION})")
         raise EvidenceError(f"there is no version {version} of evidence")
@@ -62,10 +65,20 @@ def unpack_evidence(data: bytes | None, partitions: int) -> Evidence:
         evidence = _decode(memoryview(data)[1:])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise EvidenceError(f"it cannot be read: {error}") from error
+    if version == 1:
+        _update(evidence)
     wrong = _wrong(evidence, partitions)
     if wrong is not None:
         raise EvidenceError(wrong)
     return evidence
+
+
+def _update(evidence: Evidence) -> None:
+    """Evidence of version 1 tells nothing of paces."""
+    for cell in evidence.cells:
+        if len(cell.sums) == FIRST_COUNT:
+            del cell.sums[FIRST_PACES]
+            cell.sums += [0.0] * (COUNT - len(cell.sums))
 
 
 def _wrong(evidence: Evidence, partitions: int) -> str | None:

@@ -1,10 +1,10 @@
 """One group of keys: what is usual for it, and how far an hour of it is from that.
 
-Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. Four say how many calls, or tokens
-in calls' worth, its keys made against what was due, over 6 hours, a day and three days: a busy key counts for no more
-than its own daily noise allows (weights by inverse variance), so that none outweighs the others. All of these are
-taken less the same of all other keys, and by how much they usually differ for this group. Others count members that
-are elevated, new keys that are alike, a change of models, and keys that take up what blocked ones had.
+Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. Three say how far the calls, or
+tokens, of its keys depart from what was due, over 6 hours and a day, where a key counts by the inverse of its own
+variance (see `pace`), so that none outweighs the others. All of these are taken less the same of all other keys, and by
+how much they usually vary for this group. Others count members that are elevated, new keys that are alike, a change of
+models, and keys that take up what blocked ones had.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import msgspec
 from stream.core.calibration import EULER, SCALE_FLOOR, SD_OF_GUMBEL, learned
 from stream.core.evidence import (
     ALL,
-    CALLED,
-    DUE,
     FIRST,
     KEYS,
     LENGTH,
@@ -27,11 +25,11 @@ from stream.core.evidence import (
     LEVEL,
     LEVEL_SQUARES,
     NEW,
+    PACE,
     RECENT_HOURS,
     REFUSED,
     SHAPED,
     SPENT,
-    TOOK,
     USED,
     USED_OUTPUT,
     USUAL,
@@ -46,25 +44,26 @@ from stream.core.evidence import (
 )  # fmt: skip
 from stream.core.hours import Hour
 from stream.core.links import Group
+from stream.core.pace import COUNT as DEPARTURES
 from stream.core.priors import Normal
 from stream.core.sketch import KEPT, count_of, joined
 
 STATISTICS = (
-    "level_40m", "level_4h", "calls_6h", "calls_1d", "calls_3d", "tokens_1d", "tokens_3d", "elevated", "newcomers",
-    "pivot", "respawn",
+    "level_40m", "level_4h", "calls_6h", "calls_1d", "tokens_1d", "elevated", "newcomers", "pivot", "respawn",
 )  # fmt: skip
-LEVELS = 7
+LEVELS = 5
 """So many of them are levels: a value that is usual for the group, and how far it usually differs from that."""
 ELEVATED, NEWCOMERS, PIVOT, RESPAWN = range(LEVELS, len(STATISTICS))
-RISES = ((0, 1), (3, 4), (6, 7), (3, 5), (6, 8))
-"""For each rise where in `windows` its due calls stand, and what came instead."""
-WINDOW_HOURS = (6.0, 24.0, 72.0)
-OFFSET_CALLS = 2.0
-"""On both sides of a ratio."""
-OTHER_CALLS = 20.0
-LEAST_DUE = 3.0
+FORMER_STATISTICS = (6, 4)
+"""Where version 1 had two more."""
+Z_LEVELS = 2
+"""The first of them, of single keys' z; what follows are departures from their own paces."""
+LEAST_INFORMATION = 10.0
+"""A group of which less is known says nothing: sum of the inverse variances of its keys' departures."""
+OTHERS_INFORMATION = 50.0
+"""The mean departure of all other keys is taken as if of so much more it had been zero."""
 LEAST_OTHERS = 0.5
-"""A group of which all others together are a smaller part has nobody to be compared with."""
+"""A group of which all others together are a smaller part of this size has nobody to be compared with."""
 PRESENT = 2
 """The last of the statistics that look at hours alone."""
 PRESENT_Z = 0.5
@@ -81,8 +80,8 @@ LONG_HOURS = 60 * 24.0
 """Memory of how many keys a group usually gains."""
 USUAL_DAYS = 21.0
 PRIOR_DAYS = 10.0
-PRIOR_SPREAD = (0.8, 0.9, 1.0, 1.1, 0.8, 1.2, 0.9)
-"""Variance of each level times the group's size (keys, or due calls), before it has shown its own."""
+PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.8, 0.8)
+"""Variance of each level times the group's size (keys, or information), before it has shown its own."""
 LEAST_SPREAD = 0.3
 """A spread never falls below this share of its prior."""
 COMMON_VARIANCE = 0.0005
@@ -129,8 +128,9 @@ class GroupState(msgspec.Struct, array_like=True):
     """What is known of one group. Hours are hours of event time since 1970; memories fade exponentially.
 
     leaves, orgs: sketches of its members, ever, and of their organisations
-    judged: hours in which keys of it spoke; usual, spread: of each level its mean, and its variance times the size
-    windows: for each of WINDOW_HOURS calls that were due, calls, and tokens in calls' worth
+    judged: hours in which keys of it spoke; usual, spread: of each level its mean, of departures none, and its variance
+    times the size
+    windows: over 8 hours, for each departure, the information of keys, and their departures weighted by it
     recent: over 8 hours, weights of keys, and of those elevated
     day: sums over a day: tokens, expected and output tokens and dollars of established keys; of young ones their
     number, tokens, level, its square, those with a known length, length and its square; all keys that spoke
@@ -198,7 +198,7 @@ class GroupState(msgspec.Struct, array_like=True):
         self.last = hour
         if passed <= 0:
             return
-        recent, day, week, long, returned, windows = _decays(passed)
+        recent, day, week, long, returned = _decays(passed)
         a, b, c = self.arrivals
         self.arrivals = [a * day, b * week, c * long]
         if not self.windows:
@@ -206,7 +206,7 @@ class GroupState(msgspec.Struct, array_like=True):
         for gone in range(max(hour - DAY, hour - passed + 1), hour + 1):
             self.clock[gone % DAY] = 0.0
         self.recent = [value * recent for value in self.recent]
-        self.windows = [value * decay for value, decay in zip(self.windows, windows, strict=True)]
+        self.windows = [value * recent for value in self.windows]
         self.day = [value * day for value in self.day]
         self.returned *= returned
 
@@ -214,11 +214,20 @@ class GroupState(msgspec.Struct, array_like=True):
         """Make room for what is learned; `laws`: mean and variance of the daily maximum of each statistic."""
         self.usual = [0.0] * LEVELS
         self.spread = list(PRIOR_SPREAD)
-        self.windows = [0.0] * 3 * len(WINDOW_HOURS)
+        self.windows = [0.0] * 2 * DEPARTURES
         self.recent = [0.0] * 2
         self.day = [0.0] * 12
         self.clock = [0.0] * DAY
         self.maxima = [[mean, variance, 0.0, 0.0] for mean, variance in laws]
+
+    def forget_paces(self) -> None:
+        """What version 1 had learned of its members' calls was something else: begin anew."""
+        if self.windows:
+            self.windows = [0.0] * 2 * DEPARTURES
+            self.usual[Z_LEVELS:] = [0.0] * DEPARTURES
+            self.spread[Z_LEVELS:] = PRIOR_SPREAD[Z_LEVELS:]
+            for place in FORMER_STATISTICS:
+                del self.maxima[place]
 
     def meet(self, hour: int, said: Hour) -> bool:
         """Take up who spoke, while there are too few to be a group; True if anything of it has to be written."""
@@ -236,8 +245,7 @@ class GroupState(msgspec.Struct, array_like=True):
         self.fade(hour)
         sums = said.sums
         self.recent = [self.recent[0] + sums[WEIGHT], self.recent[1] + sums[WEIGHTED_HOT]]
-        came = (sums[DUE], sums[CALLED], sums[TOOK])
-        self.windows = [value + came[i % 3] for i, value in enumerate(self.windows)]
+        self.windows = [value + sums[i] for i, value in enumerate(self.windows, PACE)]
         used, usual = sums[USED] - sums[YOUNG_TOKENS], sums[USUAL] - sums[YOUNG_USUAL]
         for i, value in enumerate((
             used, usual, sums[USED_OUTPUT], sums[SPENT], sums[YOUNG], sums[YOUNG_TOKENS], sums[LEVEL],
@@ -326,8 +334,7 @@ class GroupState(msgspec.Struct, array_like=True):
 
     def settle(self) -> None:
         """A campaign is over: what it left in the windows must not open another one."""
-        for usual, (i, j) in zip(self.usual[LEVELS - len(RISES) :], RISES, strict=True):
-            self.windows[j] = self.windows[i] * math.exp(usual)
+        self.windows[1::2] = [0.0] * DEPARTURES
         self.recent[1] = self.hot * self.recent[0]
 
     def _levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
@@ -338,15 +345,13 @@ class GroupState(msgspec.Struct, array_like=True):
         for z in (Z_40M, Z_4H):
             yield (mine[z] / n - (whole[z] - mine[z]) / (rest + OTHERS), n) if speaks else (0.0, 0.0)
         windows, all_windows = self.windows, everybody.windows
-        for i, j in RISES:
-            due, came = windows[i], windows[j]
-            other_due = max(all_windows[i] - due, 0.0)
-            if due < LEAST_DUE or other_due < LEAST_OTHERS * due:
+        for i in range(0, 2 * DEPARTURES, 2):
+            size, other_size = windows[i], max(all_windows[i] - windows[i], 0.0)
+            if size < LEAST_INFORMATION or other_size < LEAST_OTHERS * size:
                 yield 0.0, 0.0
                 continue
-            size = due + OFFSET_CALLS
-            other_came = max(all_windows[j] - came, 0.0) + OTHER_CALLS
-            yield math.log((came + OFFSET_CALLS) / size) - math.log(other_came / (other_due + OTHER_CALLS)), size
+            others = (all_windows[i + 1] - windows[i + 1]) / (other_size + OTHERS_INFORMATION)
+            yield windows[i + 1] / size - others, size
 
     def _width(self, i: int, size: float) -> float:
         return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)
@@ -391,7 +396,8 @@ class GroupState(msgspec.Struct, array_like=True):
             own = rate * FREEZE_RATE if values[i] > FREEZE_Z else rate
             limit = CLIP_SD * self._width(i, size)
             deviation = max(-limit, min(limit, x - self.usual[i]))
-            self.usual[i] += own * deviation
+            if i < Z_LEVELS:  # of departures, weeks tell no mean that would be worth its noise
+                self.usual[i] += own * deviation
             spread = self.spread[i] + own * (deviation * deviation * size - self.spread[i])
             self.spread[i] = max(spread, LEAST_SPREAD * PRIOR_SPREAD[i])
         weight, hot = self.recent
@@ -471,10 +477,9 @@ def _learn_day(law: list[float], prior: float) -> None:
 
 
 @lru_cache(maxsize=256)
-def _decays(passed: int) -> tuple[float, float, float, float, float, tuple[float, ...]]:
-    """What is left after so many hours: of recent, a day, a week, the long memory, what returned, and the windows."""
-    recent, day, week, long, returned, *windows = (
-        math.exp(-passed / memory)
-        for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, LONG_HOURS, RETURNED_HOURS, *WINDOW_HOURS)
+def _decays(passed: int) -> tuple[float, float, float, float, float]:
+    """What is left after so many hours: of recent, a day, a week, the long memory, and what returned."""
+    recent, day, week, long, returned = (
+        math.exp(-passed / memory) for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, LONG_HOURS, RETURNED_HOURS)
     )
-    return recent, day, week, long, returned, tuple(window for window in windows for _ in range(3))
+    return recent, day, week, long, returned

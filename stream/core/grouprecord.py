@@ -12,7 +12,8 @@ from stream.core.group import GroupState
 from stream.core.links import Group
 from stream.core.shardrecord import StateError
 
-VERSION = 1
+VERSION = 2
+"""1 held what calls were due instead of paces."""
 HEAD_KEY = b"\x00groups"
 GROUP, CAMPAIGN = b"g", b"c"
 _START = bytes([VERSION])
@@ -72,17 +73,23 @@ def pack(value: GroupHead | GroupState | Written) -> bytes:
 def unpack_head(data: bytes) -> GroupHead:
     """The head; raises StateError on a newer version or damage."""
     try:
-        return _head(_checked(data, "the head of the groups"))
+        head = _head(_checked(data, "the head of the groups"))
     except msgspec.MsgspecError as error:
         raise StateError(f"the head of the groups is damaged: {error}") from error
+    if data[0] == 1:
+        head.everybody.forget_paces()
+    return head
 
 
 def unpack_group(data: bytes) -> GroupState:
     """A group; raises StateError on a newer version or damage."""
     try:
-        return _group(_checked(data, "a group"))
+        state = _group(_checked(data, "a group"))
     except msgspec.MsgspecError as error:
         raise StateError(f"a group is damaged: {error}") from error
+    if data[0] == 1:
+        state.forget_paces()
+    return state
 
 
 def unpack_written(data: bytes) -> Written:
@@ -100,6 +107,6 @@ def _checked(data: bytes, what: str) -> memoryview:
             f"{what} was written by a newer Overdraw (version {version}, this one reads up to {VERSION}): run the "
             "newer version; the state topic was left as it is"
         )
-    if version != VERSION:
+    if version < 1:
         raise StateError(f"{what} is damaged: there is no version {version}")
     return memoryview(data)[1:]

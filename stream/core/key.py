@@ -18,8 +18,9 @@ from stream.core.channels.surge import Surge
 from stream.core.control import Rule
 from stream.core.incidents import Incident
 from stream.core.judging import judge
-from stream.core.links import DUE, USED, USUAL, Links
+from stream.core.links import USED, USUAL, Links
 from stream.core.outlook import forecast, raise_bar
+from stream.core.pace import Pace
 from stream.core.presence import Presence
 from stream.core.residuals import Residuals
 from stream.core.rule import context_of
@@ -47,7 +48,7 @@ class KeyState:
         "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "ended",
         "first_seen", "flaps", "hour", "hour_tokens", "incident", "input_tokens", "judged_step", "key_id",
         "last_active_day", "last_seen", "late", "links", "moment", "next_bucket", "open", "org_id", "output_tokens",
-        "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
+        "pace", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
     )  # fmt: skip
 
     def __init__(self, key_id: str, rules: Rules) -> None:
@@ -84,6 +85,7 @@ class KeyState:
         """The residuals of 10 and of 40 minutes that by themselves are worth opening an incident, in standard
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
         self.chain = Chain()
+        self.pace = Pace()
         self.hour, self.hour_tokens = -1, 0
         """The hour, in hours since the epoch, of the last bucket that was closed with calls, and its tokens so far."""
         self.flaps, self.ended = 0, -1
@@ -151,14 +153,12 @@ class KeyState:
         residuals = self.residuals
         since = self.links.since
         since[USUAL] += slow
-        since[DUE] += slow
         if calls:
             self.active_in_step += 1
             since[USED] += tokens
         ended = residuals.update(bucket, tokens, calls, fast, slow)
         if ended is None:
             return
-        since[DUE] *= self.rules.due_fading
         step = Step(bucket, *ended, self.baseline.level.value)
         for i in STEPPING:
             self.channels[i].step(step, frozen)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
 from stream.alerts import model_class
+from stream.core.linksrecord import PackedLinks
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -24,10 +23,9 @@ USUAL: Final = 1
 USED_OUTPUT: Final = 2
 SPENT: Final = 3
 CALLS: Final = 4
-DUE: Final = 5
-BLANK = bytes(24)
-DUE_HOURS: Final = 6.0
-"""Memory of what is due: a key that wakes after days is not owed all of them at once."""
+BLANK = bytes(20)
+FORMER_BYTES: Final = 24
+"""Of `since` as it was packed when it held one sum more."""
 REFUSED_SHARE: Final = 0.9
 LEAST_REFUSED: Final = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
@@ -53,27 +51,13 @@ Group = tuple[str, str]
 """A group of keys: its type, one of TRAITS or several joined by `+`, and the value that its members share."""
 
 
-class PackedLinks(msgspec.Struct, array_like=True):
-    """What is packed of a key's links: of its sets of traits each value once, and which of them make each set."""
-
-    values: list[str | int]
-    known: list[bytes]
-    seen: list[int]
-    used: bool
-    turn: int
-    refused: bool
-    spoke: bool
-    since: bytes
-    models: dict[str, int]
-
-
 class Links:
     """The traits of one key, and what it used since it last gave evidence of itself.
 
     `known` holds up to MAX_TRAITS sets of traits, `seen` the closed bucket in which each was used last, -1: none;
     `last` is the newest call's, `bit` its place there as a bit mask. `used` tells whether there were calls since,
     `models` how many to each, by the name of the model, and `since` sums over the closed buckets: tokens, expected
-    tokens, output tokens, dollars, calls, and the expected tokens of the last hours, in 32 bits. `refused`: the last
+    tokens, output tokens, dollars and calls, in 32 bits. `refused`: the last
     bucket with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
@@ -136,9 +120,13 @@ class Links:
 
     def _count(self, sums: OpenBucket) -> None:
         """Count the calls to each model, by the names that are known of it."""
-        models, names = self.models, [traits.model or "" for traits in self.known]
+        models = self.models
         for kind, calls in sums.models.items():
-            name = next((name for name in names if model_class(name) == kind), "")
+            name = ""
+            for traits in self.known:
+                if traits.model and model_class(traits.model) == kind:
+                    name = traits.model
+                    break
             if name in models or len(models) < MAX_MODELS:
                 models[name] = models.get(name, 0) + calls
 
@@ -169,7 +157,7 @@ class Links:
             len(packed.known) > MAX_TRAITS
             or len(packed.seen) != len(packed.known)
             or not 0 <= packed.turn < MAX_TRAITS
-            or len(packed.since) != len(BLANK)
+            or len(packed.since) not in (len(BLANK), FORMER_BYTES)
         ):
             raise ValueError("a key's links are damaged")
         values: list[Any] = [None, *packed.values]
@@ -180,7 +168,7 @@ class Links:
         self.seen, self.used, self.turn = packed.seen, packed.used, packed.turn
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
-        self.since = array("f", packed.since)
+        self.since = array("f", packed.since[: len(BLANK)])
         self.last, self.bit = (), 0
 
     def forget(self) -> None:

@@ -20,7 +20,7 @@ from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOU
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
-from stream.core.links import PackedLinks
+from stream.core.linksrecord import PackedLinks
 from stream.core.shardrecord import VERSION
 
 _START = struct.Struct("<BH")
@@ -57,7 +57,8 @@ class _Head(msgspec.Struct, array_like=True):
     idle_days: from the last day with calls to that of the next bucket; unjudged: steps since the slow channels were
     asked; plans: buckets from the next one to each that is planned; chain: see `Chain.pack`;
     course: tokens of the next bucket's hour so far, incidents in a row that flapped, and buckets since the last one
-    ended, -1: never; what was written before there were chains, links, or courses, has no such field
+    ended, -1: never; pace: see `Pace.pack`; what was written before there were chains, links, courses or paces, has no
+    such field
     """
 
     incident: Incident | None
@@ -72,6 +73,7 @@ class _Head(msgspec.Struct, array_like=True):
     chain: tuple[_Count, _Count, _Count, _Count] | msgspec.UnsetType | None = msgspec.UNSET
     links: PackedLinks | None = None
     course: tuple[_Tokens, _Count, _Ended] | None = None
+    pace: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -88,6 +90,7 @@ def pack_model(key: KeyState) -> bytes:
             first // key.rules.horizons.per_step - key.judged_step, baseline.age, baseline.active,
             [index - first for index in plans],
             key.chain.pack(first), key.links.pack(), _course(key, first),
+            key.pace.pack(first // calendar.per_hour),
         )
     )  # fmt: skip
     kept = 0
@@ -154,6 +157,8 @@ def model_2(data: memoryview, key: KeyState) -> None:
         tokens, key.flaps, ended = head.course
         key.hour, key.hour_tokens = first // calendar.per_hour, tokens
         key.ended = first - ended if ended >= 0 else -1
+    if head.pace:
+        key.pace.unpack(head.pace, first // calendar.per_hour)
     (kept,) = _KEPT.unpack_from(data)
     data = data[_KEPT.size :]
     if kept & _IN_BLOCK:

@@ -13,7 +13,6 @@ from stream.core.channels import CHANNELS, STATISTICS
 from stream.core.channels.base import WARM_DAYS, Channel, Finding
 from stream.core.control import Control
 from stream.core.incidents import CALM_SECONDS, FLAP_SECONDS, HOLD, SLOW_CALM_SECONDS, UPDATE_SECONDS
-from stream.core.links import DUE_HOURS
 from stream.core.priors import Priors, priors_of
 from stream.core.quality import Quality
 from stream.core.residuals import Horizons, Residuals
@@ -43,7 +42,7 @@ class Rules:
     """Settings and priors, worked out once and shared by all keys of a shard."""
 
     __slots__ = (
-        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "control", "digest", "due_fading",
+        "accept_buckets", "ahead", "calendar", "calm_buckets", "chain_buckets", "control", "digest",
         "flap_buckets", "gathering", "hold_score", "horizons", "lateness", "law", "newcomer_law", "open_score",
         "priors", "quality", "rule", "settings", "slow_calm_buckets", "taken", "update_buckets", "warm_buckets",
         "watch",
@@ -76,7 +75,6 @@ class Rules:
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
         higher sequence keeps its alerts apart from those."""
-        self.due_fading = math.exp(-1 / (DUE_HOURS * self.horizons.steps_per_hour))
         """What of it is left after a step."""
         self.gathering: Gathering | None = None
         """Takes what keys tell of themselves once an hour, if set."""

@@ -23,8 +23,8 @@ from stream.native import FOLDER, GROUP, MANIFEST, PACKAGE, digests, fitting, ma
 
 MODULES = (
     *("bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "holding", "judging", "key"),
-    *("keyring", "outlook", "presence", "quality", "residuals", "rule", "rules", "scales", "shard", "step", "sums"),
-    *("watched", "why", "windows"),
+    *("keyring", "links", "outlook", "pace", "presence", "quality", "residuals", "rule", "rules", "scales", "shard"),
+    *("step", "sums", "watched", "why", "windows"),
     *(f"channels.{name}" for name in ("base", "calls", "drift", "jump", "level", "newcomer", "quiet", "ramp")),
     *(f"channels.{name}" for name in ("records", "shape", "surge")),
 )

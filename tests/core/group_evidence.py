@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
@@ -10,12 +11,10 @@ from dataclasses import dataclass, field
 from stream.alerts import Alert
 from stream.core.evidence import (
     ALL,
-    CALLED,
     COUNT,
-    DUE,
     HOT_Z,
     KEYS,
-    TOOK,
+    PACE,
     USED,
     USED_OUTPUT,
     USUAL,
@@ -36,6 +35,8 @@ FIRST_HOUR = 490_000
 """Hours since 1970: November 2025."""
 SETTINGS = Settings(partitions=4, bucket_seconds=900, false_alerts_per_1000_group_days=200)
 PER_HOUR = 4
+VARIANCE = 0.2
+"""Of the departures of a key."""
 
 Log = list[Evidence]
 
@@ -48,7 +49,9 @@ def cell(key_id: str, traits: Traits, z: float, tokens: float = 5000.0, usual: f
     sums[WEIGHT] = 0.125
     if z > HOT_Z:
         sums[WEIGHTED_HOT] = 0.125
-    sums[DUE], sums[CALLED], sums[TOOK] = 3.0, 3.0 * tokens / usual, 3.0 * tokens / usual
+    for place in range(PACE, COUNT, 2):
+        sums[place] = 0.125 / VARIANCE
+        sums[place + 1] = sums[place] * math.log(tokens / usual)
     sums[USED], sums[USUAL], sums[USED_OUTPUT] = tokens, usual, tokens / 3
     return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [Member(key_id, z, tokens - usual, 1.5, 4.0, 0)])
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from functools import cache
 
 import pytest
 
-from stream.core.campaign import named, suspect
+from stream.core.campaign import MOST_OWNERS, Campaign, grade, named, suspect
 from stream.core.evidence import (
     ALL,
-    CALLED,
     COUNT,
-    DUE,
     FIRST,
     IS_YOUNG,
     KEYS,
     LEVEL,
     LEVEL_SQUARES,
     NEW,
+    PACE,
     REFUSALS,
     REFUSED,
-    TOOK,
     USED,
     USUAL,
     WEIGHT,
@@ -34,11 +33,13 @@ from stream.core.evidence import (
     Member,
     leaf_of,
 )  # fmt: skip
-from stream.core.explain import short
-from stream.core.group import STATISTICS
+from stream.core.explain import WARNING, short
+from stream.core.group import STATISTICS, GroupState
 from stream.core.grouppriors import GroupPriors
 from stream.core.groups import Groups
+from stream.core.hours import Hour
 from stream.core.links import Traits
+from stream.core.pace import CLIP_SD
 from stream.settings import Settings
 
 SETTINGS = Settings(partitions=1)
@@ -47,6 +48,8 @@ START = 490_000
 """An hour of event time, in hours since 1970."""
 HISTORY = 14 * 24
 CALL_TOKENS = 2000.0
+DEVIATION = 0.5
+"""Of a key's departures."""
 PRIORS = GroupPriors.from_json(
     json.dumps(
         {
@@ -70,7 +73,10 @@ def said(key_id: str, traits: Traits, rng: random.Random, factor: float = 1.0, n
     calls = sum(rng.random() < due * factor / 12 for _ in range(12))
     sums[KEYS] = sums[ALL] = 1.0
     sums[WEIGHT] = 1 / 8
-    sums[DUE], sums[CALLED], sums[TOOK] = due, float(min(calls, 12)), float(min(calls, 12))
+    departure = rng.gauss(math.log(factor), DEVIATION)
+    for place in range(PACE, COUNT, 2):
+        sums[place] = sums[WEIGHT] / DEVIATION**2
+        sums[place + 1] = sums[place] * departure
     sums[USED], sums[USUAL] = calls * CALL_TOKENS, due * CALL_TOKENS
     z = rng.gauss(0.8 if factor > 1 else 0.0, 1.0)
     member = Member(key_id, z, sums[USED] - sums[USUAL], 0.5, 6.0, 0)
@@ -169,8 +175,9 @@ def test_one_heavy_member_makes_no_campaign():
     def make(hour, rng):
         cells = crowd(rng)
         sums = cells[3].sums
-        # what a key can say is bounded where it speaks (`evidence._word`)
-        sums[CALLED] = sums[TOOK] = sums[DUE] + 3 * (2 * sums[DUE] + 2) ** 0.5
+        # what a key can say is bounded where it speaks (`pace.Pace`)
+        for place in range(PACE, COUNT, 2):
+            sums[place + 1] = sums[place] * CLIP_SD * DEVIATION
         sums[USED] *= 1000
         return cells
 
@@ -207,7 +214,49 @@ def test_new_accounts_that_are_alike_are_a_campaign_though_none_has_a_past():
     assert {member.key_id for member in alerts[-1].members.top} == {f"new-{n}" for n in range(30)}
 
 
-def test_a_campaign_ends_a_day_after_its_last_hour():
+def test_new_accounts_of_one_client_on_several_networks_are_one_campaign():
+    """Two networks have no key in common, but each has with the client."""
+
+    def make(hour, rng):
+        accounts = [
+            young(
+                f"new-{n}",
+                Traits(org=f"fresh-{n}", client="farm", network=f"192.0.{n % 3}.0/24"),
+                2,
+                first=hour == n % 6,
+            )
+            for n in range(45)
+            if hour >= n % 6
+        ]
+        return [*crowd(rng), *accounts]
+
+    opened = [alert for alert in after(72, make) if alert.status == "opened"]
+    assert len(opened) == 1
+
+
+def test_what_is_mostly_one_organisations_wakes_nobody():
+    def graded(orgs: dict[str, float]) -> tuple[int, str]:
+        campaign = Campaign(("network", "n"), "campaign", 0, 0.0, 0, score=9.0, excess=1e9, orgs=orgs)
+        state = GroupState("network", "n", 0, 0, orgs=[1, 2, 3, 4])
+        return grade(campaign, 5.0, state, 5)
+
+    severity, reason = graded({"launches": 7.0, "a": 1.0, "b": 1.0, "c": 1.0})
+    assert (severity, reason) == (WARNING, "70% of it is one organisation's: mostly its own doing")
+    assert graded({"a": 1.0, "b": 1.0, "c": 1.0})[0] > WARNING
+    assert graded({})[0] > WARNING
+
+
+def test_of_many_organisations_those_that_take_most_are_remembered():
+    campaign = Campaign(("network", "n"), "campaign", 0, 0.0, 0)
+    rng = random.Random(1)
+    for hour in range(40):
+        cells = [said(f"key-{n}", key(n + 10 * hour), rng, 1.0 if n else 50.0) for n in range(10)]
+        campaign.count_owners(Hour([0.0] * COUNT, cells))
+    assert len(campaign.orgs) == MOST_OWNERS
+    assert 0 < campaign.own_share() < 0.5
+
+
+def test_a_campaign_ends_three_days_after_its_last_hour():
     alerts = after(24 * 5, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
     assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]
     assert alerts[-1].resolved_at is not None

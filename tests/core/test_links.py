@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stream.alerts import model_class
 from stream.core.bucket import OpenBucket
-from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, PackedLinks, Traits, groups_of
+from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, Traits, groups_of
+from stream.core.linksrecord import PackedLinks
 
 TRAITS = st.builds(
     Traits,

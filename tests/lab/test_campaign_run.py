@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from stream.alerts import Alert
 from stream.cli.evaluate import command
+from stream.core.grouprecord import HEAD_KEY
 from stream.lab.evaluation import campaign_run
+from stream.lab.evaluation.branching import Calm
+from stream.lab.evaluation.campaign_oracle import Oracle
 from stream.lab.evaluation.campaign_run import learned, run
 from stream.lab.evaluation.installation import Installation
 from stream.lab.worlds.campaigns import world as worlds
@@ -28,6 +32,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign_run, "DAYS", 6)
     monkeypatch.setattr(campaign_run, "LEAST_DAYS", 6)
     monkeypatch.setattr(campaign_run, "ROUNDS", (("burst: 12,000 calls",),))
+    monkeypatch.setattr(campaign_run, "SHORT_ROUNDS", ())
     monkeypatch.setattr(campaign_run, "CALM_ROUNDS", (("launch",),))
 
 
@@ -46,6 +51,35 @@ def test_a_copy_of_an_installation_goes_on_as_the_first_one_does() -> None:
     expected = left(first, branch)
     assert [left(copy, branch) for copy in copies] == [expected] * 2
     assert any(expected[1])
+
+
+def test_a_branch_that_is_run_by_the_keys_that_differ_teaches_groups_the_same() -> None:
+    world = CampaignWorld(4, "C", keys=40, days=3)
+    settings = load_settings({"partitions": 2}, environ={})
+    past = learned(world, settings)
+    branch = world.branch(1, campaign_families(("few: 3 to 9 at +50 %",)))
+    assert 0 < branch.differing(world.branch(0, ())).sum() < 20
+    ran = Calm(past, world.branch(0, ())).run(branch)
+    whole = past.copy()
+    run(whole, branch)
+    assert whole.groups is not None
+    learned_by_all = [record for record in whole.groups.changes() if record[0] != HEAD_KEY]
+    assert [record for record in ran.groups.changes() if record[0] != HEAD_KEY] == learned_by_all
+    assert len(learned_by_all) > 20
+
+
+def test_an_oracle_finds_what_is_large_and_knows_nothing_of_accounts_without_a_past() -> None:
+    world = CampaignWorld(4, "C", keys=40, days=8)
+    rows = ("few: 3 to 9 at +50 %", "new accounts: >= 20")
+    few, new = world.branch(1, campaign_families(rows, most_new=20)).campaigns
+    oracle = Oracle(world, 1.0)
+    tenfold = replace(few, extra=replace(few.extra, tokens=10 * few.extra.tokens))
+    hundredth = replace(few, extra=replace(few.extra, tokens=few.extra.tokens // 100))
+    chances = [oracle.chance(one) for one in (tenfold, few, hundredth)]
+    assert chances == sorted(chances, reverse=True)
+    assert chances[0] > 0.9 > 0.1 > chances[-1]
+    assert oracle.chance(new) is None
+    assert oracle.chance(replace(few, family="pivot")) is None
 
 
 def test_time_goes_on_to_the_end_of_a_branch_in_all_shards_and_groups() -> None:

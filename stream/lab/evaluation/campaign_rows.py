@@ -26,6 +26,7 @@ class CampaignRow:
     named: mean share of members named; innocents: share of all names that are none; both over those found
     alone: mean share of members with an alert of their own; alone_found: share of campaigns with most members alone
     alone_gone: median share of the tokens gone before the members' own alerts
+    oracle: mean chance of an oracle that knows all but the moment, None where it knows nothing
     """
 
     group: str
@@ -44,6 +45,7 @@ class CampaignRow:
     alone: float
     alone_found: float
     alone_gone: float
+    oracle: float | None
 
 
 def campaign_rows(outcomes: Sequence[CampaignOutcome]) -> list[CampaignRow]:
@@ -54,7 +56,7 @@ def campaign_rows(outcomes: Sequence[CampaignOutcome]) -> list[CampaignRow]:
         rows.append(_row("family", family, those))
         parts = _split(those, lambda one: one.campaign.row)
         rows += [_row("row", name, part) for name, part in parts.items() if len(parts) > 1]
-    established = [one for one in outcomes if one.campaign.family in ("uplift", "own curve", "few")]
+    established = [one for one in outcomes if one.campaign.family in ("uplift", "own curve", "few", "short")]
     rows += [_row("link", name, part) for name, part in _split(established, _link).items()]
     rows += [_row("innocents", name, part) for name, part in _split(established, _innocents).items()]
     return rows
@@ -87,6 +89,7 @@ def _row(group: str, name: str, outcomes: Sequence[CampaignOutcome]) -> Campaign
     named = [one.named for one in found if one.named is not None]
     innocents = [one.innocents for one in found if one.innocents is not None]
     members = [len(one.campaign.members) for one in outcomes]
+    chances = [one.oracle for one in outcomes if one.oracle is not None]
     return CampaignRow(
         group=group,
         name=name,
@@ -104,6 +107,7 @@ def _row(group: str, name: str, outcomes: Sequence[CampaignOutcome]) -> Campaign
         alone=sum(one.alone / n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_found=sum(one.alone >= MIN_ALONE * n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_gone=median(_share(one.alone_gone, one.tokens) for one in outcomes),
+        oracle=sum(chances) / len(chances) if chances else None,
     )
 
 

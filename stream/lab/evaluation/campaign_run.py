@@ -5,17 +5,28 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stream.alerts import Alert
+from stream.lab.evaluation.branching import Calm
+from stream.lab.evaluation.campaign_oracle import Oracle
 from stream.lab.evaluation.campaign_rows import campaign_scores_json
 from stream.lab.evaluation.campaigns import CampaignScores, said, score_branch
 from stream.lab.evaluation.detector import leave_interrupts_to_the_parent
 from stream.lab.evaluation.installation import Installation
 from stream.lab.evaluation.run import Seen, Tell
 from stream.lab.evaluation.suites import SuiteError, Wish, checked_seed, seen
-from stream.lab.worlds.campaigns.families import CALM_ROUNDS, ROUNDS, campaign_families, twin_families
+from stream.lab.worlds.campaigns.families import (
+    CALM_ROUNDS,
+    LONG_BRANCH,
+    ROUNDS,
+    SHORT_BRANCH,
+    SHORT_ROUNDS,
+    TWIN_BRANCH,
+    campaign_families,
+    twin_families,
+)
 from stream.lab.worlds.campaigns.world import HISTORY_DAYS, KEYS, Branch, CampaignWorld
 from stream.settings import Settings
 
@@ -24,7 +35,7 @@ TUNED_PROFILES = ("B", "C")
 REPORTED_PROFILES = ("B", "C", "D")
 """D was never tuned on, whatever its seed, and must never be."""
 WORLDS = 6
-DAYS = HISTORY_DAYS + 8
+DAYS = HISTORY_DAYS + LONG_BRANCH
 LEAST_DAYS = HISTORY_DAYS + 4
 """Shorter branches have no room for a campaign of days."""
 MOST_NEW = 0.5
@@ -79,14 +90,16 @@ def campaign_cases(wish: Wish, worlds: int | None = None) -> list[CampaignCase]:
     return cases
 
 
-def branches(world: CampaignWorld) -> Iterator[tuple[str, Branch]]:
-    """A world's branches and what to call them: first the one in which nothing happens, then campaigns, then twins."""
-    yield "calm", world.branch(0, ())
+def branches(world: CampaignWorld) -> Iterator[Branch]:
+    """A world's branches: first the one in which nothing happens, then those with campaigns, then those with twins."""
+    yield world.branch(0, ())
     most = round(MOST_NEW * world.keys)
     for number, rows in enumerate(ROUNDS, 1):
-        yield f"campaigns {number} of {len(ROUNDS)}", world.branch(number, campaign_families(rows, most))
-    for number, names in enumerate(CALM_ROUNDS, 1):
-        yield f"twins {number} of {len(CALM_ROUNDS)}", world.branch(100 + number, twin_families(names))
+        yield world.branch(number, campaign_families(rows, most))
+    for number, rows in enumerate(SHORT_ROUNDS, 1 + len(ROUNDS)):
+        yield world.branch(number, campaign_families(rows, most), SHORT_BRANCH)
+    for number, names in enumerate(CALM_ROUNDS, 101):
+        yield world.branch(number, twin_families(names), TWIN_BRANCH)
 
 
 def learned(world: CampaignWorld, settings: Settings, make: Make = Installation) -> Installation:
@@ -108,13 +121,16 @@ def run(installation: Installation, branch: Branch) -> list[Alert]:
 def scores_of(case: CampaignCase, settings: Settings, make: Make = Installation) -> CampaignScores:
     """A world, evaluated."""
     world = case.world()
-    past = learned(world, settings, make)
-    total, calm = CampaignScores(), None
-    for _, branch in branches(world):
-        alerts = run(past.copy(), branch)
-        total += score_branch(branch, alerts, settings.composites, calm)
-        if calm is None:
-            calm = said(alerts)
+    every = branches(world)
+    first = next(every)
+    calm = Calm(learned(world, settings, make), first)
+    total = score_branch(first, calm.alerts, settings.composites)
+    known = said(calm.alerts)
+    oracle = Oracle(world, settings.false_alerts_per_1000_group_days)
+    for branch in every:
+        scores = score_branch(branch, calm.run(branch).alerts, settings.composites, known)
+        outcomes = (replace(one, oracle=oracle.chance(one.campaign)) for one in scores.campaigns)
+        total += replace(scores, campaigns=tuple(outcomes))
     return total
 
 

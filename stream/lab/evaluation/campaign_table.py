@@ -21,9 +21,10 @@ of one group within a day are one; with an exact 95 % Poisson interval. astray: 
 nothing that happened there and does not come without it. found: an alert of a group opened during the campaign or up to
 2 h after it, and most keys that it names are members, or what its group shares is what links them. gone: of its tokens,
 before the first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members
-that the alerts name, of those who had come; innocents: of the names. alone: what single keys' alerts show of the same
-campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these. Twins are
-nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
+that the alerts name, of those who had come; innocents: of the names. oracle: the chance of
+a detector that knows the members and what each of them gives, not when; it needs two days. alone: what single keys'
+alerts show of the same campaigns: members with an alert of their own; campaigns with one for most members; tokens gone
+before these. Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
 def campaign_tables(result: CampaignResult) -> Iterator[RenderableType]:
@@ -56,7 +57,7 @@ def _rates(line: GroupLine) -> str:
 def _table(rows: list[CampaignRow]) -> Table:
     shown = Table(box=None, pad_edge=False)
     shown.add_column("campaigns")
-    for name in ("n", "found", "95 %", "delay", "gone", "alerts", "named", "innocents", "page"):
+    for name in ("n", "found", "95 %", "delay", "gone", "alerts", "named", "innocents", "page", "oracle"):
         shown.add_column(name, justify="right")
     for name in ("alone", "found", "gone"):
         shown.add_column(name, justify="right", style="dim")
@@ -72,6 +73,7 @@ def _table(rows: list[CampaignRow]) -> Table:
             share(row.named),
             share(row.innocents),
             share(row.paged),
+            share(row.oracle),
             share(row.alone),
             share(row.alone_found),
             share(row.alone_gone),

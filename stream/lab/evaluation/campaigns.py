@@ -66,6 +66,7 @@ class CampaignOutcome:
     named: of the members that had come by then, the share that was named (of those an alert can hold)
     innocents: of the named, the share that are no members; None where nobody was named
     alone: members with an alert of their own
+    oracle: how likely an oracle finds it, None if it knows nothing of such a thing
     """
 
     campaign: Campaign
@@ -79,6 +80,7 @@ class CampaignOutcome:
     paged: bool
     alone: int
     alone_gone: int
+    oracle: float | None = None
 
     @property
     def found(self) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+
+import msgspec
 
 from stream.alerts import Alert
 from stream.core.groups import Groups
 from stream.core.shard import Shard
+from stream.core.state import MODEL, SHARD_KEY, SUMS, pack_shard, unpack_shard
 from stream.core.step import Step
 from stream.events import Arrival, Call
 from stream.partition import partition_of
@@ -32,13 +35,13 @@ class Installation:
         """Of each shard, as of the last copy: what is compiled cannot be copied itself."""
         self._position = 0
 
-    def copy(self) -> Installation:
-        """Another one that goes on from here."""
+    def copy(self, keys: Collection[str] | None = None) -> Installation:
+        """Another one that goes on from here; with `keys` its shards know only some of them, its groups all."""
         twin = Installation(self.settings, with_groups=False)
         for shard, state, theirs, states in zip(self.shards, self._states, twin.shards, twin._states, strict=True):
             state.update(shard.changes())  # all that has changed since it was copied last
             states.update(state)
-            theirs.load(states.items())
+            theirs.load(states.items() if keys is None else _some(states, keys, self.settings))
         if self.groups is not None:
             frozen = self.groups.priors
             twin.groups = deepcopy(self.groups, {id(frozen): frozen})
@@ -72,3 +75,13 @@ class Installation:
         if self.groups is not None:
             alerts += self.groups.close().alerts
         return alerts
+
+
+def _some(states: Mapping[bytes, bytes], keys: Collection[str], settings: Settings) -> Iterator[tuple[bytes, bytes]]:
+    """The records of a shard as if it had known no other keys."""
+    for name, value in states.items():
+        if name == SHARD_KEY:
+            record = unpack_shard(value, settings.state_settings, settings.state_digest)
+            yield name, pack_shard(msgspec.structs.replace(record, keys=None))
+        elif name[:1] not in (SUMS, MODEL) or name[1:].decode("utf-8", "surrogatepass") in keys:
+            yield name, value

@@ -122,7 +122,9 @@ def use(
     return parts
 
 
-def new_accounts(scene: Scene, family: str, row: str, *, most: int | None = None) -> Campaign | None:
+def new_accounts(
+    scene: Scene, family: str, row: str, *, days: tuple[float, float], most: int | None = None
+) -> Campaign | None:
     """After the published campaigns: each account far below what a single one could be noticed by, or not so far."""
     rng = scene.rng
     per_day, low, high = PACES[int(rng.choice(len(PACES), p=(0.5, 0.25, 0.25)))]
@@ -131,7 +133,7 @@ def new_accounts(scene: Scene, family: str, row: str, *, most: int | None = None
     way = str(rng.choice(WAYS))
     new = registered(scene, count, way)
     slow = rng.random() < 0.4
-    first, last = window(scene, *((6.0, 10.0) if slow else (4.0, 6.0)))
+    first, last = window(scene, *days)
     over = min(10 * PER_DAY, (last - first) * 3 // 4) if slow else 6 * HOUR
     arrivals = rng.integers(0, over, count)
     arrivals[int(rng.integers(count))] = 0

@@ -29,6 +29,9 @@ CLIENT_SHARES = np.array([0.95])
 TEMPLATE_SHARES = np.array([0.6, 0.85, 0.95])
 """Part of a key's records that have its usual trait, or that or the next one, and so on; the last one has the rest."""
 
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 by the golden ratio, odd: it spreads neighbouring numbers over all bits."""
+
 
 class Accounts(Protocol):
     """Who calls, as columns: element k is key k's."""
@@ -83,6 +86,17 @@ class Records:
     def where(self, chosen: NDArray[np.bool_] | Sums) -> Records:
         """Some of them, in the order asked for."""
         return Records(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def digests(self, keys: int) -> NDArray[np.uint64]:
+        """A number for each of so many keys that tells its records from others, whatever their order."""
+        mixed = np.zeros(len(self), np.uint64)
+        for field in fields(self):
+            column = getattr(self, field.name)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIXER + column.astype(np.float64).view(np.uint64)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIXER
+        sums = np.zeros(keys, np.uint64)
+        np.add.at(sums, self.key, mixed)
+        return sums
 
     def calls_of(self, accounts: Accounts, names: Names, tag: str) -> list[Call]:
         """The calls in order of time; `tag` keeps their ids apart from those of other records."""

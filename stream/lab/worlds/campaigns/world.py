@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.events import Call
 from stream.lab.worlds.campaigns.accounts import Background, Book, background
@@ -36,9 +37,10 @@ class Day:
     names: Names
     tag: str
 
-    def calls(self) -> list[Call]:
-        """As calls in order of time, their traits reduced."""
-        return self.records.calls_of(self.book, self.names, self.tag)
+    def calls(self, of: NDArray[np.bool_] | None = None) -> list[Call]:
+        """As calls in order of time, their traits reduced; of some of the keys, or of all."""
+        records = self.records if of is None else self.records.where(of[self.records.key])
+        return records.calls_of(self.book, self.names, self.tag)
 
     def members(self, composites: Sequence[tuple[str, ...]] = ()) -> dict[Link, frozenset[str]]:
         """Groups of the day, type and value, to the keys that were active in it; composites join types by `+`."""
@@ -78,6 +80,17 @@ class Branch:
         """The number of its first day."""
         return self.days[0].number
 
+    def differing(self, calm: Branch) -> NDArray[np.bool_]:
+        """Keys that call, on some day, otherwise than in another branch that is at least as long; element k is key k's.
+
+        By sums of hashes of each key's records: their order does not count.
+        """
+        keys = len(self.days[-1].book)
+        differs = np.zeros(keys, np.bool_)
+        for mine, other in zip(self.days, calm.days, strict=False):
+            differs |= mine.records.digests(keys) != other.records.digests(keys)
+        return differs
+
     @property
     def end(self) -> float:
         """Epoch seconds of its end."""
@@ -102,6 +115,7 @@ class CampaignWorld:
         self.branch_days = days
         self._law, self._sharing = PROFILES[profile], SHARINGS[profile]
         self.start = self._law.start
+        self._held: dict[int, Records] = {}
 
     @cached_property
     def background(self) -> Background:
@@ -114,11 +128,18 @@ class CampaignWorld:
         """Epoch seconds at which branches begin."""
         return self.start + HISTORY_DAYS * PER_DAY * BUCKET_SECONDS
 
+    def day(self, number: int) -> Records:
+        """The background's records of a day: those of branches are held, for each of them begins with these."""
+        if number < HISTORY_DAYS:
+            return background_day(self.background, self.seed, self.start, number)
+        if number not in self._held:
+            self._held[number] = background_day(self.background, self.seed, self.start, number)
+        return self._held[number]
+
     def history(self) -> Iterator[Day]:
         """The days before any branch."""
         for day in range(HISTORY_DAYS):
-            records = background_day(self.background, self.seed, self.start, day)
-            yield Day(day, records, self.background.book, self.background.names, f"{day}-")
+            yield Day(day, self.day(day), self.background.book, self.background.names, f"{day}-")
 
     def branch(self, number: int, families: Sequence[Family], days: int | None = None) -> Branch:
         """The world with some campaigns in it, in the order given; who finds no victims is left out.
@@ -136,9 +157,7 @@ class CampaignWorld:
             rng=generator(self.seed, "campaign branch", number),
             book=world.book.copy(),
             names=world.names.copy(),
-            days={
-                day: [background_day(world, self.seed, self.start, day)] for day in range(HISTORY_DAYS, last)
-            },
+            days={day: [self.day(day)] for day in range(HISTORY_DAYS, last)},
             taken=np.zeros(self.keys, np.bool_),
         )  # fmt: skip
         campaigns = []

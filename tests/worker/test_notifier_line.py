@@ -327,6 +327,38 @@ async def test_a_ticket_of_a_channel_alone_waits_and_a_restart_forgets_none(benc
     assert words(bench)[5:] == ["[resolved] key a", "[resolved] key d", "[resolved] key b"]
 
 
+@pytest.mark.parametrize("again", ["restart", "rebalance"])
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        (small("a", "updated", excess_tokens=3e6), "[WARNING] key a"),
+        (small("a", "updated", severity="high", excess_tokens=2e6), "[HIGH] key a"),
+        (small("a", "resolved"), "[resolved] key a"),
+    ],
+)
+async def test_a_ticket_that_waited_is_not_committed_before_its_message_is_delivered(
+    bench: Bench, update: Alert, said: str, again: str
+) -> None:
+    bench.begin(config=alone())
+    bench.write(small("a"))
+    await bench.until(lambda: len(bench.line.holds) == 1)
+    bench.answer = lambda: Answer("retry", "503")
+    bench.write(update)
+    await bench.until(lambda: bench.line.waiting == 1 and bench.told["retried"] > 1)
+    bench.line.places.dirty = True
+    await bench.line.reader.commit()
+    assert bench.place == 5
+    if again == "restart":
+        await bench.end()
+        bench.answer = lambda: Answer("delivered", "ok")
+        bench.begin(config=alone())
+    else:
+        await bench.consumers[0].rebalance()
+        bench.answer = lambda: Answer("delivered", "ok")
+    await bench.all_kept()
+    assert words(bench) == [said]
+
+
 async def test_tickets_that_wait_are_bounded(bench: Bench) -> None:
     bench.begin(config=alone(burst=0))
     bench.write(*[small(f"key-{number}") for number in range(MOST_HELD + 5)])

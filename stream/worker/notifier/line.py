@@ -178,29 +178,38 @@ class Line:
         between = decision is Decision.DIGEST and alert.status == "resolved" and self.desk.digested() > 0
         done = between or decision is Decision.SILENT or (waited and decision is Decision.HOLD)
         self.places.take(partition, offset, done=done)
-        self._hold(alert, decision, source, partition, offset, at)
+        opener = self._hold(alert, decision, source, partition, offset, at)
         if decision is Decision.SEND:
-            self._queue(Item(partition, offset, self.generation, at, self.message(alert, source)))
+            self._queue(Item(partition, offset, self.generation, at, self.message(alert, source), opener))
             if digested and not self.desk.digested() and self.notifier.dedupes:
                 self.storm.move()  # else the digest would be left open
         elif decision is Decision.DIGEST:
             self.told("digested")
             self.storm.gather(alert, None if between else (partition, offset), known=known)
+        elif opener:
+            self._finish(opener)
 
-    def _hold(self, alert: Alert, decision: Decision, source: str, partition: int, offset: int, at: float) -> None:
-        """A ticket waits, goes on waiting, or has no longer to: the record that opened it is done with then."""
+    def _hold(
+        self, alert: Alert, decision: Decision, source: str, partition: int, offset: int, at: float
+    ) -> tuple[tuple[int, int], ...]:
+        """A ticket waits, goes on waiting, or has no longer to: then the record that opened it, done with as this is.
+
+        Not before: who begins anew would take the ticket as told, and its update as no news.
+        """
         over = decision is Decision.SEND or alert.status == "resolved"
         if over and (held := self.holds.release(alert)) is not None:
-            self._finish([(held.partition, held.offset)])
-        elif not over and (decision is Decision.HOLD or alert in self.holds):
+            return ((held.partition, held.offset),)
+        if not over and (decision is Decision.HOLD or alert in self.holds):
             self.holds.keep(alert, source, partition, offset, at)
+        return ()
 
     def _remember(self, alert: Alert, matched: bool, place: Place, source: str, partition: int, at: float) -> None:
         """Take up an alert that was told before this process began."""
         told = None if place.more and self.notifier.dedupes else place.told
         is_new = self.desk.needs_leave(alert, matched)
         one_by_one = self.desk.remember(alert, matched, told, source=source, partition=partition, at=at)
-        self._hold(alert, Decision.SILENT, source, partition, -1, at)
+        if opener := self._hold(alert, Decision.SILENT, source, partition, -1, at):
+            self._finish(opener)
         if is_new and one_by_one:
             self.storm.leave(at)  # else each restart in a storm would give leave for as many messages again
 
@@ -236,7 +245,7 @@ class Line:
                     lane.failed(item)
                 continue
             lane.passed(item)
-            self._finish([(item.partition, item.offset)])
+            self._finish([(item.partition, item.offset), *item.also])
             if not self.notifier.dedupes:
                 await self.reader.commit()  # a repeat would be seen: so none but the last message can be one
 

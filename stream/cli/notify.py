@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stream.notify.client import Answer
     from stream.notify.config import NotifyConfig, Secrets
     from stream.notify.hold import Held
+    from stream.notify.tally import Act
     from stream.settings import Settings
 
 MOST_TEXT = 200
@@ -198,9 +199,9 @@ def show(file: str, count: bool, assignments: tuple[str, ...], config: str | Non
     _show_due(rehearsal.due())
 
 
-def _show_due(due: Iterable[tuple[str, Held]]) -> None:
-    for name, held in due:
-        click.echo(f"{rfc3339(held.due)}  {name} is told what has waited: {printable(held.alert.summary, MOST_TEXT)}")
+def _show_due(due: Iterable[tuple[str, Held, Act]]) -> None:
+    for name, held, act in due:
+        click.echo(f"{rfc3339(held.due)}  {name} ({act.value}): {printable(held.alert.summary, MOST_TEXT)}")
 
 
 def _count(chosen: NotifyConfig, alerts: Iterable[Alert]) -> None:

@@ -129,27 +129,26 @@ class Desk:
 
         past: the question is what was done with it then
         paged: a pager is told of it as well
-        hold: if it is new, and a ticket that may wait, it is to
+        hold: if it is new, and a ticket that may wait, it is to, whether it may be sent or not
         """
         known = self._known.get(alert.fingerprint)
         if known is not None and known.alert_id != alert.alert_id:
             known = None  # an incident whose end we never read: its successor replaces it
         if alert.status == "resolved":
-            return self._end(alert, known, matched)
+            return self._end(alert, known, matched, may_send)
         rank = RANK[alert.severity]
         quiet = self.is_quiet(alert, at) if past else self.is_quiet(alert, at, self._clock())
         if known is None:
             if not matched or quiet:
                 return Decision.SILENT
-            kept = self._json(alert) if may_send else None
+            held = hold and may_wait(alert)
+            digested = not (held or may_send)
             known = Known(
-                alert.alert_id, alert.fingerprint, kept, source, partition, at, rank, names_of(alert),
-                covered_by(alert), not may_send, hold and may_send and may_wait(alert),
+                alert.alert_id, alert.fingerprint, None if digested else self._json(alert), source, partition, at, rank,
+                names_of(alert), covered_by(alert), digested, held,
             )  # fmt: skip
             self._keep(alert.fingerprint, known)
-            if known.held:
-                return Decision.HOLD
-            return Decision.SEND if may_send else Decision.DIGEST
+            return _opened(known)
         self._drop(alert.fingerprint)
         known.at, known.names, known.covers = at, names_of(alert), covered_by(alert)
         if quiet:
@@ -158,8 +157,9 @@ class Desk:
             return Decision.SILENT
         if known.held:
             known.held, known.said = may_wait(alert), max(rank, known.said)
+            known.digested = not (known.held or may_send)
             self._keep(alert.fingerprint, known)
-            return Decision.HOLD if known.held else Decision.SEND
+            return _opened(known)
         worse, was_digested = self._is_worse(known, rank, paged), known.digested
         known.digested = was_digested and not (worse and may_send)
         known.kept = None if known.digested else self._json(alert)
@@ -169,24 +169,29 @@ class Desk:
             return Decision.DIGEST if worse else Decision.SILENT
         return Decision.SEND if worse or self._every_update else Decision.SILENT
 
-    def _end(self, alert: Alert, known: Known | None, matched: bool) -> Decision:
+    def _end(self, alert: Alert, known: Known | None, matched: bool, may_send: bool) -> Decision:
         self._drop(alert.fingerprint)
         if known is None:
             # told before what we remember, perhaps: where nobody hears of an end without a beginning, better say it
             return Decision.SEND if matched and self._dedupes else Decision.SILENT
         if known.held and self.is_quiet(alert, self._clock()):
             return Decision.SILENT
-        return Decision.DIGEST if known.digested else Decision.SEND
+        return Decision.DIGEST if known.digested or (known.held and not may_send) else Decision.SEND
 
-    def is_time(self, alert: Alert) -> bool:
-        """A ticket has waited for long enough: whether it is to be told, as it is from now on; else it is forgotten."""
+    def is_time(self, alert: Alert, leave: Callable[[], bool]) -> Decision:
+        """What to do with a ticket that has waited for long enough: it is told from now on, or else forgotten.
+
+        `leave()` asks the limit on bursts.
+        """
         if not self.knows(alert):
-            return False
+            return Decision.SILENT
+        known = self._known[alert.fingerprint]
+        self._drop(alert.fingerprint)
         if self.is_quiet(alert, self._clock()):
-            self._drop(alert.fingerprint)
-            return False
-        self._known[alert.fingerprint].held = False
-        return True
+            return Decision.SILENT
+        known.held, known.digested = False, not leave()
+        self._keep(alert.fingerprint, known)
+        return _opened(known)
 
     def _is_worse(self, known: Known, rank: int, paged: bool) -> bool:
         """Whether a rise is news here.
@@ -199,14 +204,20 @@ class Desk:
             return rank > known.said
         return known.said < PAGE <= rank and not paged
 
-    def needs_leave(self, alert: Alert, matched: bool, *, paged: bool = False) -> bool:
-        """Whether the limit on bursts has to be asked: for a new incident, and for one of a digest that gets worse."""
-        if alert.status == "resolved" or self.is_quiet(alert, self._clock()):
+    def needs_leave(self, alert: Alert, matched: bool, *, paged: bool = False, hold: bool = False) -> bool:
+        """Whether the limit on bursts has to be asked: for what is told of first, and what of a digest gets worse.
+
+        Not for what is to wait (`hold` as in `judge`), as long as it does.
+        """
+        over = alert.status == "resolved"
+        if self.is_quiet(alert, self._clock()):
             return False
         if not self.knows(alert):
-            return matched
+            return matched and not over and not (hold and may_wait(alert))
         known = self._known[alert.fingerprint]
-        return known.digested and self._is_worse(known, RANK[alert.severity], paged)
+        if known.held:
+            return not may_wait(alert)
+        return not over and known.digested and self._is_worse(known, RANK[alert.severity], paged)
 
     def _json(self, alert: Alert) -> bytes | None:
         if not self._keeps:
@@ -246,7 +257,7 @@ class Desk:
         self.judge(alert, matched, True, source=source, partition=partition, at=at, past=True)
         if (known := self._known.get(alert.fingerprint)) is not None:
             self._digested[partition] -= known.digested
-            known.digested = told is not None and short_id(alert.alert_id) not in told
+            known.digested = not known.held and told is not None and short_id(alert.alert_id) not in told
             self._digested[partition] += known.digested
             return not known.digested
         return False
@@ -280,6 +291,13 @@ class Desk:
             for known in list(self._known.values())
             if not known.digested and not quiet(known.alert_id, known.said, known.names, now)
         )
+
+
+def _opened(known: Known) -> Decision:
+    """What is done with an incident of which nothing was told so far."""
+    if known.held:
+        return Decision.HOLD
+    return Decision.DIGEST if known.digested else Decision.SEND
 
 
 def short_id(alert_id: str) -> str:

@@ -130,11 +130,12 @@ class Gathered:
         self._top: list[Alert] = []
 
     def add(self, alert: Alert, now: float, *, known: bool = False) -> None:
-        """Take up an incident that opened or ended, or one that is `known` from a digest and got worse."""
+        """Take up an incident that opened or ended, or one that is `known` from a digest and ended or got worse."""
         self.since = now if self.since is None else self.since
         if alert.status == "resolved":
             self.resolved += 1
-            return
+            if known:
+                return
         if known:
             self.worsened += 1
         else:

@@ -21,8 +21,9 @@ PAGE = RANK["high"]
 
 
 def may_wait(alert: Alert) -> bool:
-    """Whether an alert is a ticket that may wait: small, no page, and not about a detector that is blind."""
-    return alert.kind != "feed" and RANK[alert.severity] < PAGE and alert.excess_tokens < MOST_TOKENS
+    """Whether an alert is a ticket that may wait: open, small, no page, and not about a detector that is blind."""
+    small = RANK[alert.severity] < PAGE and alert.excess_tokens < MOST_TOKENS
+    return small and alert.kind != "feed" and alert.status != "resolved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from stream.alerts import Alert
 from stream.notify.config import NotifyConfig
@@ -42,7 +43,7 @@ class Tally:
         self.opened += act in (Act.OPENED, Act.AT_LAST)
         self.worsened += act is Act.WORSENED
         self.ended += act is Act.ENDED
-        self.digested += act is Act.DIGESTED
+        self.digested += act in (Act.DIGESTED, Act.DIGESTED_AT_LAST)
 
 
 class Act(Enum):
@@ -56,8 +57,13 @@ class Act(Enum):
     ENDED = "a message of the end"
     JUST_ENDED = "its end, in case that it was told of the beginning"
     DIGESTED = "in a digest"
+    DIGESTED_AT_LAST = "in a digest, after waiting"
     DIGEST_NEWS = "in the next digest"
     SILENT = "nothing"
+
+
+_AT_LAST = {Decision.SEND: Act.AT_LAST, Decision.DIGEST: Act.DIGESTED_AT_LAST}
+"""What is made of a ticket that waited."""
 
 
 class Rehearsal:
@@ -68,10 +74,12 @@ class Rehearsal:
         self._pagers = config.pagers()
         self._parts = [_Part(name, config) for name in config.notifiers]
 
-    def due(self, now: float = math.inf) -> Iterator[tuple[str, Held]]:
-        """What has waited for long enough at event time `now`, by notifier; without a time all that waits still."""
+    def due(self, now: float = math.inf) -> Iterator[tuple[str, Held, Act]]:
+        """What has waited for long enough at event time `now`, and what each notifier makes of it; without a time all
+        that waits still.
+        """  # noqa: D205
         for part in self._parts:
-            yield from ((part.name, held) for held in part.due(now))
+            yield from ((part.name, held, act) for held, act in part.due(now))
 
     def hear(self, alert: Alert) -> dict[str, Act]:
         """What each notifier makes of the next alert."""
@@ -97,26 +105,29 @@ class _Part:
         self._holds = Holds(config.hold_seconds(name))
         self._burst: Burst | None = None
 
-    def due(self, now: float) -> list[Held]:
-        return [held for held in self._holds.due(now) if self._desk.is_time(held.alert)]
+    def due(self, now: float) -> Iterator[tuple[Held, Act]]:
+        for held in self._holds.due(now):
+            decision = self._desk.is_time(held.alert, partial(self._leave, held.due))
+            if decision in _AT_LAST:
+                yield held, _AT_LAST[decision]
+
+    def _leave(self, at: float) -> bool:
+        self._burst = self._burst or Burst(self._chosen.burst, self._chosen.burst_seconds, at)
+        return self._burst.take(at)
 
     def hear(self, alert: Alert, matched: bool, *, paged: bool, hold: bool) -> Act:
         at, desk, over = alert.updated_at, self._desk, alert.status == "resolved"
         known = desk.knows(alert)
-        leave = not desk.needs_leave(alert, matched, paged=paged)
-        if not leave:
-            self._burst = self._burst or Burst(self._chosen.burst, self._chosen.burst_seconds, at)
-            leave = self._burst.take(at)
-        decision = desk.judge(
-            alert, matched, leave, source="", partition=0, at=at, paged=paged, hold=hold and self._holds.has_room(0)
-        )
+        hold = hold and self._holds.has_room(0)
+        leave = not desk.needs_leave(alert, matched, paged=paged, hold=hold) or self._leave(at)
+        decision = desk.judge(alert, matched, leave, source="", partition=0, at=at, paged=paged, hold=hold)
         if decision is Decision.HOLD:
             self._holds.keep(alert, "", 0, 0, at)
             return Act.SILENT if known else Act.HELD
-        if decision is Decision.SEND or over:
+        if decision in _AT_LAST or over:
             waited = self._holds.release(alert) is not None
-            if waited and decision is Decision.SEND:
-                return Act.AT_LAST
+            if waited and decision in _AT_LAST:
+                return _AT_LAST[decision]
         if decision is Decision.SILENT:
             return Act.SHOWN if self._every_update and known and not over else Act.SILENT
         if over and not known:
@@ -135,10 +146,10 @@ def tally(config: NotifyConfig, alerts: Iterable[Alert]) -> dict[str, Tally]:
     told = {name: Tally() for name in config.notifiers}
     rehearsal = Rehearsal(config)
     for alert in alerts:
-        for name, _ in rehearsal.due(alert.updated_at):
-            told[name].count(Act.AT_LAST)
+        for name, _, act in rehearsal.due(alert.updated_at):
+            told[name].count(act)
         for name, act in rehearsal.hear(alert).items():
             told[name].count(act)
-    for name, _ in rehearsal.due():
-        told[name].count(Act.AT_LAST)
+    for name, _, act in rehearsal.due():
+        told[name].count(act)
     return told

@@ -32,7 +32,7 @@ def some_digest(opened: int = 3, resolved: int = 0) -> Digest:
     for number in range(opened):
         gathered.add(made_alert(key=f"{EVIL[:200]}{number}", summary=EVIL), T0)
     for _ in range(resolved):
-        gathered.add(made_alert(status="resolved"), T0)
+        gathered.add(made_alert(status="resolved"), T0, known=True)
     return gathered.digest("overdraw", [2, 5], opened - resolved, T0)
 
 

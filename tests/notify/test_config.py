@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from services import KEY, config_of, environ_of, made_alert
 
 from stream.alerts import Entity
-from stream.notify.config import NotifyConfig, NotifyFileError, read_notify_file, secrets_of
+from stream.notify.config import NotifyConfig, NotifyFileError, Route, SlackConfig, read_notify_file, secrets_of
+from stream.notify.hold import HOLD_HOURS
 from stream.notify.routing import Routing
+from stream.notify.services import NOTIFIERS
 from stream.notify.tomlfile import MAX_FILE_BYTES
 
 PD = '[notifiers.pd]\ntype = "pagerduty"\nrouting_key_env = "PD_KEY"\n'
@@ -126,6 +130,20 @@ def test_no_secret_is_shown_by_what_holds_the_file() -> None:
 
 
 # ---------------------------------------------------------------------- who is told
+
+
+def test_the_example_of_the_readme_is_sound_and_names_all_keys(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    example = text.split("## Tell people", 1)[1].split("```toml\n", 1)[1].split("```", 1)[0]
+    config = read(tmp_path, example)
+    models: list[type[BaseModel]] = [NotifyConfig, Route, *(type(one) for one in config.notifiers.values())]
+    assert {one.type for one in config.notifiers.values()} == set(NOTIFIERS)
+    for model in models:
+        for key in model.model_fields:
+            noun = key.removesuffix("_file").removesuffix("_env")
+            assert re.search(rf"\b{noun}(_file|_env)?\b", example), key
+    most = SlackConfig.model_json_schema()["properties"]["hold_hours"]["anyOf"][0]["maximum"]
+    assert f"`hold_hours` ({HOLD_HOURS:g}, at most {most:g})" in text
 
 
 def routed(routes: list[dict[str, Any]] | None, **changes: Any) -> list[str]:

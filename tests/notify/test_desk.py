@@ -80,16 +80,45 @@ def test_a_ticket_that_waits_is_told_as_soon_as_it_has_no_longer_to() -> None:
     assert told("resolved", **small(severity="high")) is SEND
 
     assert told(hold=True, **small()) is HOLD
-    assert told.desk.is_time(made_alert(**small()))
+    assert told.desk.is_time(made_alert(**small()), lambda: True) is SEND
     assert told("updated", **small(excess_tokens=3e6)) is SILENT, "it was told"
     assert told("resolved", **small()) is SEND
-    assert not told.desk.is_time(made_alert(**small())), "it is over"
+    assert told.desk.is_time(made_alert(**small()), pytest.fail) is SILENT, "it is over"
 
 
-def test_a_page_and_what_is_left_to_a_digest_never_wait() -> None:
+def test_a_page_never_waits() -> None:
     told = Told(dedupes=False, every_update=False)
     assert told(hold=True) is SEND
-    assert told(hold=True, key="other", may_send=False, **small()) is DIGEST
+    assert told(hold=True, key="other", may_send=False) is DIGEST
+
+
+def test_a_ticket_that_waits_asks_the_limit_when_it_is_told_and_not_before() -> None:
+    told = Told(dedupes=False, every_update=False)
+    desk = told.desk
+    assert not desk.needs_leave(made_alert(**small()), True, hold=True)
+    assert desk.needs_leave(made_alert(**small()), True)
+    for key in ("a", "b", "c"):
+        assert told(hold=True, may_send=False, key=key, **small()) is HOLD
+    assert desk.digested() == 0
+    assert not desk.needs_leave(made_alert("a", "updated", **small()), True)
+    page = made_alert("a", "updated", severity="high")
+    over = made_alert("b", "resolved", **small())
+    assert desk.needs_leave(page, True)
+    assert told("updated", key="a", may_send=False) is DIGEST
+    assert desk.needs_leave(over, True)
+    assert told("resolved", key="b", may_send=False, **small()) is DIGEST
+    assert desk.is_time(made_alert("c", **small()), lambda: False) is DIGEST
+    assert desk.digested() == desk.digested(0) == 2
+    assert desk.told(0) == []
+    assert told("resolved", key="a") is told("resolved", key="c", **small()) is DIGEST
+
+
+def test_what_waits_still_after_a_restart_was_in_no_digest() -> None:
+    after = Told(dedupes=False, every_update=False)
+    assert after(hold=True, **small()) is HOLD
+    after.desk.remember(made_alert(status="updated", **small()), True, [], source="/s", partition=0, at=T0)
+    assert after.desk.digested() == 0
+    assert after("resolved", **small()) is SEND
 
 
 def test_what_nobody_wants_to_hear_of_when_its_time_comes_was_never_told() -> None:
@@ -102,7 +131,7 @@ def test_what_nobody_wants_to_hear_of_when_its_time_comes_was_never_told() -> No
     over = made_alert(status="resolved", **small())
     assert desk.judge(over, True, True, source="/s", partition=0, at=T0) is SILENT
     assert desk.judge(alert, True, True, source="/s", partition=0, at=T0, hold=True) is SILENT
-    assert not desk.is_time(alert)
+    assert desk.is_time(alert, pytest.fail) is SILENT
 
 
 def test_what_waits_speaks_for_nobody() -> None:
@@ -114,7 +143,7 @@ def test_what_waits_speaks_for_nobody() -> None:
     assert told(hold=True, **group) is HOLD
     assert told(**small()) is SEND, "the campaign was not told"
     assert told("resolved", **small()) is SEND
-    assert told.desk.is_time(made_alert(**group))
+    assert told.desk.is_time(made_alert(**group), lambda: True) is SEND
     assert told(hold=True, **small()) is SILENT
 
 
@@ -188,6 +217,16 @@ def test_a_digest_says_what_got_worse_and_counts_it_once() -> None:
     gathered.add(made_alert(severity="critical", excess_tokens=5), T0)
     digest = gathered.digest("overdraw", [0], 2, T0)
     assert (digest.opened, digest.worsened, digest.excess_tokens, len(digest.top)) == (1, 1, 5, 1)
+
+
+def test_a_digest_says_what_waited_and_is_over_as_what_opened_and_ended() -> None:
+    gathered = Gathered()
+    gathered.add(made_alert(status="resolved", severity="warning", excess_tokens=5), T0)
+    gathered.add(made_alert(status="resolved"), T0, known=True)
+    digest = gathered.digest("overdraw", [0], 0, T0)
+    assert digest.title == "[WARNING] 1 more incidents at once, told in one message: 5 tokens above the baselines"
+    assert digest.lines()[0] == "Opened 1, ended 2, open now 0"
+    assert len(digest.top) == 1
 
 
 def test_only_a_new_incident_counts_against_the_limit() -> None:

@@ -99,6 +99,19 @@ def test_a_storm_is_some_messages_and_a_digest() -> None:
     assert told(*storm, burst=20) == Tally(incidents=10_000, opened=20, digested=9_980)
 
 
+def some(count: int, hours: float, status: str = "updated", **more: Any) -> list[Alert]:
+    return [ticket(hours, status, key=f"key-{number}", **more) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    "then", [[], some(40, 3, severity="high"), some(40, 3, tokens=3e6), some(40, 3, "resolved"), some(40, 13)]
+)
+def test_of_tickets_that_wait_the_limit_counts_what_is_told(then: list[Alert]) -> None:
+    page = made_alert("other", at=T0 + 60, started_at=T0)
+    one = told(*some(40, 0, "opened"), page, *then, hold_hours=12)
+    assert (one.incidents, one.opened, one.worsened, one.digested) == (41, 21, 0, 20)
+
+
 def test_the_limit_fills_again_with_the_alerts_own_time() -> None:
     alerts = [made_alert(key=f"key-{number}", at=T0 + 60 * number) for number in range(50)]
     assert told(*alerts, burst=20, burst_seconds=600).digested == 0

@@ -327,6 +327,38 @@ async def test_a_ticket_of_a_channel_alone_waits_and_a_restart_forgets_none(benc
     assert words(bench)[5:] == ["[resolved] key a", "[resolved] key d", "[resolved] key b"]
 
 
+@pytest.mark.parametrize("again", ["restart", "rebalance"])
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        (small("a", "updated", excess_tokens=3e6), "[WARNING] key a"),
+        (small("a", "updated", severity="high", excess_tokens=2e6), "[HIGH] key a"),
+        (small("a", "resolved"), "[resolved] key a"),
+    ],
+)
+async def test_a_ticket_that_waited_is_not_committed_before_its_message_is_delivered(
+    bench: Bench, update: Alert, said: str, again: str
+) -> None:
+    bench.begin(config=alone())
+    bench.write(small("a"))
+    await bench.until(lambda: len(bench.line.holds) == 1)
+    bench.answer = lambda: Answer("retry", "503")
+    bench.write(update)
+    await bench.until(lambda: bench.line.waiting == 1 and bench.told["retried"] > 1)
+    bench.line.places.dirty = True
+    await bench.line.reader.commit()
+    assert bench.place == 5
+    if again == "restart":
+        await bench.end()
+        bench.answer = lambda: Answer("delivered", "ok")
+        bench.begin(config=alone())
+    else:
+        await bench.consumers[0].rebalance()
+        bench.answer = lambda: Answer("delivered", "ok")
+    await bench.all_kept()
+    assert words(bench) == [said]
+
+
 async def test_tickets_that_wait_are_bounded(bench: Bench) -> None:
     bench.begin(config=alone(burst=0))
     bench.write(*[small(f"key-{number}") for number in range(MOST_HELD + 5)])
@@ -335,6 +367,76 @@ async def test_tickets_that_wait_are_bounded(bench: Bench) -> None:
     bench.write(*[small(f"key-{number}", "resolved") for number in range(MOST_HELD + 5)])
     await bench.all_kept()
     assert len(bench.sent) == 5 + MOST_HELD + 5
+
+
+SOME = range(MOST_HELD)
+
+
+async def hold_some(bench: Bench) -> None:
+    bench.begin(config=alone())
+    bench.write(*[small(f"key-{number}") for number in SOME])
+    await bench.until(lambda: len(bench.line.desk) == MOST_HELD)
+
+
+async def test_tickets_that_wait_use_up_no_messages(bench: Bench) -> None:
+    await hold_some(bench)
+    for _ in range(2):
+        assert len(bench.line.holds) == MOST_HELD
+        assert (bench.told["digested"], bench.sent) == (0, [])
+        await bench.end()
+        bench.begin(config=alone())
+        await bench.until(lambda: len(bench.line.desk) == MOST_HELD)
+    bench.write(made_alert("p"))
+    await bench.until(lambda: len(bench.sent) == 1)
+    assert words(bench) == ["[HIGH] key p"]
+
+
+@pytest.mark.parametrize(
+    ("updates", "said"),
+    [
+        ([small(f"key-{n}", "updated", severity="high", excess_tokens=2e6) for n in SOME], "[HIGH]"),
+        ([small(f"key-{n}", "updated", excess_tokens=3e6) for n in SOME], "[WARNING]"),
+        ([small(f"key-{n}", "resolved") for n in SOME], "[WARNING]"),
+        ([], "[WARNING]"),
+    ],
+)
+async def test_a_storm_of_tickets_that_waited_is_some_messages_and_a_digest(
+    bench: Bench, updates: list[Alert], said: str
+) -> None:
+    await hold_some(bench)
+    bench.write(*updates)
+    if not updates:
+        bench.now += 12 * 3600
+    await bench.until(lambda: len(bench.sent) == 20 and bench.told["digested"] == 20)
+    assert bench.place < bench.end_of_log, "the digest is not told"
+    if updates:
+        await bench.end()
+        bench.begin(config=alone())
+        await bench.until(lambda: bench.told["digested"] == 40)
+    bench.now += 11
+    await bench.all_kept()
+    assert len(bench.sent) == 21
+    assert words(bench)[-1] == f"{said} 20 more"
+    assert len(bench.line.holds) == 0
+    ended = bool(updates) and updates[0].status == "resolved"
+    assert bench.line.desk.digested() == (0 if ended else 20)
+
+
+async def test_the_end_of_a_ticket_is_told_if_the_digest_that_was_to_tell_it_never_went(bench: Bench) -> None:
+    bench.begin(config=alone(burst=1))
+    bench.write(small("a"), small("b"), small("c"))
+    await bench.until(lambda: len(bench.line.holds) == 3)
+    bench.now += 12 * 3600
+    await bench.until(lambda: len(bench.sent) == 1 and bench.told["digested"] == 2)
+    bench.write(small("b", "resolved"))
+    await bench.until(lambda: bench.told["digested"] == 3)
+    await bench.end()
+    bench.begin(config=alone(burst=1))
+    await bench.until(lambda: len(bench.sent) == 2)
+    bench.now += 700
+    await bench.all_kept()
+    assert words(bench)[:2] == ["[WARNING] key a", "[resolved] key b"]
+    assert b"key c" in bench.sent[2].body
 
 
 def test_a_pager_pages_if_it_works_and_nothing_else_does() -> None:

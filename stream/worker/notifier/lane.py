@@ -22,13 +22,17 @@ LOOK_SECONDS = 0.5
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A message on its way, the record that it came from, and what it has met with."""
+    """A message on its way, the record that it came from, and what it has met with.
+
+    also: the records, as (partition, offset), that are told with it: one that opened a ticket, which waited
+    """
 
     partition: int
     offset: int
     generation: int
     written_at: float
     message: Message
+    also: tuple[tuple[int, int], ...] = ()
     trial: Trial = field(default_factory=Trial)
     pause: float = 0.0
     again_at: float = 0.0

@@ -17,7 +17,7 @@ from stream.notify.config import NotifyConfig
 from stream.notify.delivery import Deliverer
 from stream.notify.desk import Decision, Desk
 from stream.notify.digest import Digest
-from stream.notify.hold import Holds
+from stream.notify.hold import Holds, may_wait
 from stream.notify.hush import Hush
 from stream.notify.message import Message
 from stream.notify.routing import Routing
@@ -158,6 +158,9 @@ class Line:
                 )  # fmt: skip
                 self.places.take(partition, offset, done=True)
             return
+        waited = alert in self.holds
+        if waited and not may_wait(alert):
+            told_before = False  # it ends the waiting of a ticket that was never told: say, its digest never went
         at = record.timestamp / 1000
         source = f"/overdraw/{self._settings.app_id}/{partition}"
         names = self._routing.names(alert)
@@ -168,39 +171,50 @@ class Line:
             return
         known, digested = self.desk.knows(alert), self.desk.digested()
         paged = self._pages(names)
-        may_send = not self.desk.needs_leave(alert, matched, paged=paged) or self.storm.leave(self.clock())
         hold = self.holds.has_room(partition) and self._routing.is_pager_too(self.name, alert)
+        needs_leave = self.desk.needs_leave(alert, matched, paged=paged, hold=hold)
+        may_send = not needs_leave or self.storm.leave(self.clock())
         decision = self.desk.judge(
             alert, matched, may_send, source=source, partition=partition, at=at, paged=paged, hold=hold
         )
-        waited = alert in self.holds
         # of the ends of what a digest told, only the last one is news
-        between = decision is Decision.DIGEST and alert.status == "resolved" and self.desk.digested() > 0
+        is_end = alert.status == "resolved" and not waited
+        between = decision is Decision.DIGEST and is_end and self.desk.digested() > 0
         done = between or decision is Decision.SILENT or (waited and decision is Decision.HOLD)
         self.places.take(partition, offset, done=done)
-        self._hold(alert, decision, source, partition, offset, at)
+        opener = self._hold(alert, decision, source, partition, offset, at)
         if decision is Decision.SEND:
-            self._queue(Item(partition, offset, self.generation, at, self.message(alert, source)))
+            self._queue(Item(partition, offset, self.generation, at, self.message(alert, source), opener))
             if digested and not self.desk.digested() and self.notifier.dedupes:
                 self.storm.move()  # else the digest would be left open
         elif decision is Decision.DIGEST:
             self.told("digested")
-            self.storm.gather(alert, None if between else (partition, offset), known=known)
+            records = [] if between else [(partition, offset), *opener]
+            self.storm.gather(alert, records, known=known and not waited)
+        elif opener:
+            self._finish(opener)
 
-    def _hold(self, alert: Alert, decision: Decision, source: str, partition: int, offset: int, at: float) -> None:
-        """A ticket waits, goes on waiting, or has no longer to: the record that opened it is done with then."""
-        over = decision is Decision.SEND or alert.status == "resolved"
+    def _hold(
+        self, alert: Alert, decision: Decision, source: str, partition: int, offset: int, at: float
+    ) -> tuple[tuple[int, int], ...]:
+        """A ticket waits, goes on waiting, or has no longer to: then the record that opened it, done with as this is.
+
+        Not before: who begins anew would take the ticket as told, and its update as no news.
+        """
+        over = decision in (Decision.SEND, Decision.DIGEST) or alert.status == "resolved"
         if over and (held := self.holds.release(alert)) is not None:
-            self._finish([(held.partition, held.offset)])
-        elif not over and (decision is Decision.HOLD or alert in self.holds):
+            return ((held.partition, held.offset),)
+        if not over and (decision is Decision.HOLD or alert in self.holds):
             self.holds.keep(alert, source, partition, offset, at)
+        return ()
 
     def _remember(self, alert: Alert, matched: bool, place: Place, source: str, partition: int, at: float) -> None:
         """Take up an alert that was told before this process began."""
         told = None if place.more and self.notifier.dedupes else place.told
         is_new = self.desk.needs_leave(alert, matched)
         one_by_one = self.desk.remember(alert, matched, told, source=source, partition=partition, at=at)
-        self._hold(alert, Decision.SILENT, source, partition, -1, at)
+        if alert in self.holds:
+            self.holds.keep(alert, source, partition, -1, at)
         if is_new and one_by_one:
             self.storm.leave(at)  # else each restart in a storm would give leave for as many messages again
 
@@ -236,7 +250,7 @@ class Line:
                     lane.failed(item)
                 continue
             lane.passed(item)
-            self._finish([(item.partition, item.offset)])
+            self._finish([(item.partition, item.offset), *item.also])
             if not self.notifier.dedupes:
                 await self.reader.commit()  # a repeat would be seen: so none but the last message can be one
 
@@ -255,11 +269,15 @@ class Line:
     def say_due(self) -> None:
         """Begin to tell the tickets that have waited for long enough, and what is gathered, if it is time."""
         for held in self.holds.due(now := self.clock()):
-            if self.desk.is_time(held.alert):
-                message = self.message(held.alert, held.source)
-                self._queue(Item(held.partition, held.offset, self.generation, now, message))
+            decision = self.desk.is_time(held.alert, partial(self.storm.leave, now))
+            record = (held.partition, held.offset)
+            if decision is Decision.SEND:
+                self._queue(Item(*record, self.generation, now, self.message(held.alert, held.source)))
+            elif decision is Decision.DIGEST:
+                self.told("digested")
+                self.storm.gather(held.alert, [record], known=False)
             else:
-                self._finish([(held.partition, held.offset)])
+                self._finish([record])
         self.storm.say(self.desk, self.places.partitions)
 
     async def _send_digest(self, digest: Digest) -> bool:

@@ -51,11 +51,10 @@ class Storm:
         """Whether one more incident may be told by itself."""
         return self._burst.take(at)
 
-    def gather(self, alert: Alert, record: tuple[int, int] | None, *, known: bool) -> None:
-        """Leave an incident to the next digest; without a record, it is told of already."""
+    def gather(self, alert: Alert, records: Records, *, known: bool) -> None:
+        """Leave an incident to the next digest; without records, it is told of already."""
         self._gathered.add(alert, self._clock(), known=known)
-        if record is not None:
-            self._records.append(record)
+        self._records += records
 
     def move(self) -> None:
         """The last incident that only a digest told of is told by itself now."""

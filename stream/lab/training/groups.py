@@ -2,8 +2,8 @@
 
 Over campaign worlds of tuning seeds in which nothing happens: their history from its second week on, and three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.
-Then two readings of it: the laws of the daily maxima, and how often each statistic, and the score that they give
-together, is exceeded. Recording takes some minutes a world, a reading one.
+Groups read it once; the laws of the daily maxima, and how often each statistic, and the score that they give together,
+is exceeded, are worked out from what they showed. Recording takes some minutes a world, all else one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +27,7 @@ from stream.core import grouppriors
 from stream.core.calibration import EULER, SD_OF_GUMBEL
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import pack_evidence, unpack_evidence
-from stream.core.group import STATISTICS, GroupState
+from stream.core.group import STATISTICS, WEEK_HOURS, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour
@@ -49,10 +49,14 @@ GUESS = (0.1, 0.3)
 """Location and scale of what hardly ever speaks where nothing happens."""
 GUESSED_TAIL = ((1.0, 0.002), (8.0, 0.0001))
 """Tail of a statistic that never spoke: a decade of its own model counts for about as much."""
+GUESSED_TAILS = dict.fromkeys(STATISTICS, GUESSED_TAIL)
+MOST_DAYS = 1_000
+"""No world is longer."""
 FIRST_TAIL = ((3.5, 0.01), (4.5, 0.001))
 
 Document = dict[str, Any]
 Values = NDArray[np.float64]
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +94,65 @@ def record(profile: str, seed: int, folder: Path) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What groups showed, hour by hour.
+    """What groups showed, hour by hour: columns of equal length, and STATISTICS of each hour.
 
-    values: hours of groups x STATISTICS, standardised or as they are; day: which group-day each is of, from 0 on
+    group: which one it is, from 0 on; learns: the hour counts for the group's own laws; counts: and for the priors
     """
 
+    group: Numbers
+    hour: Numbers
+    learns: NDArray[np.bool_]
+    counts: NDArray[np.bool_]
     values: Values
-    day: NDArray[np.int64]
 
     def peaks(self, column: Values) -> Values:
-        """The highest of each group-day."""
-        found = np.full(int(self.day.max()) + 1, -np.inf)
-        np.maximum.at(found, self.day, column)
+        """The highest of each group-day that counts."""
+        days = self.group[self.counts] * MOST_DAYS + self.hour[self.counts] // 24 % MOST_DAYS
+        _, place = np.unique(days, return_inverse=True)
+        found = np.full(int(place.max()) + 1, -np.inf)
+        np.maximum.at(found, place, column[self.counts])
         return found
 
+    def standardised(self, laws: Document) -> Readings:
+        """By each group's own daily maxima, as a group does it, where nothing is open."""
+        moments = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL))).laws
+        states: dict[int, GroupState] = {}
+        found = np.empty_like(self.values)
+        columns = (self.group.tolist(), self.hour.tolist(), self.learns.tolist(), self.values.tolist())
+        for row, (group, hour, learns, values) in enumerate(zip(*columns, strict=True)):
+            state = states.get(group)
+            if state is None:
+                state = states[group] = GroupState("", "", 0, 0)
+                state.begin(moments)
+            found[row] = state.standardised(values, hour // 24, moments, learns)
+        return replace(self, values=found)
 
-def read(told: Record, document: Document, raw: bool) -> Readings:
-    """Put what was told before groups with these priors."""
-    days: dict[tuple[str, str, int], int] = {}
+
+def read(told: Record) -> Readings:
+    """Put what was told before groups that know nothing of how rare it is."""
+    numbers: dict[tuple[str, str], int] = {}
+    group: list[int] = []
+    hours: list[int] = []
     rows: list[Sequence[float]] = []
-    places: list[int] = []
 
     def watch(
-        state: GroupState, hour: int, _said: Hour, values: Sequence[float], std: Sequence[float], _score: float
+        state: GroupState, hour: int, _said: Hour, values: Sequence[float], _std: Sequence[float], _score: float
     ) -> None:
-        if hour >= told.first_hour:
-            rows.append(tuple(values) if raw else tuple(std))
-            places.append(days.setdefault((state.kind, state.value, hour // 24), len(days)))
+        group.append(numbers.setdefault(state.group, len(numbers)))
+        hours.append(hour)
+        rows.append(tuple(values))
 
-    groups = Groups(Settings(partitions=1), GroupPriors.from_json(json.dumps(document)), watch=watch)
+    laws = {name: list(GUESS) for name in STATISTICS}
+    priors = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL)))
+    groups = Groups(Settings(partitions=1), priors, watch=watch)
     groups.expect([0])
     for part in told.evidence():
         groups.take([part])
         if part.complete:
             groups.close()
-    return Readings(np.array(rows), np.array(places))
-
-
-def _task(arguments: tuple[Record, Document, bool]) -> Readings:
-    return read(*arguments)
+    hour = np.array(hours)
+    learns = hour >= groups.first_hour + WEEK_HOURS
+    return Readings(np.array(group), hour, learns, hour >= told.first_hour, np.array(rows))
 
 
 def _record(world: tuple[str, int, Path]) -> Record:
@@ -177,24 +201,16 @@ def scores_of(found: Readings, tails: Document) -> Values:
     return np.array([rules.score(rules.decades(row)) for row in found.values.tolist()])
 
 
-def train(records: Sequence[Record], jobs: int = 1) -> Document:
-    """The priors of groups from what some worlds told."""
-
-    def found(document: Document, raw: bool = False) -> Readings:
-        tasks = [(told, document, raw) for told in records]
-        if jobs == 1:
-            parts = [_task(task) for task in tasks]
-        else:
-            with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-                parts = list(pool.map(_task, tasks))
-        before = np.cumsum([0] + [int(part.day.max()) + 1 for part in parts])
-        days = [part.day + first for part, first in zip(parts, before, strict=False)]
-        return Readings(np.concatenate([part.values for part in parts]), np.concatenate(days))
-
-    laws: Document = {name: list(GUESS) for name in STATISTICS}
-    tails: Document = {name: [list(row) for row in GUESSED_TAIL] for name in STATISTICS}
-    laws = laws_of(found(document_of(laws, tails, FIRST_TAIL), raw=True))
-    standardised = found(document_of(laws, tails, FIRST_TAIL))
+def train(parts: Sequence[Readings]) -> Document:
+    """The priors of groups from what those of some worlds showed."""
+    first = np.cumsum([0, *(int(part.group.max()) + 1 for part in parts)])
+    found = Readings(
+        np.concatenate([part.group + before for part, before in zip(parts, first, strict=False)]),
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("hour", "learns", "counts", "values")),
+    )
+    laws = laws_of(found)
+    standardised = found.standardised(laws)
+    tails: Document = {}
     for name, column in zip(STATISTICS, standardised.values.T, strict=True):
         rows = tail_of(standardised.peaks(column))
         tails[name] = rows if len(rows) >= 3 else [list(row) for row in GUESSED_TAIL]
@@ -214,7 +230,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
             records = list(pool.map(_record, [(*world, folder) for world in WORLDS]))
-        document = train(records, jobs=arguments.jobs)
+            document = train(list(pool.map(read, records)))
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     score, share = document["tail"][-1]
     sys.stdout.write(f"{arguments.out}: {share} of clean group-days exceed a score of {score}\n")

@@ -1,0 +1,44 @@
+"""The priors of groups: made of what groups showed, each day of each group counting once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from stream.core.group import STATISTICS
+from stream.core.grouppriors import GroupPriors
+from stream.lab.training.groups import Readings, train
+
+GROUPS, DAYS = 30, 30
+
+
+def shown(seed: int) -> Readings:
+    """Hours of groups of which each has a spread of its own."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(GROUPS), 24 * DAYS)
+    hour = np.tile(np.arange(24 * DAYS), GROUPS) + 490_000 // 24 * 24
+    spread = rng.uniform(0.5, 2.0, GROUPS)[group]
+    values = rng.normal(size=(len(group), len(STATISTICS))) * spread[:, None]
+    return Readings(group, hour, np.ones(len(group), np.bool_), hour >= hour.min() + 240, values)
+
+
+def test_a_peak_is_of_a_group_and_a_day_that_counts() -> None:
+    readings = Readings(
+        group=np.array([0, 0, 0, 1, 1]),
+        hour=np.array([24, 25, 48, 24, 49]),
+        learns=np.ones(5, np.bool_),
+        counts=np.array([True, True, True, True, False]),
+        values=np.zeros((5, len(STATISTICS))),
+    )
+    assert readings.peaks(np.array([1.0, 3.0, 2.0, 5.0, 9.0])).tolist() == [3.0, 2.0, 5.0]
+
+
+def test_of_what_groups_showed_the_asked_share_lies_beyond_the_threshold() -> None:
+    priors = GroupPriors.from_json(json.dumps(train([shown(1), shown(2)])))
+    thresholds = [priors.tail.threshold(share) for share in (0.1, 0.01)]
+    assert thresholds == sorted(thresholds)
+    fresh = shown(3)
+    laws = {name: [law[0], law[1]] for name, law in json.loads(json.dumps(train([fresh])["laws"])).items()}
+    scores = np.array([priors.score(priors.decades(row)) for row in fresh.standardised(laws).values.tolist()])
+    assert 0.05 < float(np.mean(fresh.peaks(scores) > thresholds[0])) < 0.2

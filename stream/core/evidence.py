@@ -16,7 +16,8 @@ import msgspec
 
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
-from stream.core.links import NO_TRAITS, Traits
+from stream.core.links import NO_TRAITS
+from stream.core.linksrecord import Traits
 from stream.core.pace import COUNT as DEPARTURES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Final
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState, Skips
-from stream.core.links import Traits
+from stream.core.linksrecord import Traits
 from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums

@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from stream.alerts import model_class
-from stream.core.linksrecord import PackedLinks
+from stream.core.linksrecord import PackedLinks, Traits
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -29,17 +29,6 @@ FORMER_BYTES: Final = 24
 REFUSED_SHARE: Final = 0.9
 LEAST_REFUSED: Final = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
-
-
-class Traits(NamedTuple):
-    """What one call shares with those of other keys; None where the gateway did not say. All of it is untrusted."""
-
-    org: str | None = None
-    network: str | None = None
-    asn: int | None = None
-    client: str | None = None
-    template: str | None = None
-    model: str | None = None
 
 
 NO_TRAITS = Traits()

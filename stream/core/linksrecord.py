@@ -1,8 +1,21 @@
-"""A key's links as they are packed: a record of msgspec's, whose fields have to be seen at run time."""
+"""What of a key's links is packed, and told in evidence: records, whose fields msgspec has to see at run time."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
+
+
+class Traits(NamedTuple):
+    """What one call shares with those of other keys; None where the gateway did not say. All of it is untrusted."""
+
+    org: str | None = None
+    network: str | None = None
+    asn: int | None = None
+    client: str | None = None
+    template: str | None = None
+    model: str | None = None
 
 
 class PackedLinks(msgspec.Struct, array_like=True):

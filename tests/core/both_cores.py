@@ -11,10 +11,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from core_streams import Run, calls, log_of, shuffled  # noqa: E402
+from core_streams import Run, calls, log_of, new_shard, shuffled  # noqa: E402
 from test_scenarios import CHUNK, FOLDER, NOW, generate  # noqa: E402
 
 from stream import native  # noqa: E402
+from stream.core.evidencerecord import evidence_records, unpack_evidence  # noqa: E402
+from stream.core.linksrecord import Traits  # noqa: E402
 from stream.lab.replay import Replay  # noqa: E402
 from stream.partition import partition_of  # noqa: E402
 from stream.settings import Settings  # noqa: E402
@@ -37,6 +39,17 @@ def of_stream(seed: int) -> tuple[str, str, int]:
     return state.hexdigest(), _digest([alert.model_dump_json() for alert in run.alerts]), len(run.alerts)
 
 
+def of_evidence(seed: int) -> tuple[str, str, int]:
+    """What a shard tells of its keys as it is written, which can be read, and what is read of it."""
+    log = log_of(shuffled(calls(seed, days=14), 800.0, seed))
+    shard = new_shard()
+    evidence = list(evidence_records(shard.observe(log, len(log) - 1).evidence))
+    told = [unpack_evidence(value, 1) for _, value in evidence]
+    assert all(type(traits) is Traits for one in told for cell in one.cells for traits in cell.traits)
+    written = sha256(b"".join(name + value for name, value in evidence))
+    return written.hexdigest(), _digest([repr(one) for one in told]), 0
+
+
 def of_scenario(path: Path) -> tuple[str, str, int]:
     """The summary and the alerts of a scenario's replay."""
     scenario = tomllib.loads(path.read_text("utf-8"))
@@ -54,5 +67,6 @@ def _digest(lines: list[str]) -> str:
 
 
 found = {f"stream {seed}": of_stream(seed) for seed in SEEDS}
+found |= {f"evidence {seed}": of_evidence(seed) for seed in SEEDS}
 found |= {path.stem: of_scenario(path) for path in sorted(FOLDER.glob("*.toml"))}
 print(json.dumps({"core": native.core(), "found": found}))

@@ -28,7 +28,7 @@ from stream.core.evidence import (
     leaf_of,
 )
 from stream.core.groups import Groups
-from stream.core.links import Traits
+from stream.core.linksrecord import Traits
 from stream.settings import Settings
 
 FIRST_HOUR = 490_000

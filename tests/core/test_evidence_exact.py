@@ -19,7 +19,8 @@ from stream.core.evidencerecord import (
     pack_evidence,
     unpack_evidence,
 )
-from stream.core.links import MAX_TRAITS, Links, Traits, groups_of
+from stream.core.links import MAX_TRAITS, Links, groups_of
+from stream.core.linksrecord import Traits
 from stream.core.shard import Shard
 from stream.events import Call
 

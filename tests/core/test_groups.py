@@ -38,7 +38,7 @@ from stream.core.group import STATISTICS, GroupState
 from stream.core.grouppriors import GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour
-from stream.core.links import Traits
+from stream.core.linksrecord import Traits
 from stream.core.pace import CLIP_SD
 from stream.settings import Settings
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from stream.core.evidence import COUNT, NEVER, Cell, Evidence, leaf_of
 from stream.core.grouprecord import HEAD_KEY, unpack_head
-from stream.core.links import Traits
+from stream.core.linksrecord import Traits
 from stream.core.shardrecord import StateError
 
 ACTIONS = st.lists(st.tuples(st.integers(1, 700), st.sampled_from("rfc")), max_size=25)

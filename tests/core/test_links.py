@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from stream.alerts import model_class
 from stream.core.bucket import OpenBucket
-from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, Traits, groups_of
-from stream.core.linksrecord import PackedLinks
+from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, groups_of
+from stream.core.linksrecord import PackedLinks, Traits
 
 TRAITS = st.builds(
     Traits,

@@ -12,7 +12,7 @@ import numpy as np
 
 from stream.lab.evaluation.attainable import DAY, MOST_STEPS, chance_of, noise_of, season
 from stream.lab.worlds.campaigns.labels import Campaign
-from stream.lab.worlds.campaigns.world import HISTORY_DAYS, CampaignWorld
+from stream.lab.worlds.campaigns.world import CampaignWorld
 from stream.lab.worlds.draws import Floats
 from stream.lab.worlds.tally import PER_DAY
 
@@ -23,13 +23,12 @@ class Oracle:
     """What can be attained in a world at so many false alerts per 1,000 group-days."""
 
     def __init__(self, world: CampaignWorld, false_per_1000_group_days: float, seed: int = 1) -> None:
-        days = HISTORY_DAYS + world.branch_days
         self._per_day = false_per_1000_group_days / 1000
         self._rng = np.random.default_rng(seed)
         self._places = {key_id: number for number, key_id in enumerate(world.background.book.key_ids)}
         self._noise: dict[int, tuple[Floats, float, float]] = {}
-        self._tokens = np.zeros((days, len(self._places)))
-        for day in range(days):
+        self._tokens = np.zeros((world.days, len(self._places)))
+        for day in range(world.days):
             records = world.day(day)
             np.add.at(self._tokens[day], records.key, records.tokens)
 

@@ -117,11 +117,15 @@ class CampaignWorld:
         self.start = self._law.start
         self._held: dict[int, Records] = {}
 
+    @property
+    def days(self) -> int:
+        """How many days it has: its history, and a branch."""
+        return HISTORY_DAYS + self.branch_days
+
     @cached_property
     def background(self) -> Background:
         """The population."""
-        days = HISTORY_DAYS + self.branch_days
-        return background(self._law, self._sharing, self.seed, self.keys, days, HISTORY_DAYS)
+        return background(self._law, self._sharing, self.seed, self.keys, self.days, HISTORY_DAYS)
 
     @property
     def branch_start(self) -> float:

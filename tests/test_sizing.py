@@ -15,7 +15,7 @@ sys.path.insert(0, str(DEPLOY))
 
 import sizing  # noqa: E402  it is a script beside what it is about
 
-KEYS, RATE, DAYS = 12, 0.3, 1.0
+KEYS, RATE, DAYS = 12, 0.3, 3.0
 """A small installation; states of older keys are a little larger."""
 NEAR = 0.15
 

@@ -86,9 +86,10 @@ bench: setup  ## throughput and memory, as ratios to a raw consumer loop
 bench-notifier: setup  ## how long an alert takes from its transaction to a webhook: p50 and p99
 	@$(BIN)/python -m stream.lab.bench_notifier
 
+# Half the bar: busy neighbours of a virtual machine slow the worker, which needs more memory, more than the raw loop.
 bench-gate: setup  ## fail if the worker falls far behind a raw consumer loop: a ratio, with a wide margin
 	@$(BIN)/python -m stream.lab.compile --if-possible
-	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.4
+	@$(BIN)/overdraw bench --quick --events 150000 --gate 0.5
 
 floors: setup  ## fail if the detector finds less, or alerts more, than it did on a small labelled suite
 	@$(BIN)/overdraw evaluate --suite ci --floors

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PREFIX = "kafka:"
 FETCH_RECORDS = 2_000
-CHUNK_RECORDS = 5_000
 POLL_MS = 500
 STALL_SECONDS = 30.0
 """Without an answer for so long the broker is taken to be gone: aiokafka tries again for ever, and says nothing."""
@@ -63,6 +62,7 @@ async def _chunks(settings: Settings, topic: str) -> AsyncGenerator[Chunk]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     from stream.cli.kafka import partitions_of, reachable
+    from stream.lab.files import CHUNK_RECORDS
     from stream.security import client_options
     from stream.worker.unpacking import bound_unpacking
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stream.alerts import Window as AlertWindow
-from stream.core.channels.newcomer import Newcomer
-from stream.core.channels.shape import ASPECTS, LIMIT, RATIO, UNIFORM
+from stream.core.channels.newcomer import COMPARED, Newcomer
 from stream.core.explanation import PeersView
 from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, NEWCOMER_FACTOR
 from stream.core.taken import Taken
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 KIND = "newcomer"
 """The kind of such an incident."""
-COMPARED = (LIMIT, RATIO, UNIFORM)
-"""Aspects of the calls' shape of which the population has a law."""
 QUANTILE = 1.645
 """5 % of new keys use more than so many standard deviations above the middle."""
 STANDS_OUT = 1.0
@@ -48,7 +45,7 @@ def differences(priors: Priors, aspects: Sequence[float] | None) -> dict[str, fl
     """Factors by which the calls' shape is above that of other keys' calls; empty while too few calls are known."""
     if aspects is None:
         return {}
-    found = {ASPECTS[a]: aspects[a] - priors.population[ASPECTS[a]].mean for a in COMPARED}
+    found = {name: aspects[a] - priors.population[name].mean for name, a in COMPARED}
     return {name: math.exp(above) for name, above in found.items() if above > 0}
 
 

@@ -75,7 +75,6 @@ class Rules:
         """A bucket and a sequence: of incidents that start up to that bucket, alerts with lower sequences have gone
         out already, from a state that this one took the place of. An incident's id is a hash of its start, so only a
         higher sequence keeps its alerts apart from those."""
-        """What of it is left after a step."""
         self.gathering: Gathering | None = None
         """Takes what keys tell of themselves once an hour, if set."""
         self.control = Control(bucket_seconds)

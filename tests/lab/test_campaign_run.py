@@ -12,9 +12,9 @@ from stream.alerts import Alert
 from stream.cli.evaluate import command
 from stream.core.grouprecord import HEAD_KEY
 from stream.lab.evaluation import campaign_run
-from stream.lab.evaluation.branching import Calm
+from stream.lab.evaluation.branching import Calm, run
 from stream.lab.evaluation.campaign_oracle import Oracle
-from stream.lab.evaluation.campaign_run import learned, run
+from stream.lab.evaluation.campaign_run import learned
 from stream.lab.evaluation.installation import Installation
 from stream.lab.worlds.campaigns import world as worlds
 from stream.lab.worlds.campaigns.families import campaign_families

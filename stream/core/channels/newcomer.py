@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LEAST_HOURS = 1.0
 FOUR_HOURS = 2
 LEAST_CALLS = 6.0
+COMPARED = (("at_limit", LIMIT), ("output_ratio", RATIO), ("uniformity", UNIFORM))
+"""Aspects of the calls' shape of which the population has a law."""
 
 
 class Stretch(NamedTuple):
@@ -55,19 +57,19 @@ class Newcomer(Channel):
         level: float = baseline.level.value
         if level * baseline.age < moment.min_excess:
             return
-        seen = self._seen(moment.age_days)
-        per_second = max(residuals.observed[FOUR_HOURS] / seen, level) / residuals.horizons.calendar.bucket_seconds
+        recent = self._recent(residuals, moment.age_days)
+        per_second = max(recent, level) / residuals.horizons.calendar.bucket_seconds
         law = self.population
         total = law["level"].above(math.log(per_second + law["level"].offset)) ** 2
         if moment.aspects is not None:
-            for name, a in (("at_limit", LIMIT), ("output_ratio", RATIO), ("uniformity", UNIFORM)):
+            for name, a in COMPARED:
                 total += law[name].above(moment.aspects[a]) ** 2
         self.z[0] = self.values[0] = math.sqrt(total)
 
-    def _seen(self, age_days: float) -> float:
-        """How much of the four hours a key of this age has filled, at most 1."""
+    def _recent(self, residuals: Residuals, age_days: float) -> float:
+        """Tokens per bucket of the last four hours, of which a young key has filled a part."""
         seen: float = 1 - self.decay ** max(age_days * self.steps_per_day, 1.0)
-        return seen
+        return residuals.observed[FOUR_HOURS] / seen
 
     def stretch(self, residuals: Residuals, baseline: Baseline) -> Stretch:
         """What a key's level is judged by: its last four hours, or all of its life if it used more then."""
@@ -75,7 +77,7 @@ class Newcomer(Channel):
         life = float(baseline.age * calendar.bucket_seconds)
         level: float = baseline.level.value
         used = level * baseline.age
-        recent = residuals.observed[FOUR_HOURS] / self._seen(baseline.age / calendar.per_day)
+        recent = self._recent(residuals, baseline.age / calendar.per_day)
         if level > recent:
             return Stretch(life, level / calendar.bucket_seconds, used)
         rate, seconds = recent / calendar.bucket_seconds, min(HORIZONS[FOUR_HOURS], life)

@@ -39,6 +39,14 @@ def _note(book: Words, bucket: int, word: Word) -> None:
     book.setdefault(bucket, []).append(word)
 
 
+def run(installation: Installation, branch: Branch) -> list[Alert]:
+    """The alerts of a branch, of keys and of groups; the installation is used up."""
+    alerts: list[Alert] = []
+    for day in branch.days:
+        alerts += installation.observe(day.calls())
+    return alerts + installation.finish(branch.end)
+
+
 class Ran(NamedTuple):
     """What came of a branch: alerts of its groups and of the keys that differ, what those keys said, the groups."""
 
@@ -57,10 +65,7 @@ class Calm:
         whole = past.copy()
         self._past, self._branch = past, branch
         self.words = listen(whole)
-        self.alerts: list[Alert] = []
-        for day in branch.days:
-            self.alerts += whole.observe(day.calls())
-        self.alerts += whole.finish(branch.end)
+        self.alerts = run(whole, branch)
 
     def run(self, branch: Branch) -> Ran:
         """Another branch, no longer than this one."""

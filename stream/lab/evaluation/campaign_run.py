@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stream.alerts import Alert
 from stream.lab.evaluation.branching import Calm
 from stream.lab.evaluation.campaign_oracle import Oracle
 from stream.lab.evaluation.campaign_rows import campaign_scores_json
@@ -108,14 +107,6 @@ def learned(world: CampaignWorld, settings: Settings, make: Make = Installation)
     for day in world.history():
         installation.observe(day.calls())
     return installation
-
-
-def run(installation: Installation, branch: Branch) -> list[Alert]:
-    """The alerts of a branch, of keys and of groups; the installation is used up."""
-    alerts: list[Alert] = []
-    for day in branch.days:
-        alerts += installation.observe(day.calls())
-    return alerts + installation.finish(branch.end)
 
 
 def scores_of(case: CampaignCase, settings: Settings, make: Make = Installation) -> CampaignScores:

@@ -21,10 +21,10 @@ of one group within a day are one; with an exact 95 % Poisson interval. astray: 
 nothing that happened there and does not come without it. found: an alert of a group opened during the campaign or up to
 2 h after it, and most keys that it names are members, or what its group shares is what links them. gone: of its tokens,
 before the first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members
-that the alerts name, of those who had come; innocents: of the names. oracle: the chance of
-a detector that knows the members and what each of them gives, not when; it needs two days. alone: what single keys'
-alerts show of the same campaigns: members with an alert of their own; campaigns with one for most members; tokens gone
-before these. Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
+that the alerts name, of those who had come; innocents: of the names. oracle: the chance of a detector
+that knows the members and what each of them gives, not when; it needs two days. alone: what single keys' alerts show of
+the same campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these.
+Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
 def campaign_tables(result: CampaignResult) -> Iterator[RenderableType]:

@@ -86,10 +86,11 @@ class Keyring:
         return key.open_bucket(index, sealed, skips)
 
     def link(self, key: KeyState, traits: tuple[object, ...]) -> int:
-        """Note the traits of a key's newest call; returns their bit in the mask of its bucket."""
+        """Note the traits of a key's newest call; returns their bit in the mask of its bucket, 0: there is no place."""
         links = key.links
-        if traits == links.last:
-            return links.bit
+        bit = links.bits.get(traits)
+        if bit is not None:
+            return bit
         known = self._traits.get(traits)
         if known is None:
             if len(self._traits) >= MOST_TRAITS:
@@ -100,7 +101,7 @@ class Keyring:
             used |= bucket.links
         if links.use(known, used):
             key.stale = True  # they lie with the model: unwritten, a bucket would name what nobody knows
-        return links.bit
+        return links.bits.get(traits, 0)
 
     def mark(self, key: KeyState) -> None:
         """The key has changed: it has to be written, and may have become alarmed or calm."""

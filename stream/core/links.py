@@ -44,19 +44,18 @@ class Links:
     """The traits of one key, and what it used since it last gave evidence of itself.
 
     `known` holds up to MAX_TRAITS sets of traits, `seen` the closed bucket in which each was used last, -1: none;
-    `last` is the newest call's, `bit` its place there as a bit mask. `used` tells whether there were calls since,
-    `models` how many to each, by the name of the model, and `since` sums over the closed buckets: tokens, expected
-    tokens, output tokens, dollars and calls, in 32 bits. `refused`: the last
-    bucket with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
+    `bits` has the place there, as a bit mask, of each that a call was seen with since the key woke. `used` tells
+    whether there were calls since, `models` how many to each, by the name of the model, and `since` sums over the
+    closed buckets: tokens, expected tokens, output tokens, dollars and calls, in 32 bits. `refused`: the last bucket
+    with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
-    __slots__ = ("bit", "due", "known", "last", "models", "refused", "seen", "since", "spoke", "turn", "used")
+    __slots__ = ("bits", "due", "known", "models", "refused", "seen", "since", "spoke", "turn", "used")
 
     def __init__(self) -> None:
         self.known: list[Traits] = []
         self.seen: list[int] = []
-        self.last: tuple[object, ...] = ()
-        self.bit = 0
+        self.bits: dict[tuple[object, ...], int] = {}
         self.used = False
         self.models: dict[str, int] = {}
         self.turn = 0
@@ -65,30 +64,29 @@ class Links:
         self.spoke = self.refused = self.due = False
 
     def use(self, traits: Traits, used: int) -> bool:
-        """The newest call has these traits; True if they were not known so far.
+        """A call has these traits, which are not in `bits` yet; True if they were not known at all.
 
         `used` tells which places may not be taken: they are named by buckets that are still open. Where no place is
-        left, the call counts for no group.
+        left, the call counts for no group, and the next one asks again: a place may be free by then.
         """
         known = self.known
-        self.last = traits
         if traits in known:
-            self.bit = 1 << known.index(traits)
+            self.bits[traits] = 1 << known.index(traits)
             return False
         if len(known) < MAX_TRAITS:
-            self.bit = 1 << len(known)
+            self.bits[traits] = 1 << len(known)
             known.append(traits)
             self.seen.append(-1)
             return True
         for place in range(self.turn, self.turn + MAX_TRAITS):
             bit = 1 << place % MAX_TRAITS
             if not used & bit:
+                self.bits.pop(known[place % MAX_TRAITS], None)
+                self.bits[traits] = bit
                 known[place % MAX_TRAITS] = traits
                 self.seen[place % MAX_TRAITS] = -1
                 self.turn = (place + 1) % MAX_TRAITS
-                self.bit = bit
                 return True
-        self.last, self.bit = (), 0  # the next call asks again: a place may be free by then
         return False
 
     def close(self, sums: OpenBucket) -> None:
@@ -158,7 +156,7 @@ class Links:
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
-        self.last, self.bit = (), 0
+        self.bits = {}
 
     def forget(self) -> None:
         """What was used so far belongs to a past that is over."""

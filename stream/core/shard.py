@@ -48,7 +48,7 @@ class Shard(Holding):
         if arrivals and arrivals[0][0] <= self.applied:
             arrivals = self._remember(arrivals)
         keyring, windows = self._keys, self._windows
-        held, place, see = keyring.held, windows.place, windows.see
+        held = keyring.held
         is_empty = self.is_empty
         total_calls = total_input = total_output = 0
         for position, time, call in arrivals:
@@ -60,7 +60,7 @@ class Shard(Holding):
                     step.rejects.append(reject)
                     continue
                 key = keyring.make(key_id)
-            index = place(time, hash((key_id, call.event_id)), position)
+            index = windows.place(time, hash((key_id, call.event_id)), position)
             if index < 0:
                 self._refuse(index, position, key, call, step)
                 continue
@@ -76,7 +76,7 @@ class Shard(Holding):
             if not output_tokens and not input_tokens and (call.status is None or call.status < FIRST_FAILURE):
                 step.zero_usage += 1
             if time > windows.newest:
-                if see(time):
+                if windows.see(time):
                     self._close(step)
             elif time < windows.newest - OUT_OF_ORDER_SECONDS:
                 step.out_of_order += 1
@@ -90,7 +90,8 @@ class Shard(Holding):
             traits = (
                 call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model,
             )  # fmt: skip
-            bucket.links |= key.links.bit if traits == key.links.last else keyring.link(key, traits)
+            bit = key.links.bits.get(traits)
+            bucket.links |= keyring.link(key, traits) if bit is None else bit
             cost = call.cost_usd
             if cost:
                 bucket.cost_micros += round(cost * 1e6)
@@ -186,13 +187,13 @@ class Shard(Holding):
 
         Their keys stay packed: nothing of them changes.
         """
-        held, packed, place = self._keys.held, self._keys.packed, self._windows.place
+        held, packed, windows = self._keys.held, self._keys.packed, self._windows
         for number, (position, time, call) in enumerate(arrivals):
             if position > self.applied:
                 return arrivals[number:]
             key_id = call.key_id
             if key_id in held or key_id in packed or self._refusal(position, key_id) is None:
-                place(time, hash((key_id, call.event_id)), position)
+                windows.place(time, hash((key_id, call.event_id)), position)
         return ()
 
     def _without_replays(

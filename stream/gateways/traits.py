@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from functools import lru_cache, wraps
 from hashlib import sha256
 from typing import Any
 
@@ -39,22 +38,26 @@ _JOINT = re.compile(r"[/\s_.]+")
 Trait = Callable[[str], str | None]
 
 
-def _remembered(most: int, longest: int) -> Callable[[Trait], Trait]:
-    """Remember the traits of `most` texts, each of at most `longest` characters."""
+class _Remembered(dict[str, str | None]):
+    """The traits of up to `most` texts, each of at most `longest` characters; asked for one, it works it out.
 
-    def remembering(trait: Trait) -> Trait:
-        known = lru_cache(maxsize=most)(trait)
+    A dictionary, for it is asked for every call. Full, it begins anew: who sends made-up texts costs the others one
+    look each.
+    """
 
-        @wraps(trait)
-        def ask(text: str) -> str | None:
-            return known(text) if len(text) <= longest else trait(text)
+    def __init__(self, trait: Trait, most: int, longest: int) -> None:
+        super().__init__()
+        self._trait, self._most, self._longest = trait, most, longest
 
-        return ask
+    def __missing__(self, text: str) -> str | None:
+        trait = self._trait(text)
+        if len(text) <= self._longest:
+            if len(self) >= self._most:
+                self.clear()
+            self[text] = trait
+        return trait
 
-    return remembering
 
-
-@_remembered(KNOWN_ADDRESSES, LONGEST_ADDRESSES)
 def network_of(address: str) -> str | None:
     """An address cut to its network, /24 or /48; None if it is none. A network stays what it is.
 
@@ -63,6 +66,10 @@ def network_of(address: str) -> str | None:
     >>> network_of("192.0.2.0/24")
     '192.0.2.0/24'
     """
+    return _NETWORKS[address]
+
+
+def _network(address: str) -> str | None:
     try:
         ip = ipaddress.ip_interface(address.strip().partition("%")[0]).ip
     except ValueError:
@@ -72,7 +79,9 @@ def network_of(address: str) -> str | None:
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
 
 
-@_remembered(KNOWN_ADDRESSES, LONGEST_ADDRESSES)
+_NETWORKS = _Remembered(_network, KNOWN_ADDRESSES, LONGEST_ADDRESSES)
+
+
 def network_of_hops(addresses: str) -> str | None:
     """The network of the client in a list of hops such as `X-Forwarded-For`; a port behind an address is left out.
 
@@ -82,6 +91,10 @@ def network_of_hops(addresses: str) -> str | None:
     >>> network_of_hops("203.0.113.7, 8.8.4.4, 10.0.0.3"), network_of_hops("10.0.0.3:1234"), network_of_hops("-")
     ('8.8.4.0/24', '10.0.0.0/24', None)
     """
+    return _HOP_NETWORKS[addresses]
+
+
+def _hop_network(addresses: str) -> str | None:
     last = None
     for hop in reversed(addresses.rsplit(",", 16)[-16:]):  # a client may send thousands
         text = hop.strip()
@@ -97,13 +110,19 @@ def network_of_hops(addresses: str) -> str | None:
     return last
 
 
-@_remembered(KNOWN_TEXTS, LONGEST_TEXT)
+_HOP_NETWORKS = _Remembered(_hop_network, KNOWN_ADDRESSES, LONGEST_ADDRESSES)
+
+
 def client_of(user_agent: str) -> str | None:
     """The fingerprint of a user agent: its family, if it is a known one, and a hash of the whole; None of an empty one.
 
     >>> client_of("OpenAI/Python 1.40.0"), client_of("my secret tool"), client_of(" ")
     ('openai-python-07a10f031551', 'client-6e1632bcd8e4', None)
     """
+    return _CLIENT_NAMES[user_agent]
+
+
+def _client_name(user_agent: str) -> str | None:
     text = " ".join(user_agent.lower().split())
     if not text:
         return None
@@ -114,18 +133,27 @@ def client_of(user_agent: str) -> str | None:
     return f"{family}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
-@_remembered(KNOWN_TEXTS, LONGEST_TEXT)
+_CLIENT_NAMES = _Remembered(_client_name, KNOWN_TEXTS, LONGEST_TEXT)
+
+
 def template_of(prompt_fingerprint: str) -> str | None:
     """Our hash of the gateway's hash of a prompt template, so that a prompt sent in its place goes no further.
 
     >>> template_of("a1b2c3"), template_of(template_of("a1b2c3")) == template_of("a1b2c3"), template_of("")
     ('template-4f32044a655f32e8', True, None)
     """
+    return _TEMPLATE_NAMES[prompt_fingerprint]
+
+
+def _template_name(prompt_fingerprint: str) -> str | None:
     if not prompt_fingerprint:
         return None
     if _TEMPLATE.fullmatch(prompt_fingerprint):
         return prompt_fingerprint
     return f"template-{sha256(prompt_fingerprint.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+_TEMPLATE_NAMES = _Remembered(_template_name, KNOWN_TEXTS, LONGEST_TEXT)
 
 
 def if_text(function: Callable[[str], str | None]) -> Callable[[Any], str | None]:
@@ -142,9 +170,10 @@ REDUCED = {"client_ip": network_of, "user_agent": client_of, "prompt_fingerprint
 
 def reduce_traits(call: Call) -> None:
     """Put the traits of a call in the place of what they are made from."""
-    if call.client_ip is not None:
-        call.client_ip = network_of(call.client_ip)
-    if call.user_agent is not None:
-        call.user_agent = client_of(call.user_agent)
-    if call.prompt_fingerprint is not None:
-        call.prompt_fingerprint = template_of(call.prompt_fingerprint)
+    address, user_agent, fingerprint = call.client_ip, call.user_agent, call.prompt_fingerprint
+    if address is not None:
+        call.client_ip = _NETWORKS[address]
+    if user_agent is not None:
+        call.user_agent = _CLIENT_NAMES[user_agent]
+    if fingerprint is not None:
+        call.prompt_fingerprint = _TEMPLATE_NAMES[fingerprint]

@@ -25,8 +25,9 @@ TRAITS = st.builds(
 
 
 def used(links: Links, traits: Traits, mask: int = 0) -> int:
-    links.use(traits, mask)
-    return links.bit
+    if traits not in links.bits:
+        links.use(traits, mask)
+    return links.bits.get(traits, 0)
 
 
 def bucket(index: int, links: int = 0, calls: int = 1, refused: int = 0) -> OpenBucket:
@@ -64,13 +65,21 @@ def test_a_new_set_of_traits_takes_the_place_of_an_old_one_but_never_of_one_in_u
     assert Traits(org="0") in links.known
 
 
+@given(st.lists(TRAITS, max_size=200))
+def test_the_bit_of_a_call_names_its_traits_and_no_more_are_remembered_than_have_a_place(sequence):
+    links = Links()
+    for traits in sequence:
+        bit = used(links, traits)
+        assert links.known[bit.bit_length() - 1] == traits
+        assert len(links.bits) <= len(links.known) <= MAX_TRAITS
+
+
 def test_where_no_place_is_left_the_call_counts_for_no_group_until_there_is_one():
     links = Links()
     everything = 0
     for number in range(MAX_TRAITS):
         everything |= used(links, Traits(org=str(number)))
     assert used(links, Traits(org="late"), everything) == 0
-    assert links.last == ()
     assert used(links, Traits(org="late"), everything & ~1) == 1
 
 
@@ -82,10 +91,9 @@ def test_links_that_were_packed_go_on_the_same(sequence, cut):
             data = msgspec.msgpack.encode(links.pack())
             twin.unpack(msgspec.msgpack.decode(data, type=PackedLinks))
         for each in (links, twin) if number >= cut else (links,):
-            if traits != each.last:
-                each.use(traits, 0)
+            bit = used(each, traits)
             if number % 3 == 0:
-                each.close(bucket(number, each.bit))
+                each.close(bucket(number, bit))
     if len(sequence) > cut:
         assert msgspec.msgpack.encode(links.pack()) == msgspec.msgpack.encode(twin.pack())
 

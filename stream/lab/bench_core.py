@@ -12,6 +12,7 @@ from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.events import Arrival
+from stream.gateways.traits import reduce_traits
 from stream.lab.bench_table import MOST_CLOSE_MICROSECONDS, MOST_KEY_BYTES, Row
 from stream.lab.bench_traffic import Traffic
 from stream.lab.simulate import BUCKET_SECONDS
@@ -39,16 +40,16 @@ class Installation:
 def learn(traffic: Traffic, settings: Settings) -> Installation:
     """Let fresh shards learn the history. No offset is applied: a worker on these states reads its topic from 0."""
     partitions = settings.partitions
-    arrivals: dict[int, list[Arrival]] = {partition: [] for partition in range(partitions)}
-    for call in traffic.history():
-        mine = arrivals[partition_of(call.key_id, partitions)]
-        mine.append((len(mine), float(call.time), call))
-    states = {}
-    for partition, part in arrivals.items():
-        shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, partitions))
-        shard.observe(part, upto=-1)
-        states[partition] = shard.changes()
-    return Installation(states)
+    homes = {key_id: partition_of(key_id, partitions) for key_id in traffic.counts.key_ids}
+    shards = [Shard(partition, settings, partition_of=homes.__getitem__) for partition in range(partitions)]
+    for hour in traffic.history():
+        parts: list[list[Arrival]] = [[] for _ in shards]
+        for call in hour:
+            reduce_traits(call)
+            parts[homes[call.key_id]].append((0, float(call.time), call))
+        for shard, part in zip(shards, parts, strict=True):
+            shard.observe(part, upto=-1)
+    return Installation({shard.partition: shard.changes() for shard in shards})
 
 
 def core_rows(traffic: Traffic, installation: Installation, settings: Settings) -> list[Row]:

@@ -15,6 +15,7 @@ from stream.core.groups import Groups
 from stream.core.key import KeyState
 from stream.core.shard import Shard
 from stream.events import Arrival, Call
+from stream.gateways.traits import reduce_traits
 from stream.lab.bench_core import Installation
 from stream.lab.bench_table import MOST_GROUP_SHARE, Row
 from stream.lab.bench_traffic import Traffic
@@ -58,6 +59,7 @@ def group_rows(traffic: Traffic, installation: Installation, settings: Settings,
 def _split(calls: Iterable[Call], partitions: int) -> list[list[Call]]:
     split: list[list[Call]] = [[] for _ in range(partitions)]
     for call in calls:
+        reduce_traits(call)
         split[partition_of(call.key_id, partitions)].append(call)
     return split
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import psutil
 
 from stream.embedded.server import free_port
@@ -90,12 +89,9 @@ async def replay_run(path: Path) -> tuple[float, float]:
 
 
 def write_file(path: Path, traffic: Traffic, kind: str, count: int) -> None:
-    """The history and the first `count` events of a kind, as JSON lines."""
-    encode = msgspec.json.Encoder().encode
+    """The first `count` events of all, of a kind, as JSON lines."""
     with path.open("wb") as out:
-        for call in traffic.history():
-            out.write(encode(call) + b"\n")
-        for window in traffic.values(kind, count):
+        for window in traffic.values(kind, count, from_the_start=True):
             out.writelines(value + b"\n" for _, _, value in window)
 
 

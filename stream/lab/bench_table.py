@@ -127,7 +127,7 @@ def worker_rows(kind: str, raw: Sequence[float], worker: Sequence[float]) -> lis
 def replay_rows(kind: str, small: Sequence[float], large: Sequence[float], events: tuple[int, int]) -> list[Row]:
     """`replay` over files of two lengths; `small` and `large` are (CPU seconds, peak bytes) of each.
 
-    The rate is that of the events that the longer file has more: start-up and history are in both.
+    The rate is that of the events that the longer file has more: the start-up is in both.
     """
     rate = (events[1] - events[0]) / max(large[0] - small[0], 1e-9)
     growth = large[1] / small[1]

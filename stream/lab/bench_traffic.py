@@ -1,11 +1,12 @@
 """What the bench measures with: an installation that has been watched for days, and its calls as short and full JSON.
 
-The keys have a past, for a model that has seen nothing is cheaper to use than one that judges: `Traffic.history` holds
-the sums of the days before, key by key and bucket by bucket; `Traffic.values` the calls that follow them.
+The keys have a past, for a model that has seen nothing is cheaper to use than one that judges: `Traffic.history` has
+the calls of the days before, `Traffic.values` those that follow them.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ ENCODERS = {"short": short, "full": full}
 class Traffic:
     """`events` calls of `keys` keys after `history_days` of history; the same whenever it is asked for.
 
+    `counts` has sums per key and bucket, drawn apart, of all the time.
+
     The calls end some days before now, so that no clock finds them in the future.
     """
 
@@ -104,56 +107,50 @@ class Traffic:
     start: float
     counts: BucketCounts
     days: float
+    rate: float
 
     @classmethod
-    def make(cls, events: int, keys: int, history_days: float) -> Traffic:
-        """Draw the installation; `events` is the most that will be asked of `values`."""
-        live_days = max(LEAST_LIVE_DAYS, LIVE_MARGIN * events / CALLS_PER_SECOND / DAY_SECONDS)
+    def make(cls, events: int, keys: int, history_days: float, rate: float = CALLS_PER_SECOND) -> Traffic:
+        """Draw the installation; `events` is the most that will be asked of `values`, `rate` in calls/s of all keys."""
+        live_days = max(LEAST_LIVE_DAYS, LIVE_MARGIN * events / rate / DAY_SECONDS)
         days = history_days + MORNING_SECONDS / DAY_SECONDS + live_days
         start = (time.time() // DAY_SECONDS - int(days) - 2) * DAY_SECONDS
-        counts = bucket_counts("calm", seed=SEED, keys=keys, days=days, rate=CALLS_PER_SECOND, start=start)
-        return cls(events, keys, history_days, start, counts, days)
+        counts = bucket_counts("calm", seed=SEED, keys=keys, days=days, rate=rate, start=start)
+        return cls(events, keys, history_days, start, counts, days, rate)
 
     @property
     def cut(self) -> float:
         """Where the history ends and the calls begin, in epoch seconds."""
         return self.start + self.history_days * DAY_SECONDS + MORNING_SECONDS
 
-    def history(self) -> Iterator[Call]:
-        """One record per key and bucket up to `cut`, in order of time."""
-        c = self.counts
-        for row in range(int((self.cut - self.start) // BUCKET_SECONDS)):
-            moment = self.start + (row + 0.5) * BUCKET_SECONDS
-            for key in c.calls[row].nonzero()[0].tolist():
-                yield Call(
-                    event_id=f"h-{row}-{key}",
-                    time=moment,
-                    key_id=c.key_ids[key],
-                    calls=int(c.calls[row, key]),
-                    input_tokens=int(c.input_tokens[row, key]),
-                    output_tokens=int(c.output_tokens[row, key]),
-                )
+    def history(self) -> Iterator[list[Call]]:
+        """The calls up to `cut`, in order of time, hour by hour."""
+        return self._hours(self.start, self.cut)
 
-    def calls(self, count: int) -> Iterator[list[Call]]:
-        """The first `count` calls, in order of time, hour by hour."""
-        run = simulate("calm", seed=SEED, keys=self.keys, days=self.days, rate=CALLS_PER_SECOND, start=self.start)
-        background, tables = Background(run.population, SEED), Tables(run.population, SEED)
+    def calls(self, count: int, *, from_the_start: bool = False) -> Iterator[list[Call]]:
+        """The first `count` calls behind `cut`, or of all, in order of time, hour by hour."""
         left = count
-        for moment, expected in levels(run.population, SEED, self.start, self.days):
-            if moment < self.cut:
-                continue
-            hour = background.draw(moment, expected).calls(tables, run.end)[:left]
+        for hour in self._hours(self.start if from_the_start else self.cut, math.inf):
+            yield hour[:left]
             left -= len(hour)
-            yield hour
             if left <= 0:
                 return
         raise ValueError(f"the traffic ended {left} calls too early: ask for fewer events")
 
-    def values(self, kind: str, count: int) -> Iterator[list[Timed]]:
-        """The first `count` calls as (epoch seconds, key id, JSON) of a kind, hour by hour."""
+    def values(self, kind: str, count: int, *, from_the_start: bool = False) -> Iterator[list[Timed]]:
+        """The first `count` calls, see `calls`, as (epoch seconds, key id, JSON) of a kind, hour by hour."""
         encode = ENCODERS[kind]
-        for hour in self.calls(count):
+        for hour in self.calls(count, from_the_start=from_the_start):
             yield [(cast(float, call.time), call.key_id, encode(call)) for call in hour]
+
+    def _hours(self, first: float, end: float) -> Iterator[list[Call]]:
+        run = simulate("calm", seed=SEED, keys=self.keys, days=self.days, rate=self.rate, start=self.start)
+        # drawn apart from its past, what follows `cut` is the same whether or not that was drawn
+        seed = SEED if first == self.start else SEED + 1
+        background, tables = Background(run.population, seed), Tables(run.population, seed)
+        for moment, expected in levels(run.population, SEED, self.start, self.days):
+            if first <= moment < end:
+                yield background.draw(moment, expected).calls(tables, run.end)
 
 
 def density(hours: Iterable[list[Call]]) -> tuple[float, float, int]:

@@ -30,7 +30,7 @@ LIMITS = {"short": (200, 240), "full": (480, 540)}
 
 @pytest.fixture(scope="module")
 def traffic() -> Traffic:
-    return Traffic.make(EVENTS, keys=20, history_days=4.0)
+    return Traffic.make(EVENTS, keys=20, history_days=4.0, rate=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_full_event_says_everything_that_one_call_can_say(traffic) -> None:
 
 
 def test_the_calls_follow_the_history_and_both_kinds_tell_of_the_same_ones(traffic) -> None:
-    past = list(traffic.history())
+    past = [call for hour in traffic.history() for call in hour]
     assert max(call.time for call in past) < traffic.cut
     short, full = ([(t, k) for hour in traffic.values(kind, 500) for t, k, _ in hour] for kind in KINDS)
     assert short == full
@@ -172,7 +172,7 @@ def test_the_table_shows_every_row_with_its_bar_and_verdict() -> None:
 
 
 def test_the_longer_file_has_four_times_the_events_of_the_shorter() -> None:
-    assert Plan(events=1_000).replayed == (500, 2_000)
+    assert Plan(events=1_000).replayed == (1_000, 4_000)
 
 
 @pytest.mark.parametrize("events", ["999", "2000001"])
@@ -213,9 +213,15 @@ def test_a_hundred_thousand_keys_are_always_recovered(monkeypatch, options, size
 
 
 @pytest.mark.parametrize(
-    ("options", "turns"), [([], REPEATS), (["--quick"], 1), (["--quick", "--gate", "0.4"], REPEATS)]
+    ("options", "turns", "brief"),
+    [
+        ([], REPEATS, False),
+        (["--quick"], 1, False),
+        (["--quick", "--gate", "0.4"], REPEATS, True),
+        (["--gate", "0.4", "--check"], REPEATS, False),
+    ],
 )
-def test_one_turn_is_no_verdict(monkeypatch, options, turns) -> None:
+def test_one_turn_is_no_verdict_and_a_gate_measures_what_it_judges(monkeypatch, options, turns, brief) -> None:
     plans = []
 
     async def run(self: Bench) -> Report:
@@ -224,7 +230,7 @@ def test_one_turn_is_no_verdict(monkeypatch, options, turns) -> None:
 
     monkeypatch.setattr(Bench, "run", run)
     assert CliRunner().invoke(command, options).exit_code == 0
-    assert [plan.repeats for plan in plans] == [turns]
+    assert [(plan.repeats, plan.brief) for plan in plans] == [(turns, brief)]
 
 
 @pytest.mark.parametrize(

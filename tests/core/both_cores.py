@@ -21,7 +21,7 @@ from stream.lab.replay import Replay  # noqa: E402
 from stream.partition import partition_of  # noqa: E402
 from stream.settings import Settings  # noqa: E402
 
-SEEDS = range(4)
+SEEDS = range(3)
 CHUNK_OF_CALLS = 97
 
 

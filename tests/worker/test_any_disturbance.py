@@ -118,7 +118,7 @@ class Disturbed:
 
 @pytest.mark.slow
 # not shrunk: one example takes a second, and what it logs tells the story
-@settings(max_examples=30, phases=[Phase.generate])
+@settings(max_examples=20, phases=[Phase.generate])
 @given(actions=st.lists(st.tuples(ACTIONS, st.integers(1, 300)), min_size=25, max_size=50))
 def test_sums_alerts_and_dead_letters_are_those_of_one_undisturbed_pass(actions: list[tuple[str, int]]) -> None:
     async def run() -> None:

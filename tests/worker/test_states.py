@@ -542,7 +542,7 @@ async def test_a_rebuild_for_another_bucket_length_says_nothing_twice_and_counts
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stop=st.floats(-9.5, -5.5).map(at),  # from before the first incident opens until all are resolved
     crashes=st.lists(st.tuples(st.integers(0, 12), st.sampled_from([900, 1800, 3600])), max_size=4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream.lab.chaos.fleet import Worker, until
 from stream.lab.chaos.losses import gap_is_told, lost_records
@@ -193,3 +193,24 @@ EXPERIMENTS = {
     "lost-records": Experiment("records are deleted before they are read", lost_records, demand=gap_is_told),
 }
 """Name of an experiment to what it does."""
+
+
+def in_turn(*names: str) -> Experiment:
+    """Several experiments that need the same world, one after the other in one.
+
+    Most of the time of a short form goes into making a world and judging it. One that leaves a worker away has to be
+    the last.
+
+    Raises ValueError if they need different ones.
+    """
+    chosen = [EXPERIMENTS[name] for name in names]
+    needs = {(one.workers, one.brokers, one.faults, str(one.settings), str(one.state), one.demand) for one in chosen}
+    if len(needs) > 1:
+        raise ValueError(f"they need different worlds: {', '.join(names)}")
+
+    async def disturb(world: World) -> None:
+        for one in chosen:
+            await one.disturb(world)
+            await asyncio.sleep(world.scale.settled_seconds)
+
+    return replace(chosen[0], summary="; ".join(one.summary for one in chosen), disturb=disturb)

@@ -17,7 +17,7 @@ from stream.lab.workers import launch
 from stream.settings import Settings
 
 ANSWER_SECONDS = 2.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 END_SECONDS = 30.0
 """More than a worker may take to end: how long it took is a result, not a reason to break off."""
 

@@ -82,12 +82,22 @@ async def run_all(
     return rows
 
 
-async def run_experiment(name: str, scale: Scale, *, version: str = KAFKA_VERSION, seed: int = 3, tell: Tell) -> Row:
+async def run_experiment(
+    name: str,
+    scale: Scale,
+    *,
+    version: str = KAFKA_VERSION,
+    seed: int = 3,
+    tell: Tell,
+    experiment: Experiment | None = None,
+) -> Row:
     """Carry out one experiment on brokers of its own; one that breaks off is a row without a verdict, which says why.
+
+    experiment: what it is, if it is not one of EXPERIMENTS
 
     Raises BrokerError when its Kafka cannot be started.
     """
-    experiment = EXPERIMENTS[name]
+    experiment = experiment or EXPERIMENTS[name]
     begun = time.monotonic()
     tell(f"{name}: {experiment.summary}; {experiment.workers} workers, Kafka {version}")
     kafka = brokers(experiment.brokers, version, tell)

@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A file's tests share one process, and what they have prepared; those of other files run beside it, slow ones first.
 ALONE := $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/kafka --ignore=tests/stack --ignore=tests/optin --ignore=tests/proxy
-# Two processes, each with a broker of its own: much of a test's time is waiting. Groups share a broker of their own.
+# Three processes, each with a broker of its own: much of a test's time is waiting. Groups share a broker of their own.
 # What was compiled runs, as it does where it is used.
-KAFKA := OVERDRAW_PURE=0 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder tests/kafka
+KAFKA := OVERDRAW_PURE=0 $(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder tests/kafka
 .DEFAULT_GOAL := help
 .PHONY: help setup compiled fmt lint test-fast test test-stack dashboards dashboard-pictures picture bench bench-notifier bench-gate floors chaos demo ci clean chart helm-check image-check gateways-check test-litellm
 

@@ -103,22 +103,6 @@ async def test_events_become_sums_alerts_and_dead_letters(eight: Settings, start
     await assert_exact(eight, events)
 
 
-async def test_a_worker_that_is_killed_again_and_again_ends_with_the_exact_sums(eight: Settings, start: Start) -> None:
-    await create_topics(eight)
-    events = traffic()
-    worker = start(eight)
-    feeding = asyncio.create_task(feed(eight, events, per_second=700))
-    for _ in range(3):
-        await asyncio.to_thread(eventually, lambda w=worker: w.partitions(), 60, "at work")
-        await asyncio.sleep(random.Random(len(worker.said())).uniform(0.1, 1.0))
-        worker.kill()
-        worker = start(eight)
-    await feeding
-    await applied_to_the_end(eight, [worker])
-    assert worker.end()[0] == 0
-    await assert_exact(eight, events)
-
-
 async def test_of_two_workers_the_second_takes_over_what_the_first_gives_up(eight: Settings, start: Start) -> None:
     await create_topics(eight)
     events = traffic()

@@ -134,25 +134,36 @@ class Links:
         places: dict[str | int | None, int] = {None: 0}
         known = [bytes([places.setdefault(value, len(places)) for value in traits]) for traits in self.known]
         values = [value for value in places if value is not None]
+        newest = max(self.seen, default=-1)
+        # how long before the newest each was used last takes a byte or two, the bucket itself five
+        ages = [newest - seen for seen in self.seen]
         return PackedLinks(
-            values, known, self.seen, self.used, self.turn, self.refused, self.spoke, self.since.tobytes(), self.models
-        )
+            values, b"".join(known), [newest, *ages], self.used, self.turn, self.refused, self.spoke,
+            self.since.tobytes(), self.models,
+        )  # fmt: skip
 
     def unpack(self, packed: PackedLinks) -> None:
         """Take up what `pack` gave; raises ValueError on damage."""
+        sets, seen = packed.known, packed.seen
+        if isinstance(sets, bytes):
+            width = len(TRAITS)
+            if not seen or len(sets) % width:
+                raise ValueError("a key's links are damaged")
+            sets = [sets[first : first + width] for first in range(0, len(sets), width)]
+            seen = [seen[0] - age for age in seen[1:]]
         if (
-            len(packed.known) > MAX_TRAITS
-            or len(packed.seen) != len(packed.known)
+            len(sets) > MAX_TRAITS
+            or len(seen) != len(sets)
             or not 0 <= packed.turn < MAX_TRAITS
             or len(packed.since) not in (len(BLANK), FORMER_BYTES)
         ):
             raise ValueError("a key's links are damaged")
         values: list[Any] = [None, *packed.values]
         try:
-            self.known = [Traits(*[values[place] for place in known]) for known in packed.known]
+            self.known = [Traits(*[values[place] for place in known]) for known in sets]
         except (IndexError, TypeError) as error:
             raise ValueError("a key's links are damaged") from error
-        self.seen, self.used, self.turn = packed.seen, packed.used, packed.turn
+        self.seen, self.used, self.turn = seen, packed.used, packed.turn
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])

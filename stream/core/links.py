@@ -31,6 +31,10 @@ LEAST_REFUSED: Final = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
 
 
+HASHED: Final = "template-"
+"""What the names of prompt templates begin with, see `stream.gateways.traits`."""
+LARGEST_ASN: Final = 4_294_967_295
+
 NO_TRAITS = Traits()
 """Of whom nothing is known: a key of no group."""
 TRAITS = Traits._fields
@@ -133,7 +137,7 @@ class Links:
         """All that lasts."""
         places: dict[str | int | None, int] = {None: 0}
         known = [bytes([places.setdefault(value, len(places)) for value in traits]) for traits in self.known]
-        values = [value for value in places if value is not None]
+        values = [_short(value) for value in places if value is not None]
         newest = max(self.seen, default=-1)
         # how long before the newest each was used last takes a byte or two, the bucket itself five
         ages = [newest - seen for seen in self.seen]
@@ -158,7 +162,7 @@ class Links:
             or len(packed.since) not in (len(BLANK), FORMER_BYTES)
         ):
             raise ValueError("a key's links are damaged")
-        values: list[Any] = [None, *packed.values]
+        values: list[Any] = [None, *map(_long, packed.values)]
         try:
             self.known = [Traits(*[values[place] for place in known]) for known in sets]
         except (IndexError, TypeError) as error:
@@ -174,6 +178,24 @@ class Links:
         self.used = False
         self.models = {}
         self.since = array("f", BLANK)
+
+
+def _short(value: str | int) -> str | int:
+    """A value as it is packed: the name of a template is a hash in hexadecimal, and keys have many."""
+    if isinstance(value, str) and value.startswith(HASHED):
+        digits = value[len(HASHED) :]
+        try:
+            number = int(digits, 16)
+        except ValueError:
+            return value
+        if LARGEST_ASN < number < 2**64 and f"{number:016x}" == digits:
+            return number
+    return value
+
+
+def _long(value: str | int) -> str | int:
+    """What `_short` made shorter, as it was."""
+    return f"{HASHED}{value:016x}" if isinstance(value, int) and value > LARGEST_ASN else value
 
 
 @lru_cache(maxsize=20_000)

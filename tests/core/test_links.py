@@ -116,6 +116,29 @@ def test_links_that_a_former_version_packed_are_read():
 
 
 @pytest.mark.parametrize(
+    ("template", "stored"),
+    [
+        ("template-4f32044a655f32e8", 0x4F32044A655F32E8),
+        ("template-4F32044A655F32E8", None),
+        ("template-00000000ffffffff", None),
+        ("template-0000000100000000", 1 << 32),
+        ("template-4f32044a655f32e80", None),
+        ("template-0x32044a655f32e8", None),
+        ("template-é", None),
+        ("template-", None),
+        ("mine", None),
+    ],
+)
+def test_of_a_hashed_template_the_hash_is_stored_and_anything_else_as_it_is(template, stored):
+    links, again = Links(), Links()
+    used(links, Traits(org="o", asn=4_294_967_295, template=template))
+    packed = links.pack()
+    assert packed.values == ["o", 4_294_967_295, template if stored is None else stored]
+    again.unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(packed), type=PackedLinks))
+    assert again.known == links.known
+
+
+@pytest.mark.parametrize(
     "damage",
     [
         {"seen": []},

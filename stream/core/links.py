@@ -31,6 +31,10 @@ LEAST_REFUSED: Final = 3
 """A key is taken as blocked once at least so many calls of a bucket, and this share of all, were refused."""
 
 
+HASHED: Final = "template-"
+"""What the names of prompt templates begin with, see `stream.gateways.traits`."""
+LARGEST_ASN: Final = 4_294_967_295
+
 NO_TRAITS = Traits()
 """Of whom nothing is known: a key of no group."""
 TRAITS = Traits._fields
@@ -133,26 +137,37 @@ class Links:
         """All that lasts."""
         places: dict[str | int | None, int] = {None: 0}
         known = [bytes([places.setdefault(value, len(places)) for value in traits]) for traits in self.known]
-        values = [value for value in places if value is not None]
+        values = [_short(value) for value in places if value is not None]
+        newest = max(self.seen, default=-1)
+        # how long before the newest each was used last takes a byte or two, the bucket itself five
+        ages = [newest - seen for seen in self.seen]
         return PackedLinks(
-            values, known, self.seen, self.used, self.turn, self.refused, self.spoke, self.since.tobytes(), self.models
-        )
+            values, b"".join(known), [newest, *ages], self.used, self.turn, self.refused, self.spoke,
+            self.since.tobytes(), self.models,
+        )  # fmt: skip
 
     def unpack(self, packed: PackedLinks) -> None:
         """Take up what `pack` gave; raises ValueError on damage."""
+        sets, seen = packed.known, packed.seen
+        if isinstance(sets, bytes):
+            width = len(TRAITS)
+            if not seen or len(sets) % width:
+                raise ValueError("a key's links are damaged")
+            sets = [sets[first : first + width] for first in range(0, len(sets), width)]
+            seen = [seen[0] - age for age in seen[1:]]
         if (
-            len(packed.known) > MAX_TRAITS
-            or len(packed.seen) != len(packed.known)
+            len(sets) > MAX_TRAITS
+            or len(seen) != len(sets)
             or not 0 <= packed.turn < MAX_TRAITS
             or len(packed.since) not in (len(BLANK), FORMER_BYTES)
         ):
             raise ValueError("a key's links are damaged")
-        values: list[Any] = [None, *packed.values]
+        values: list[Any] = [None, *map(_long, packed.values)]
         try:
-            self.known = [Traits(*[values[place] for place in known]) for known in packed.known]
+            self.known = [Traits(*[values[place] for place in known]) for known in sets]
         except (IndexError, TypeError) as error:
             raise ValueError("a key's links are damaged") from error
-        self.seen, self.used, self.turn = packed.seen, packed.used, packed.turn
+        self.seen, self.used, self.turn = seen, packed.used, packed.turn
         self.models = packed.models
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
@@ -163,6 +178,24 @@ class Links:
         self.used = False
         self.models = {}
         self.since = array("f", BLANK)
+
+
+def _short(value: str | int) -> str | int:
+    """A value as it is packed: the name of a template is a hash in hexadecimal, and keys have many."""
+    if isinstance(value, str) and value.startswith(HASHED):
+        digits = value[len(HASHED) :]
+        try:
+            number = int(digits, 16)
+        except ValueError:
+            return value
+        if LARGEST_ASN < number < 2**64 and f"{number:016x}" == digits:
+            return number
+    return value
+
+
+def _long(value: str | int) -> str | int:
+    """What `_short` made shorter, as it was."""
+    return f"{HASHED}{value:016x}" if isinstance(value, int) and value > LARGEST_ASN else value
 
 
 @lru_cache(maxsize=20_000)

@@ -19,10 +19,15 @@ class Traits(NamedTuple):
 
 
 class PackedLinks(msgspec.Struct, array_like=True):
-    """What is packed of a key's links: of its sets of traits each value once, and which of them make each set."""
+    """What is packed of a key's links: of its sets of traits each value once, and which of them make each set.
+
+    A number above any of an autonomous system is the hash that a prompt template is named by. `known` has the places of
+    each set's values, one set behind the other; `seen` the bucket in which the newest of them was used, and by how many
+    buckets each was used before that. A former version had a list of the sets, and of the buckets.
+    """
 
     values: list[str | int]
-    known: list[bytes]
+    known: bytes | list[bytes]
     seen: list[int]
     used: bool
     turn: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,62 @@ def test_links_that_were_packed_go_on_the_same(sequence, cut):
                 each.close(bucket(number, bit))
     if len(sequence) > cut:
         assert msgspec.msgpack.encode(links.pack()) == msgspec.msgpack.encode(twin.pack())
+
+
+def test_links_that_a_former_version_packed_are_read():
+    links = Links()
+    for number in range(3):
+        links.close(bucket(10 * number, used(links, Traits(org="o", template=f"t{number}"))))
+    used(links, Traits(org="p"))
+    packed = links.pack()
+    assert (len(packed.known), packed.seen) == (4 * 6, [20, 20, 10, 0, 21])
+    former = msgspec.structs.replace(
+        packed, known=[packed.known[first : first + 6] for first in range(0, 24, 6)], seen=[0, 10, 20, -1]
+    )
+    for one in (packed, former):
+        again = Links()
+        again.unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=PackedLinks))
+        assert (again.known, again.seen) == (links.known, [0, 10, 20, -1])
+
+
+@pytest.mark.parametrize(
+    ("template", "stored"),
+    [
+        ("template-4f32044a655f32e8", 0x4F32044A655F32E8),
+        ("template-4F32044A655F32E8", None),
+        ("template-00000000ffffffff", None),
+        ("template-0000000100000000", 1 << 32),
+        ("template-4f32044a655f32e80", None),
+        ("template-0x32044a655f32e8", None),
+        ("template-é", None),
+        ("template-", None),
+        ("mine", None),
+    ],
+)
+def test_of_a_hashed_template_the_hash_is_stored_and_anything_else_as_it_is(template, stored):
+    links, again = Links(), Links()
+    used(links, Traits(org="o", asn=4_294_967_295, template=template))
+    packed = links.pack()
+    assert packed.values == ["o", 4_294_967_295, template if stored is None else stored]
+    again.unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(packed), type=PackedLinks))
+    assert again.known == links.known
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"seen": []},
+        {"known": b"\0"},
+        {"seen": [5]},
+        {"known": bytes([9] * 6)},
+        {"known": bytes(6 * 17), "seen": [0] * 18},
+    ],
+)
+def test_links_that_are_damaged_are_told(damage):
+    links = Links()
+    used(links, Traits(org="o"))
+    with pytest.raises(ValueError, match="damaged"):
+        Links().unpack(msgspec.structs.replace(links.pack(), **damage))
 
 
 def test_a_key_that_changes_a_trait_at_will_belongs_to_no_group_of_it():

@@ -45,6 +45,7 @@ class Failures:
             self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed: {reason[:300]}")
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own terminal registers itself in this very hook
 def pytest_configure(config: pytest.Config) -> None:
     """Where there is a terminal, which the processes of xdist have not."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")

@@ -338,7 +338,7 @@ class Groups:
         if head.digest != self.settings.state_digest:
             raise StateError(
                 "the groups were learned with another number of partitions or another bucket length: set it back, or "
-                "start with --rebuild to learn again"
+                "start with --rebuild to begin anew: their open campaigns are then never resolved"
             )
         self.applied, self.next_hour, self.first_hour = head.applied, head.next_hour, head.first_hour
         self._done, self._all, self._ahead = head.done, head.everybody, head.ahead

@@ -34,6 +34,8 @@ LEAST_REFUSED: Final = 3
 HASHED: Final = "template-"
 """What the names of prompt templates begin with, see `stream.gateways.traits`."""
 LARGEST_ASN: Final = 4_294_967_295
+NEVER_SEEN: Final = 2**62
+"""A bucket that never comes."""
 
 NO_TRAITS = Traits()
 """Of whom nothing is known: a key of no group."""
@@ -154,7 +156,10 @@ class Links:
             if not seen or len(sets) % width:
                 raise ValueError("a key's links are damaged")
             sets = [sets[first : first + width] for first in range(0, len(sets), width)]
-            seen = [seen[0] - age for age in seen[1:]]
+            newest = seen[0]
+            seen = [newest - age for age in seen[1:]]
+            if newest >= NEVER_SEEN or not all(-1 <= bucket <= newest for bucket in seen):
+                raise ValueError("a key's links are damaged")
         if (
             len(sets) > MAX_TRAITS
             or len(seen) != len(sets)

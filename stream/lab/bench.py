@@ -30,12 +30,14 @@ KEYS = 300
 HISTORY_DAYS = 8.0
 """A key is judged from its fourth day on, and among new keys to its seventh: then it is one like most."""
 REPEATS = 3
-REPLAY_TIMES = 4
+REPLAY_TIMES = (4, 8)
+"""Of the events, for the two files of `replay`: by default all that the second has more comes after the keys' third day,
+when they are judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured. `events` of each kind through Kafka; as many, and four times that, by `replay`.
+    """How much is measured. `events` of each kind through Kafka; four times as many, and eight times, by `replay`.
 
     brief: only what is judged as a ratio to the raw loop
     """
@@ -51,7 +53,8 @@ class Plan:
     @property
     def replayed(self) -> tuple[int, int]:
         """Events of the shorter and the longer file."""
-        return self.events, REPLAY_TIMES * self.events
+        small, large = (times * min(self.events, DEFAULT_EVENTS) for times in REPLAY_TIMES)
+        return small, large
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Bench:
         """Measure everything; leaves nothing behind, also when it is cancelled."""
         plan, settings = self._plan, self._settings
         self._tell(f"drawing {plan.keys} keys with {plan.history_days:g} days of history")
-        traffic = await asyncio.to_thread(Traffic.make, plan.replayed[1], plan.keys, plan.history_days)
+        traffic = await asyncio.to_thread(Traffic.make, plan.events, plan.keys, plan.history_days)
         installation = await asyncio.to_thread(learn, traffic, settings)
         dense = await asyncio.to_thread(lambda: density(traffic.calls(plan.events)))
         rows: list[Row] = []

@@ -8,10 +8,12 @@ from statistics import median
 
 from stream.core.bucket import OpenBucket
 from stream.core.key import KeyState
+from stream.core.keyring import Keyring
 from stream.core.rules import Rules
 from stream.core.shard import Shard
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
-from stream.events import Arrival
+from stream.core.sums import add_to_bucket, micros
+from stream.events import Arrival, Call
 from stream.gateways.traits import reduce_traits
 from stream.lab.bench_table import MOST_CLOSE_MICROSECONDS, MOST_KEY_BYTES, Row
 from stream.lab.bench_traffic import Traffic
@@ -40,13 +42,15 @@ class Installation:
 def learn(traffic: Traffic, settings: Settings) -> Installation:
     """Let fresh shards learn the history. No offset is applied: a worker on these states reads its topic from 0."""
     partitions = settings.partitions
-    homes = {key_id: partition_of(key_id, partitions) for key_id in traffic.counts.key_ids}
-    shards = [Shard(partition, settings, partition_of=homes.__getitem__) for partition in range(partitions)]
+    shards = [
+        Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, partitions))
+        for partition in range(partitions)
+    ]
     for hour in traffic.history():
         parts: list[list[Arrival]] = [[] for _ in shards]
         for call in hour:
             reduce_traits(call)
-            parts[homes[call.key_id]].append((0, float(call.time), call))
+            parts[partition_of(call.key_id, partitions)].append((0, float(call.time), call))
         for shard, part in zip(shards, parts, strict=True):
             shard.observe(part, upto=-1)
     return Installation({shard.partition: shard.changes() for shard in shards})
@@ -56,7 +60,7 @@ def core_rows(traffic: Traffic, installation: Installation, settings: Settings) 
     """Close and size."""
     rules = Rules(settings)
     keys = _unpacked(installation, rules)
-    spent = sorted(_close(traffic, keys))
+    spent = sorted(_close(traffic, keys, rules))
     if not spent:
         raise ValueError("no bucket was closed: the traffic has too few keys")
     sizes = [len(pack_sums(key)) + len(pack_model(key)) for key in keys.values() if key.next_bucket >= 0]
@@ -89,34 +93,36 @@ def _unpacked(installation: Installation, rules: Rules) -> dict[str, KeyState]:
     return keys
 
 
-def _close(traffic: Traffic, keys: dict[str, KeyState]) -> list[float]:
-    """Microseconds of every close of an active bucket after the history; the keys are left with one open bucket."""
+def _close(traffic: Traffic, keys: dict[str, KeyState], rules: Rules) -> list[float]:
+    """Microseconds of every close of an active bucket after the history; most keys are left with one open bucket."""
     clock = time.thread_time_ns  # what others do on the machine is not in it
     overhead = _overhead()
-    counts = traffic.counts
-    first = int(traffic.cut // BUCKET_SECONDS)
-    row = int((traffic.cut - traffic.start) // BUCKET_SECONDS)
+    keyring = Keyring(rules)
     spent: list[float] = []
-    for at in range(row, len(counts.calls)):
-        index = first + at - row
-        for k in counts.calls[at].nonzero()[0].tolist():
-            key = keys.get(counts.key_ids[k])
+    for hour in traffic.calls(traffic.events):
+        for call in hour:
+            key = keys.get(call.key_id)
             if key is None:
                 continue
+            index = int(float(call.time) // BUCKET_SECONDS)
             for done in [i for i in key.open if i < index]:
                 bucket = key.open.pop(done)
                 begin = clock()
                 key.close(bucket, done + 1)
                 spent.append((clock() - begin - overhead) / 1000)
-            bucket = key.open_bucket(index, index, ())
-            _fill(bucket, *(int(a[at, k]) for a in (counts.calls, counts.input_tokens, counts.output_tokens)))
+            reduce_traits(call)
+            _add(keyring, key, key.open.get(index) or key.open_bucket(index, index, ()), call)
         if len(spent) >= CLOSED_BUCKETS:
             break
     return spent
 
 
-def _fill(bucket: OpenBucket, calls: int, input_tokens: int, output_tokens: int) -> None:
-    bucket.calls, bucket.input_tokens, bucket.output_tokens = calls, input_tokens, output_tokens
+def _add(keyring: Keyring, key: KeyState, bucket: OpenBucket, call: Call) -> None:
+    add_to_bucket(
+        bucket, call, call.calls, call.input_tokens, call.output_tokens, call.reasoning_tokens, micros(call.cost_usd)
+    )
+    traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
+    bucket.links |= keyring.link(key, traits)
 
 
 def _overhead() -> float:

@@ -17,7 +17,7 @@ import msgspec
 from stream.alerts import rfc3339
 from stream.events import Call
 from stream.lab.calls import Background, Tables
-from stream.lab.simulate import BUCKET_SECONDS, BucketCounts, bucket_counts, simulate
+from stream.lab.simulate import BUCKET_SECONDS, simulate
 from stream.lab.traffic import levels
 
 SEED = 7
@@ -72,7 +72,7 @@ def short(call: Call) -> bytes:
 
 
 def full(call: Call) -> bytes:
-    """A call as a full event: every field, 480 to 540 bytes; the user agent is as long as it takes."""
+    """A call as a full event: every field, 480 to 540 bytes; the user's id, which links no keys, is as long as needed."""
     whole = msgspec.structs.replace(
         call,
         time=rfc3339(cast(float, call.time)),
@@ -85,7 +85,7 @@ def full(call: Call) -> bytes:
         gateway=call.gateway or "gw-1",
     )
     missing = FULL_BYTES - len(_encoder.encode(whole))
-    whole.user_agent = f"{whole.user_agent} " + "x" * max(0, missing - 1)
+    whole.user_id = f"{whole.user_id} " + "x" * max(0, missing - 1)
     return _encoder.encode(whole)
 
 
@@ -96,8 +96,6 @@ ENCODERS = {"short": short, "full": full}
 class Traffic:
     """`events` calls of `keys` keys after `history_days` of history; the same whenever it is asked for.
 
-    `counts` has sums per key and bucket, drawn apart, of all the time.
-
     The calls end some days before now, so that no clock finds them in the future.
     """
 
@@ -105,7 +103,6 @@ class Traffic:
     keys: int
     history_days: float
     start: float
-    counts: BucketCounts
     days: float
     rate: float
 
@@ -115,8 +112,7 @@ class Traffic:
         live_days = max(LEAST_LIVE_DAYS, LIVE_MARGIN * events / rate / DAY_SECONDS)
         days = history_days + MORNING_SECONDS / DAY_SECONDS + live_days
         start = (time.time() // DAY_SECONDS - int(days) - 2) * DAY_SECONDS
-        counts = bucket_counts("calm", seed=SEED, keys=keys, days=days, rate=rate, start=start)
-        return cls(events, keys, history_days, start, counts, days, rate)
+        return cls(events, keys, history_days, start, days, rate)
 
     @property
     def cut(self) -> float:

@@ -29,7 +29,7 @@ async def test_nothing_is_lost_and_nothing_is_counted_twice(names: tuple[str, ..
     said: list[str] = []
     row = await run_experiment(" ".join(names), SHORT, tell=said.append, experiment=in_turn(*names))
     assert row.exact, "\n".join([*said, *row.faults])
-    assert len(row.back) >= len(names), "each has disturbed something"
+    assert row.back, "something was disturbed"
 
 
 def test_what_needs_different_worlds_is_not_put_into_one() -> None:

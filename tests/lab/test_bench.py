@@ -171,8 +171,9 @@ def test_the_table_shows_every_row_with_its_bar_and_verdict() -> None:
         assert words in text
 
 
-def test_the_longer_file_has_four_times_the_events_of_the_shorter() -> None:
-    assert Plan(events=1_000).replayed == (1_000, 4_000)
+def test_the_longer_file_has_twice_the_events_of_the_shorter_and_neither_fills_a_disk() -> None:
+    assert Plan(events=1_000).replayed == (4_000, 8_000)
+    assert Plan(events=2_000_000).replayed == Plan().replayed == (1_600_000, 3_200_000)
 
 
 @pytest.mark.parametrize("events", ["999", "2000001"])

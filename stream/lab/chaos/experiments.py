@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from stream.lab.chaos.fleet import Worker, until
+from stream.lab.chaos.fleet import ChaosError, Worker, until
 from stream.lab.chaos.losses import gap_is_told, lost_records
 from stream.lab.chaos.topics import is_replicated
 from stream.lab.chaos.world import World
@@ -201,7 +201,7 @@ def in_turn(*names: str) -> Experiment:
     Most of the time of a short form goes into making a world and judging it. One that leaves a worker away has to be
     the last.
 
-    Raises ValueError if they need different ones.
+    Raises ValueError if they need different ones; `disturb` raises ChaosError if one has disturbed nothing.
     """
     chosen = [EXPERIMENTS[name] for name in names]
     needs = {(one.workers, one.brokers, one.faults, str(one.settings), str(one.state), one.demand) for one in chosen}
@@ -210,7 +210,10 @@ def in_turn(*names: str) -> Experiment:
 
     async def disturb(world: World) -> None:
         for one in chosen:
+            before = len(world.back)
             await one.disturb(world)
+            if len(world.back) == before:
+                raise ChaosError(f"nothing was disturbed: {one.summary}")
             await asyncio.sleep(world.scale.settled_seconds)
 
     return replace(chosen[0], summary="; ".join(one.summary for one in chosen), disturb=disturb)

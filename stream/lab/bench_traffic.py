@@ -72,7 +72,7 @@ def short(call: Call) -> bytes:
 
 
 def full(call: Call) -> bytes:
-    """A call as a full event: every field, 480 to 540 bytes; the user's id, which links no keys, is as long as needed."""
+    """A call as a full event: every field, 480 to 540 bytes; the user's id, which links no keys, fills it up."""
     whole = msgspec.structs.replace(
         call,
         time=rfc3339(cast(float, call.time)),

@@ -143,9 +143,10 @@ class Links:
         newest = max(self.seen, default=-1)
         # how long before the newest each was used last takes a byte or two, the bucket itself five
         ages = [newest - seen for seen in self.seen]
+        models: dict[str | int, int] = {places.get(name, name): calls for name, calls in self.models.items()}
         return PackedLinks(
             values, b"".join(known), [newest, *ages], self.used, self.turn, self.refused, self.spoke,
-            self.since.tobytes(), self.models,
+            self.since.tobytes(), models,
         )  # fmt: skip
 
     def unpack(self, packed: PackedLinks) -> None:
@@ -170,10 +171,13 @@ class Links:
         values: list[Any] = [None, *map(_long, packed.values)]
         try:
             self.known = [Traits(*[values[place] for place in known]) for known in sets]
+            names = [(values[name] if isinstance(name, int) else name, calls) for name, calls in packed.models.items()]
         except (IndexError, TypeError) as error:
             raise ValueError("a key's links are damaged") from error
         self.seen, self.used, self.turn = seen, packed.used, packed.turn
-        self.models = packed.models
+        if not all(isinstance(name, str) for name, _ in names):
+            raise ValueError("a key's links are damaged")
+        self.models = dict(names)
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
         self.bits = {}

@@ -31,8 +31,8 @@ HISTORY_DAYS = 8.0
 """A key is judged from its fourth day on, and among new keys to its seventh: then it is one like most."""
 REPEATS = 3
 REPLAY_TIMES = (4, 8)
-"""Of the events, for the two files of `replay`: by default what the second has more comes after the keys' third day, from
-when on they are judged."""
+"""Of the events, for the two files of `replay`: by default what the second has more comes after the keys' third day,
+from when on they are judged."""
 
 
 @dataclass(frozen=True, slots=True)

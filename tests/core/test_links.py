@@ -99,6 +99,18 @@ def test_links_that_were_packed_go_on_the_same(sequence, cut):
         assert msgspec.msgpack.encode(links.pack()) == msgspec.msgpack.encode(twin.pack())
 
 
+def test_a_model_is_named_once():
+    links, again = Links(), Links()
+    used(links, Traits(org="o", asn=5, model="m"))
+    sums = bucket(1, 1, 5)
+    sums.models = {model_class("m"): 3, model_class("made up"): 2}
+    links.close(sums)
+    packed = links.pack()
+    assert (packed.values, packed.models) == (["o", 5, "m"], {3: 3, "": 2})
+    again.unpack(msgspec.msgpack.decode(msgspec.msgpack.encode(packed), type=PackedLinks))
+    assert again.models == links.models == {"m": 3, "": 2}
+
+
 def test_links_that_a_former_version_packed_are_read():
     links = Links()
     for number in range(3):
@@ -148,6 +160,8 @@ def test_of_a_hashed_template_the_hash_is_stored_and_anything_else_as_it_is(temp
         {"seen": [2**64 - 1, 5]},
         {"seen": [5, 2**64 - 1]},
         {"seen": [0, -5]},
+        {"models": {0: 1}},
+        {"models": {2: 1}},
         {"known": bytes([9] * 6)},
         {"known": bytes(6 * 17), "seen": [0] * 18},
     ],

@@ -23,8 +23,8 @@ class PackedLinks(msgspec.Struct, array_like=True):
 
     A number above any of an autonomous system is the hash that a prompt template is named by. `known` has the places of
     each set's values, one set behind the other; `seen` the bucket in which the newest of them was used, and by how many
-    buckets each was used before that. A model that is among the values stands in `models` by its place. A former version
-    had a list of the sets, one of the buckets, and the models' names.
+    buckets each was used before that. `models` has a model that is among the values by its place. A former version had
+    a list of the sets, one of the buckets, and the models' names.
     """
 
     values: list[str | int]

@@ -15,6 +15,7 @@ MAX_TOKENS = 10**12
 """Tokens of one record: a thousand times what the largest account uses in a day, and far from the end of an int64."""
 MAX_CALLS = 10**9
 MAX_PERIOD_SECONDS = 7 * 86_400.0
+MAX_ASN = 4_294_967_295
 EARLIEST_TIME = 946_684_800.0
 """2000-01-01: an earlier time is a clock that was never set, not a call to an LLM."""
 LATEST_TIME = 4_102_444_800.0
@@ -149,7 +150,7 @@ class ApiCall(BaseModel):
         validation_alias=_alias("client_ip", "client.address"),
         description="cut to its network (/24, /48) on intake; the address is neither stored nor emitted",
     )
-    asn: Annotated[int, Field(ge=0, le=4_294_967_295)] | None = Field(default=None, description="autonomous system")
+    asn: Annotated[int, Field(ge=0, le=MAX_ASN)] | None = Field(default=None, description="autonomous system")
     country: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="country of the client")
     user_agent: Annotated[str, Field(max_length=4096)] | None = Field(
         default=None,
@@ -207,7 +208,7 @@ class Call(msgspec.Struct, gc=False, forbid_unknown_fields=False):
     status: Annotated[int, Meta(ge=0, le=999)] | None = None
     duration_ms: Annotated[float, Meta(ge=0, le=1e12)] | None = None
     client_ip: Annotated[str, Meta(max_length=64)] | None = None
-    asn: Annotated[int, Meta(ge=0, le=4_294_967_295)] | None = None
+    asn: Annotated[int, Meta(ge=0, le=MAX_ASN)] | None = None
     country: Annotated[str, Meta(max_length=64)] | None = None
     user_agent: Annotated[str, Meta(max_length=4096)] | None = None
     prompt_fingerprint: _Name | None = None

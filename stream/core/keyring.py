@@ -13,6 +13,7 @@ from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
 from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
+from stream.events import Call
 
 SLEEP_SECONDS: Final = 2 * 3600
 """A key that was silent for so long in event time is packed again: it takes a tenth of the memory then."""
@@ -85,9 +86,10 @@ class Keyring:
         touched.add(key)
         return key.open_bucket(index, sealed, skips)
 
-    def link(self, key: KeyState, traits: tuple[object, ...]) -> int:
+    def link(self, key: KeyState, call: Call) -> int:
         """Note the traits of a key's newest call; returns their bit in the mask of its bucket, 0: there is no place."""
         links = key.links
+        traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
         bit = links.bits.get(traits)
         if bit is not None:
             return bit
@@ -95,7 +97,7 @@ class Keyring:
         if known is None:
             if len(self._traits) >= MOST_TRAITS:
                 self._traits.clear()
-            known = self._traits[traits] = Traits(*traits)  # type: ignore[arg-type]
+            known = self._traits[traits] = Traits(*traits)
         used = 0
         for bucket in key.open.values():
             used |= bucket.links

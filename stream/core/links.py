@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stream.alerts import model_class
 from stream.core.linksrecord import PackedLinks, Traits
+from stream.events import MAX_ASN
 
 if TYPE_CHECKING:
     from stream.core.bucket import OpenBucket
@@ -33,7 +34,6 @@ LEAST_REFUSED: Final = 3
 
 HASHED: Final = "template-"
 """What the names of prompt templates begin with, see `stream.gateways.traits`."""
-LARGEST_ASN: Final = 4_294_967_295
 NEVER_SEEN: Final = 2**62
 """A bucket that never comes."""
 
@@ -174,9 +174,9 @@ class Links:
             names = [(values[name] if isinstance(name, int) else name, calls) for name, calls in packed.models.items()]
         except (IndexError, TypeError) as error:
             raise ValueError("a key's links are damaged") from error
-        self.seen, self.used, self.turn = seen, packed.used, packed.turn
         if not all(isinstance(name, str) for name, _ in names):
             raise ValueError("a key's links are damaged")
+        self.seen, self.used, self.turn = seen, packed.used, packed.turn
         self.models = dict(names)
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
@@ -197,14 +197,14 @@ def _short(value: str | int) -> str | int:
             number = int(digits, 16)
         except ValueError:
             return value
-        if LARGEST_ASN < number < 2**64 and f"{number:016x}" == digits:
+        if MAX_ASN < number < 2**64 and f"{number:016x}" == digits:
             return number
     return value
 
 
 def _long(value: str | int) -> str | int:
     """What `_short` made shorter, as it was."""
-    return f"{HASHED}{value:016x}" if isinstance(value, int) and value > LARGEST_ASN else value
+    return f"{HASHED}{value:016x}" if isinstance(value, int) and value > MAX_ASN else value
 
 
 @lru_cache(maxsize=20_000)

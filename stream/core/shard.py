@@ -87,11 +87,7 @@ class Shard(Holding):
             bucket.calls += calls
             bucket.input_tokens += input_tokens
             bucket.output_tokens += output_tokens
-            traits = (
-                call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model,
-            )  # fmt: skip
-            bit = key.links.bits.get(traits)
-            bucket.links |= keyring.link(key, traits) if bit is None else bit
+            bucket.links |= keyring.link(key, call)
             cost = call.cost_usd
             if cost:
                 bucket.cost_micros += round(cost * 1e6)
@@ -271,8 +267,7 @@ class Shard(Holding):
         if bucket is None:
             bucket = self._keys.open_bucket(key, index, windows.first_open, self._skips)
         add_to_bucket(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens, cost_micros)
-        traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
-        bucket.links |= self._keys.link(key, traits)
+        bucket.links |= self._keys.link(key, call)
         if (input_tokens is None or output_tokens is None) and (call.status is None or call.status < FIRST_FAILURE):
             self._recent.miss(index, calls)
         if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:

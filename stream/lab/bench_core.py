@@ -121,8 +121,7 @@ def _add(keyring: Keyring, key: KeyState, bucket: OpenBucket, call: Call) -> Non
     add_to_bucket(
         bucket, call, call.calls, call.input_tokens, call.output_tokens, call.reasoning_tokens, micros(call.cost_usd)
     )
-    traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
-    bucket.links |= keyring.link(key, traits)
+    bucket.links |= keyring.link(key, call)
 
 
 def _overhead() -> float:

@@ -610,6 +610,7 @@ async def test_an_intake_log_that_is_cut_while_it_is_read_goes_on_where_it_ends_
     await bench.go(0)
     await bench.hand(bench.unkeyed.feed([call(f"e{number}", T0) for number in range(5)]))
     await bench.write()
+    await bench.look()
     del bench.unkeyed.source[0][3:]
     for _ in range(5):
         await bench.look()

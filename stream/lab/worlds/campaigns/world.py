@@ -60,9 +60,15 @@ class Day:
         }
         found: dict[Link, set[str]] = {}
         for parts in [(kind,) for kind in columns] + list(composites):
-            cells = np.unique(np.stack([*(columns[kind][0] for kind in parts), records.key], axis=1), axis=0)
-            for *values, key in cells[(cells != NONE).all(axis=1)].tolist():
-                value = " ".join(columns[kind][1][number] for kind, number in zip(parts, values, strict=True))
+            of_parts = [columns[kind] for kind in parts]
+            said = np.all([values != NONE for values, _ in of_parts], axis=0)
+            # one number for each cell: rows of several are sorted much more slowly
+            shape = (*(max(1, len(called)) for _, called in of_parts), len(self.book))
+            cells = np.unravel_index(
+                np.unique(np.ravel_multi_index([*(v[said] for v, _ in of_parts), records.key[said]], shape)), shape
+            )
+            for *values, key in zip(*(part.tolist() for part in cells), strict=True):
+                value = " ".join(called[number] for (_, called), number in zip(of_parts, values, strict=True))
                 found.setdefault(("+".join(parts), value), set()).add(self.book.key_ids[key])
         return {group: frozenset(keys) for group, keys in found.items()}
 

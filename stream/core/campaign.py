@@ -62,6 +62,8 @@ INCOMPLETE = "; a shard has been missing, so the sums are incomplete"
 CALM_HOURS = 72
 """A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
 UPDATE_HOURS = 6
+STILL_HOURS = 20
+"""What goes on is told again after so long: who belongs to it shows with time."""
 
 
 class Suspect(msgspec.Struct, array_like=True):
@@ -91,7 +93,8 @@ class Campaign(msgspec.Struct, array_like=True):
     """One open incident of a group. Hours are hours of event time since 1970; tokens are sums so far.
 
     group: whose incident it is; joined: other groups that show the same one; score: the highest, in decades; channels:
-    the highest value of each statistic; orgs: tokens above the baselines by organisation, of the largest MOST_OWNERS
+    the highest value of each statistic; orgs: tokens above the baselines by organisation, of the largest MOST_OWNERS;
+    reason: why it was told last, for people; best: which of its groups has shown it best, by which statistic: lead
     """
 
     group: Group
@@ -116,6 +119,14 @@ class Campaign(msgspec.Struct, array_like=True):
     joined: list[Group] = []
     suspects: dict[str, Suspect] = {}
     orgs: dict[str, float] = {}
+    reason: str = ""
+    best: Group | None = None
+    lead: str = ""
+
+    @property
+    def is_of_new(self) -> bool:
+        """Whether new keys show it, or what came back under new ones, and not old keys with some new ones beside."""
+        return self.kind == "respawn" or self.lead == "newcomers"
 
     def own_share(self) -> float:
         """Which part of what it takes is the largest organisation's; 0 if nobody knows."""
@@ -226,6 +237,7 @@ def alert_of(
     hour: int,
     at: float,
     *,
+    suspects: dict[str, Suspect],
     members: int,
     share: float,
     settings: Settings,
@@ -233,15 +245,18 @@ def alert_of(
     quality: DataQuality,
     incomplete: bool,
 ) -> Alert:
-    """The alert that reports a campaign as of the hour that has closed; `members`: how many keys the group has."""
+    """The alert that reports a campaign as of the hour that has closed.
+
+    suspects: those among whom its members are; members: how many keys the group has
+    """
     kind, value = campaign.group
     entity = entity_of(campaign.group)
     started_at = campaign.started * HOUR
     window = Window(start=started_at, end=(hour + 1) * HOUR, horizon_seconds=(hour + 1 - campaign.started) * HOUR)
-    names = named(campaign.suspects, "newcomers" in campaign.channels or campaign.kind == "respawn")
-    alone = sum(bool(one.notes & HAS_INCIDENT) for one in campaign.suspects.values())
+    names = named(suspects, campaign.is_of_new)
+    alone = sum(bool(one.notes & HAS_INCIDENT) for one in suspects.values())
     top = [
-        NamedMember(key_id=key_id, z=campaign.suspects[key_id].mean, excess_tokens=campaign.suspects[key_id].excess)
+        NamedMember(key_id=key_id, z=suspects[key_id].mean, excess_tokens=suspects[key_id].excess)
         for key_id in names[:MOST_NAMED]
     ]
     shared = {kind: value, **dict(campaign.joined)}
@@ -253,6 +268,7 @@ def alert_of(
         fingerprint=fingerprint_of(entity),
         sequence=campaign.sequence,
         status=status,
+        status_reason=campaign.reason,
         severity=severity,
         severity_reason=campaign.severity_reason + (INCOMPLETE if incomplete else ""),
         kind=campaign.kind,
@@ -310,7 +326,7 @@ def _summary(campaign: Campaign, status: Status, count: int, members: int, alone
         line += "have moved between models within a day" if status != "resolved" else "use their models as before"
     elif campaign.kind == "respawn":
         line += f"have taken up what blocked ones did: {short(campaign.excess)} tokens in {span(seconds)}"
-    elif "newcomers" in campaign.channels and len(campaign.channels) == 1:
+    elif campaign.is_of_new:
         line += f"are new and alike, and {verb} {short(campaign.excess)} tokens in {span(seconds)}"
     else:
         line += f"{verb} {short(campaign.excess)} tokens more than usual in {span(seconds)}"

@@ -12,6 +12,7 @@ from stream.alerts import Alert, DataQuality, Status
 from stream.core.campaign import (
     CALM_HOURS,
     HOUR,
+    STILL_HOURS,
     SUSPECT_HOURS,
     UPDATE_HOURS,
     Campaign,
@@ -19,9 +20,11 @@ from stream.core.campaign import (
     alert_of,
     grade,
     kind_of,
+    named,
     suspect,
 )
 from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG, YOUNG_USUAL, Cell
+from stream.core.explain import SEVERITIES, short, span
 from stream.core.group import GroupState
 from stream.core.grouppriors import GroupPriors
 from stream.core.hours import Hour
@@ -31,6 +34,9 @@ from stream.settings import Settings
 
 SAME_SHARE = 0.5
 """Two groups of which so many keys are common show one campaign."""
+JOIN_HOURS = 12
+"""So long whatever shows in a part of a campaign's keys is the same one; later a part that stands out further than the
+whole is one of its own: a group of many that once was unusual must not swallow all that happens in it."""
 OF_NEW_KEYS = ("newcomers", "respawn")
 COMMON = (ALL, YOUNG)
 """What two groups may have in common: all keys, and new ones."""
@@ -116,7 +122,7 @@ class Campaigns:
         told: list[tuple[Campaign, Status]] = []
         older = sorted(self.open)
         for group in strong:
-            main = self._same(group, judged, common)
+            main = self._same(group, hour, judged, common)
             if main is None:
                 told.append((self._open(group, hour, judged[group], page), "opened"))
             else:
@@ -151,6 +157,7 @@ class Campaigns:
             status,
             hour,
             (hour + 1) * HOUR + self._settings.allowed_lateness_seconds,
+            suspects=self._among(campaign),
             members=states[campaign.group].members,
             share=self._priors.tail.share(campaign.score),
             settings=self._settings,
@@ -158,6 +165,10 @@ class Campaigns:
             quality=UNKNOWN_QUALITY,
             incomplete=incomplete,
         )
+
+    def _among(self, campaign: Campaign) -> dict[str, Suspect]:
+        """Those among whom a campaign's members are: of the group that has shown it best, while it does."""
+        return self.suspects.get(campaign.best or campaign.group) or campaign.suspects
 
     def _page_score(self, groups: int) -> float:
         """The score that at most `false_pages_per_week` clean group-days of an installation exceed."""
@@ -186,22 +197,40 @@ class Campaigns:
                 del self.suspects[group]
 
     def _same(
-        self, group: Group, judged: Mapping[Group, Judged], common: Mapping[tuple[Group, Group], Sequence[float]]
+        self,
+        group: Group,
+        hour: int,
+        judged: Mapping[Group, Judged],
+        common: Mapping[tuple[Group, Group], Sequence[float]],
     ) -> Group | None:
         """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
-        that it shows.
+        that it shows, or most of those that it would name; of each of the two, if the campaign is older and stands out
+        less.
         """  # noqa: D205
         one = judged[group]
-        parts = COMMON if one.speaking and one.speaking[0][0] in OF_NEW_KEYS else COMMON[:1]
+        is_of_new = bool(one.speaking) and one.speaking[0][0] in OF_NEW_KEYS
+        parts = COMMON if is_of_new else COMMON[:1]
+        names: set[str] | None = None
         for main in sorted(self.open):
-            for other in self._showing(main, judged):
+            campaign = self.open[main]
+            is_fresh = hour - campaign.started <= JOIN_HOURS
+            shown = self._showing(main, judged)
+            for other in shown:
                 shared = common.get(_pair(group, other))
                 if shared is None:
                     continue
+                which = min if is_fresh or one.score <= judged[other].score else max
                 for part, count in zip(parts, shared, strict=False):
-                    least = min(one.said.sums[part], judged[other].said.sums[part])
-                    if least > 0 and count >= SAME_SHARE * least:
+                    size = which(one.said.sums[part], judged[other].said.sums[part])
+                    if size > 0 and count >= SAME_SHARE * size:
                         return main
+            if names is None:
+                names = {*named(self.suspects.get(group, {}), is_of_new)}
+            theirs = {*named(self._among(campaign), campaign.is_of_new)}
+            stands_out = not is_fresh and all(one.score > judged[other].score for other in shown)
+            size = max(len(names), len(theirs)) if stands_out else len(names)
+            if names and len(names & theirs) >= SAME_SHARE * size:
+                return main
         return None
 
     def _showing(self, main: Group, judged: Mapping[Group, Judged]) -> list[Group]:
@@ -242,7 +271,10 @@ class Campaigns:
             told_excess=excess,
             last_hour=one.said.sums[USED],
             channels=dict(one.speaking),
+            reason=f"seen by {', '.join(name for name, _ in one.speaking)}",
             suspects=self.suspects.setdefault(group, {}),
+            best=group,
+            lead=one.speaking[0][0] if one.speaking else "",
         )
         campaign.count_owners(one.said)
         _grade(campaign, page, state, hour)
@@ -261,7 +293,10 @@ class Campaigns:
         anomalous = score >= self.hold_score
         known = set(campaign.channels)
         if anomalous:
-            campaign.score = max(campaign.score, score)
+            for one in shown:
+                if one.present and one.score > campaign.score:
+                    campaign.score, campaign.best = one.score, one.state.group
+                    campaign.lead = one.speaking[0][0] if one.speaking else campaign.lead
             for one in shown:
                 for name, decades in one.speaking:
                     if one.score >= self.open_score or name in known:
@@ -271,16 +306,17 @@ class Campaigns:
         campaign.phase, transition = TRANSITIONS[campaign.phase, signal]
         if transition == "resolved":
             campaign.sequence += 1
+            campaign.reason = f"nothing unusual for {span(CALM_HOURS * HOUR)}"
             return "resolved"
         if transition != "continued":
             return None
         campaign.last_anomalous = hour
         severity = campaign.severity
         _grade(campaign, page, state, hour)
-        worse = campaign.severity > severity
-        doubled = campaign.excess >= 2 * max(campaign.told_excess, 1.0) and hour - campaign.updated >= UPDATE_HOURS
-        if not worse and not doubled:
+        reason = _news(campaign, hour, severity)
+        if not reason:
             return None
+        campaign.reason = reason
         campaign.sequence += 1
         campaign.updated = hour
         campaign.told_excess = campaign.excess
@@ -292,6 +328,16 @@ class Campaigns:
         self.changed.add(campaign.group)
         for group in campaign.joined:
             self._joined.pop(group, None)
+
+
+def _news(campaign: Campaign, hour: int, severity: int) -> str:
+    """What has changed so much that it has to be told; `severity` is what it was before this hour."""
+    if campaign.severity > severity:
+        return f"it is {SEVERITIES[campaign.severity]} now, and was {SEVERITIES[severity]}"
+    silent = hour - campaign.updated
+    if silent >= UPDATE_HOURS and campaign.excess >= 2 * max(campaign.told_excess, 1.0):
+        return f"the excess has doubled since it was told last: {short(campaign.excess)} tokens"
+    return f"still open after {span((hour + 1 - campaign.started) * HOUR)}" if silent >= STILL_HOURS else ""
 
 
 def _add(campaign: Campaign, said: Hour) -> None:

@@ -4,7 +4,8 @@ Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 h
 tokens, of its keys depart from what was due, over 6 hours and a day, where a key counts by the inverse of its own
 variance (see `pace`), so that none outweighs the others. All of these are taken less the same of all other keys, and by
 how much they usually vary for this group. Others count members that are elevated, new keys that are alike, a change of
-models, and keys that take up what blocked ones had.
+models, and keys that take up what blocked ones had. The last is what lasts: by how much the levels and the elevated
+stand out together, over a day and a half. Chance moves one of them for hours, a campaign most of them for days.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ from stream.core.sketch import KEPT, count_of, joined
 
 STATISTICS = (
     "level_40m", "level_4h", "calls_6h", "calls_1d", "tokens_1d", "elevated", "newcomers", "pivot", "respawn",
+    "sustained",
 )  # fmt: skip
 LEVELS = 5
 """So many of them are levels: a value that is usual for the group, and how far it usually differs from that."""
-ELEVATED, NEWCOMERS, PIVOT, RESPAWN = range(LEVELS, len(STATISTICS))
+ELEVATED, NEWCOMERS, PIVOT, RESPAWN, SUSTAINED = range(LEVELS, len(STATISTICS))
+MEASURED = STATISTICS[:SUSTAINED]
+"""What an hour shows; what lasts is made of these."""
 FORMER_STATISTICS = (6, 4)
 """Where version 1 had two more."""
 Z_LEVELS = 2
@@ -64,9 +68,6 @@ OTHERS_INFORMATION = 50.0
 """The mean departure of all other keys is taken as if of so much more it had been zero."""
 LEAST_OTHERS = 0.5
 """A group of which all others together are a smaller part of this size has nobody to be compared with."""
-PRESENT = 2
-"""The last of the statistics that look at hours alone."""
-PRESENT_Z = 0.5
 LEAST_KEYS = 3
 """Fewer keys are no group."""
 LEAST_SPEAKERS = 5.0
@@ -84,6 +85,11 @@ PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.8, 0.8)
 """Variance of each level times the group's size (keys, or information), before it has shown its own."""
 LEAST_SPREAD = 0.3
 """A spread never falls below this share of its prior."""
+SUSTAINED_HOURS = 36.0
+SUSTAINED_PRIOR_HOURS = 9.0
+"""So many hours with nothing are added: a group that has just begun to speak has nothing that lasts."""
+LEAST_TOGETHER, MOST_TOGETHER = -2.0, 4.0
+"""What one of them counts at least and at most in what they show together: none of them makes it alone."""
 COMMON_VARIANCE = 0.0005
 """What no size takes away: keys of a group have days in common."""
 FREEZE_Z = 2.2
@@ -139,6 +145,8 @@ class GroupState(msgspec.Struct, array_like=True):
     maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
     spoilt: the last day that is not to be learned from
     clock: how many young keys spoke in each hour of UTC when it came last
+    together: what the levels and the elevated showed together when it was judged last; sustained: over SUSTAINED_HOURS
+    sum of that, hours, and the last of them
     score: of the last hour in which it had enough keys, in decades
     """
 
@@ -165,6 +173,8 @@ class GroupState(msgspec.Struct, array_like=True):
     returned: float = 0.0
     clock: list[float] = []
     score: float = 0.0
+    together: float = 0.0
+    sustained: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
 
     @property
     def group(self) -> Group:
@@ -296,12 +306,12 @@ class GroupState(msgspec.Struct, array_like=True):
     def statistics(
         self, said: Hour, levels: Sequence[tuple[float, float]], everybody: GroupState, population: Normal
     ) -> list[float]:
-        """The numbers of the hour that was taken last; 0 where there is nothing to say.
+        """MEASURED of the hour that was taken last; 0 where there is nothing to say.
 
         levels: see there; everybody: all keys
         population: the law of ln tokens per second over all keys
         """
-        values = [0.0] * len(STATISTICS)
+        values = [0.0] * len(MEASURED)
         for i, (x, size) in enumerate(levels):
             if size:
                 values[i] = (x - self.usual[i]) / self._width(i, size)
@@ -329,13 +339,14 @@ class GroupState(msgspec.Struct, array_like=True):
         return list(self._levels(said, everybody, all_said))
 
     def is_present(self, values: Sequence[float]) -> bool:
-        """Whether the last hours are unusual too, by the numbers of an hour."""
-        return max(values[: PRESENT + 1]) >= PRESENT_Z or max(values[NEWCOMERS:]) > 0
+        """Whether the hour that was judged last is unusual too, by its numbers: as the highest of a day is."""
+        return self.together > 0 or max(values[NEWCOMERS:]) > 0
 
     def settle(self) -> None:
         """A campaign is over: what it left in the windows must not open another one."""
         self.windows[1::2] = [0.0] * DEPARTURES
         self.recent[1] = self.hot * self.recent[0]
+        self.sustained = [0.0, 0.0, 0.0]
 
     def _levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> Iterator[tuple[float, float]]:
         mine, whole = said.sums, all_said.sums
@@ -406,13 +417,16 @@ class GroupState(msgspec.Struct, array_like=True):
             self.hot += own * (min(max(hot / weight, 0.02), 0.5) - self.hot)
 
     def standardised(
-        self, values: Sequence[float], day: int, laws: Sequence[tuple[float, float]], learns: bool
+        self, values: Sequence[float], hour: int, laws: Sequence[tuple[float, float]], learns: bool
     ) -> list[float]:
-        """The numbers by the group's own daily maxima, by a Gumbel law as in `DailyMaximum`.
+        """An hour's numbers by the group's own daily maxima, by a Gumbel law as in `DailyMaximum`; then what lasts.
 
-        laws: see `begin`; where `learns`, the numbers count for today's maxima, if they are above zero
+        values: MEASURED; laws: see `begin`
+        learns: the numbers count for today's maxima, if they are above zero
+
+        Returns STATISTICS. Each hour counts once for what lasts.
         """
-        maxima = self.maxima
+        maxima, day = self.maxima, hour // DAY
         if day != self.law_day:
             for law, prior in zip(maxima, laws, strict=True):
                 if self.spoilt == self.law_day:
@@ -426,7 +440,16 @@ class GroupState(msgspec.Struct, array_like=True):
             found.append((value - mean) / scale + EULER)
             if learns and value > peak:
                 law[2] = value
+        found.append(self._sustained(hour, found[:NEWCOMERS]))
         return found
+
+    def _sustained(self, hour: int, levels: Sequence[float]) -> float:
+        """How far the levels and the elevated have stood out together of late, one more hour of them taken up."""
+        total, hours, before = self.sustained
+        kept = math.exp((before - hour) / SUSTAINED_HOURS)
+        self.together = sum(max(LEAST_TOGETHER, min(MOST_TOGETHER, value)) for value in levels) / len(levels)
+        self.sustained = [total * kept + self.together, hours * kept + 1.0, float(hour)]
+        return self.sustained[0] / (self.sustained[1] + SUSTAINED_PRIOR_HOURS)
 
     def follow(self, hour: int, members: Iterable[Member]) -> None:
         """Note who was blocked, and count the new keys that are like one of those."""

@@ -14,12 +14,17 @@ from hashlib import sha256
 from importlib import resources
 
 from stream.core.calibration import EULER, SD_OF_GUMBEL, TailLaw
-from stream.core.group import ELEVATED, NEWCOMERS, PIVOT, RESPAWN, STATISTICS
+from stream.core.group import ELEVATED, MEASURED, NEWCOMERS, PIVOT, RESPAWN, STATISTICS, SUSTAINED
 from stream.core.priors import tail_of
 
-VERSION = 1
-FAMILIES = (tuple(range(ELEVATED + 1)), (NEWCOMERS,), (PIVOT,), (RESPAWN,))
+VERSION = 2
+"""1 did not know what lasts."""
+FAMILIES = ((*range(ELEVATED + 1), SUSTAINED), (NEWCOMERS,), (PIVOT,), (RESPAWN,))
 """Statistics that see the same thing: of each family the strongest counts."""
+HANDICAPS = (*(2.0 for _ in range(ELEVATED + 1)), 1.0, 1.0, 0.0, 0.0)
+"""Decades that are taken off each of STATISTICS: the rarer a campaign shows itself by one first, or the further it then
+stands out, the smaller a part of the false alarms it is given (weighted p-values: Genovese, Roeder and Wasserman, False
+discovery control with p-value weighting, Biometrika 2006)."""
 AGREEMENT = 0.5
 """What the second family adds, of its decades."""
 LEAST_DECADES = 1.0
@@ -30,9 +35,9 @@ LEAST_DECADES = 1.0
 class GroupPriors:
     """The file's contents.
 
-    laws: mean and variance of the daily maximum of each of STATISTICS, of its location and scale in the file
-    tails: of each of them, standardised, how often a clean group-day exceeds a value
-    tail: the same of the score that they give together
+    laws: mean and variance of the daily maximum of each of MEASURED, of its location and scale in the file
+    tails: of each of STATISTICS, standardised, how often a clean group-day exceeds a value
+    tail: of the score that they give together, how often it begins to exceed a value, per clean group-day
     """
 
     laws: tuple[tuple[float, float], ...]
@@ -47,7 +52,7 @@ class GroupPriors:
             document = json.loads(text)
             if document["version"] != VERSION:
                 raise ValueError(f"a priors file of groups of version {document['version']}, this reads {VERSION}")
-            laws = tuple((float(document["laws"][name][0]), float(document["laws"][name][1])) for name in STATISTICS)
+            laws = tuple((float(document["laws"][name][0]), float(document["laws"][name][1])) for name in MEASURED)
             tails = tuple(TailLaw(tail_of(document["tails"][name])) for name in STATISTICS)
             tail = TailLaw(tail_of(document["tail"]))
         except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
@@ -62,10 +67,15 @@ class GroupPriors:
         return [-math.log10(tail.share(value)) for tail, value in zip(self.tails, standardised, strict=True)]
 
     @staticmethod
-    def score(decades: Sequence[float]) -> float:
-        """One number of them all: the strongest family, and some of the next one."""
-        strongest = sorted((max(decades[i] for i in family) for family in FAMILIES), reverse=True)
-        return strongest[0] + AGREEMENT * strongest[1]
+    def weighed(decades: Sequence[float]) -> list[float]:
+        """Decades less what is taken off."""
+        return [value - handicap for value, handicap in zip(decades, HANDICAPS, strict=True)]
+
+    @staticmethod
+    def score(weighed: Sequence[float]) -> float:
+        """One number of what `weighed` gives: the strongest family, and some of the next one."""
+        strongest = sorted((max(weighed[i] for i in family) for family in FAMILIES), reverse=True)
+        return strongest[0] + AGREEMENT * max(strongest[1], 0.0)
 
 
 @lru_cache(maxsize=1)

@@ -12,8 +12,8 @@ from stream.core.group import GroupState
 from stream.core.links import Group
 from stream.core.shardrecord import StateError
 
-VERSION = 2
-"""1 held what calls were due instead of paces."""
+VERSION = 3
+"""1 held what calls were due instead of paces; 2 did not hold what lasts."""
 HEAD_KEY = b"\x00groups"
 GROUP, CAMPAIGN = b"g", b"c"
 _START = bytes([VERSION])

@@ -415,9 +415,10 @@ class Groups:
         values = state.statistics(said, levels, self._all, self._population)
         campaigns = self.campaigns
         campaign = campaigns.of(state.group)
-        standardised = state.standardised(values, hour // 24, self.priors.laws, not young and campaign is None)
+        standardised = state.standardised(values, hour, self.priors.laws, not young and campaign is None)
         decades = self.priors.decades(standardised)
-        score = 0.0 if young else self.priors.score(decades)
+        weighed = self.priors.weighed(decades)
+        score = 0.0 if young else self.priors.score(weighed)
         state.score = score
         if score >= SPOILT_SCORE * campaigns.open_score:
             state.spoilt = hour // 24
@@ -426,9 +427,10 @@ class Groups:
         guarded = campaign is not None and not campaigns.is_accepted(state.group, hour)
         if not young:  # so long the keys' own baselines are not settled
             state.learn(values, levels, guarded or score >= campaigns.hold_score)
-        speaking = [(STATISTICS[i], rarity) for i, rarity in enumerate(decades) if rarity >= LEAST_DECADES]
+        order = sorted(range(len(STATISTICS)), key=lambda i: (-weighed[i], STATISTICS[i]))
+        speaking = [(STATISTICS[i], decades[i]) for i in order if decades[i] >= LEAST_DECADES]
         present = state.is_present(values)
-        return Judged(state, said, score, sorted(speaking, key=lambda item: (-item[1], item[0])), present)
+        return Judged(state, said, score, speaking, present)
 
     def _evict(self) -> None:
         """Forget those with the fewest members, of those the longest silent; never one with a campaign."""

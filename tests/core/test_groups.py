@@ -6,14 +6,16 @@ import json
 import math
 import random
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
-from stream.core.campaign import MOST_OWNERS, Campaign, grade, named, suspect
+from stream.core.campaign import MOST_OWNERS, Campaign, Suspect, grade, named, suspect
 from stream.core.evidence import (
     ALL,
     COUNT,
     FIRST,
+    HOT_Z,
     IS_YOUNG,
     KEYS,
     LEVEL,
@@ -25,17 +27,20 @@ from stream.core.evidence import (
     USED,
     USUAL,
     WEIGHT,
+    WEIGHTED_HOT,
     YOUNG,
     YOUNG_TOKENS,
     YOUNG_USUAL,
+    Z_4H,
+    Z_40M,
     Cell,
     Evidence,
     Member,
     leaf_of,
 )  # fmt: skip
 from stream.core.explain import WARNING, short
-from stream.core.group import STATISTICS, GroupState
-from stream.core.grouppriors import GroupPriors
+from stream.core.group import MEASURED, GroupState
+from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.linksrecord import Traits
@@ -53,9 +58,10 @@ DEVIATION = 0.5
 PRIORS = GroupPriors.from_json(
     json.dumps(
         {
-            "version": 1,
-            "laws": {name: [0.8, 0.6] for name in STATISTICS},
-            "tails": {name: [[0.0, 0.6], [3.0, 0.05], [7.0, 0.001]] for name in STATISTICS},
+            "version": VERSION,
+            "laws": {name: [0.8, 0.6] for name in MEASURED},
+            "tails": {name: [[0.0, 0.6], [3.0, 0.05], [7.0, 0.001]] for name in MEASURED}
+            | {"sustained": [[-0.6, 0.3], [0.2, 0.03], [1.1, 0.0005]]},
             "tail": [[0.5, 0.5], [2.0, 0.05], [3.0, 0.001]],
         }
     )
@@ -79,6 +85,8 @@ def said(key_id: str, traits: Traits, rng: random.Random, factor: float = 1.0, n
         sums[place + 1] = sums[place] * departure
     sums[USED], sums[USUAL] = calls * CALL_TOKENS, due * CALL_TOKENS
     z = rng.gauss(0.8 if factor > 1 else 0.0, 1.0)
+    sums[Z_40M] = sums[Z_4H] = z
+    sums[WEIGHTED_HOT] = sums[WEIGHT] if z > HOT_Z else 0.0
     member = Member(key_id, z, sums[USED] - sums[USUAL], 0.5, 6.0, 0)
     return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [member])
 
@@ -198,6 +206,41 @@ def test_a_campaign_that_shows_in_two_traits_is_told_once():
     assert len(opened) == 1
 
 
+def test_a_part_that_stands_out_later_and_further_is_a_campaign_of_its_own():
+    """A client of many that once was unusual must not swallow what happens to a few of its keys days later."""
+
+    def make(hour, rng):
+        cells = []
+        for n in range(140):
+            traits = key(n, client="many" if n < 60 else "sdk-1", network="192.0.2.0/24" if n < 10 else None)
+            factor = 3.5 if n < 10 and hour >= 60 else 1.45 if n < 60 and hour < 30 else 1.0
+            cells.append(said(f"key-{n}", traits, rng, factor))
+        return cells
+
+    opened = [alert for alert in after(96, make) if alert.status == "opened"]
+    assert [(alert.entity.type, alert.entity.id) for alert in opened[:1]] == [("client", "many")]
+    later = [alert for alert in opened if alert.started_at >= (START + HISTORY + 60) * 3600]
+    assert [alert.entity.id for alert in later if alert.entity.type == "network"] == ["192.0.2.0/24"]
+    assert {member.key_id for member in later[-1].members.top} == {f"key-{n}" for n in range(10)}
+
+
+def test_its_members_are_those_of_the_group_that_shows_it_best():
+    """A campaign that is first seen in a large group is named by the small one that shows it clearly since."""
+
+    def make(hour, rng):
+        cells = []
+        for n in range(140):
+            traits = key(n, client="many" if n < 40 else "sdk-1", network="192.0.2.0/24" if n < 24 else None)
+            cells.append(said(f"key-{n}", traits, rng, 2.5 if n < 24 else 1.0))
+        return cells
+
+    alerts = after(60, make)
+    opened = [alert for alert in alerts if alert.status == "opened"]
+    assert len(opened) == 1
+    assert alerts[-1].members.shared_traits.items() >= {"client": "many", "network": "192.0.2.0/24"}.items()
+    assert {member.key_id for member in alerts[-1].members.top} == {f"key-{n}" for n in range(24)}
+
+
 def test_new_accounts_that_are_alike_are_a_campaign_though_none_has_a_past():
     def make(hour, rng):
         accounts = [
@@ -257,9 +300,29 @@ def test_of_many_organisations_those_that_take_most_are_remembered():
 
 
 def test_a_campaign_ends_three_days_after_its_last_hour():
-    alerts = after(24 * 5, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
+    alerts = after(24 * 6, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
     assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]
     assert alerts[-1].resolved_at is not None
+    assert alerts[-1].status_reason == "nothing unusual for 3 d"
+
+
+def test_what_goes_on_is_told_again_within_a_day_with_its_reason():
+    alerts = after(24 * 4, lambda hour, rng: crowd(rng, 1.5))
+    times = [alert.updated_at for alert in alerts]
+    assert max(later - earlier for earlier, later in pairwise(times)) <= 20 * 3600
+    assert alerts[0].status_reason.startswith("seen by ")
+    assert any(alert.status_reason.startswith("still open after") for alert in alerts)
+
+
+def test_the_new_keys_that_a_group_gains_beside_a_campaign_of_old_ones_are_not_it():
+    """What shows it best says whether new keys are it: a group of many always gains some."""
+    old = Suspect(z=90.0, times=40, excess=1e6, notes=0, seen=0)
+    new = Suspect(z=0.0, times=40, excess=1e3, notes=IS_YOUNG, seen=0)
+    suspects = {f"old-{n}": old for n in range(8)} | {f"calm-{n}": new for n in range(8)}
+    by_level = Campaign(("org", "o"), "campaign", 0, 0.0, 0, lead="sustained")
+    by_new = Campaign(("org", "o"), "campaign", 0, 0.0, 0, lead="newcomers")
+    assert set(named(suspects, by_level.is_of_new)) == {f"old-{n}" for n in range(8)}
+    assert set(named(suspects, by_new.is_of_new)) == {f"calm-{n}" for n in range(8)}
 
 
 def test_a_group_may_be_forgotten_in_the_hour_in_which_its_campaign_ends():

@@ -2,8 +2,9 @@
 
 Over campaign worlds of tuning seeds in which nothing happens: their history from its second week on, and three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.
-Groups read it once; the laws of the daily maxima, and how often each statistic, and the score that they give together,
-is exceeded, are worked out from what they showed. Recording takes some minutes a world, all else one.
+Groups read it once; the laws of the daily maxima, how often each statistic is exceeded, and how often the score that
+they give together begins to exceed a value are worked out from what they showed. Recording takes some minutes a world,
+all else one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,9 +27,10 @@ from numpy.typing import NDArray
 
 from stream.core import grouppriors
 from stream.core.calibration import EULER, SD_OF_GUMBEL
+from stream.core.campaign import CALM_HOURS
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import pack_evidence, unpack_evidence
-from stream.core.group import STATISTICS, WEEK_HOURS, GroupState
+from stream.core.group import MEASURED, STATISTICS, WEEK_HOURS, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour
@@ -36,11 +39,13 @@ from stream.lab.worlds.campaigns.families import LONG_BRANCH
 from stream.lab.worlds.campaigns.world import CampaignWorld
 from stream.settings import Settings
 
-WORLDS = (("B", 11), ("C", 12))
+WORLDS = (("B", 11), ("C", 12), ("B", 13), ("C", 14), ("B", 15), ("C", 16))
 """Profile and seed; D is never tuned on."""
 WARM_DAYS = 10
 """The first days of a world teach nothing: neither keys nor groups are known yet."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
+OPENING_SHARES = tuple(share for share in SHARES if share <= 0.03)
+"""Beyond lower scores there are fewer openings, not more: groups stay there for days."""
 LEAST_COUNT = 8
 """Fewer group-days tell no share."""
 LEAST_STEP = 0.02
@@ -94,7 +99,7 @@ def record(profile: str, seed: int, folder: Path) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What groups showed, hour by hour: columns of equal length, and STATISTICS of each hour.
+    """What groups showed, hour by hour: columns of equal length, and MEASURED, or STATISTICS, of each hour.
 
     group: which one it is, from 0 on; learns: the hour counts for the group's own laws; counts: and for the priors
     """
@@ -113,18 +118,30 @@ class Readings:
         np.maximum.at(found, place, column[self.counts])
         return found
 
+    def openings(self, column: Values, value: float) -> int:
+        """How often a group begins to exceed a value: hours that do count once until it has not for CALM_HOURS.
+
+        Runs declustering: Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, 5.3.2.
+        """
+        over = self.counts & (column > value)
+        group, hour = self.group[over], self.hour[over]
+        order = np.lexsort((hour, group))
+        group, hour = group[order], hour[order]
+        goes_on = (np.diff(group) == 0) & (np.diff(hour) <= CALM_HOURS)
+        return len(group) - int(goes_on.sum())
+
     def standardised(self, laws: Document) -> Readings:
-        """By each group's own daily maxima, as a group does it, where nothing is open."""
+        """By each group's own daily maxima, as a group does it, where nothing is open: STATISTICS."""
         moments = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL))).laws
         states: dict[int, GroupState] = {}
-        found = np.empty_like(self.values)
+        found = np.empty((len(self.values), len(STATISTICS)))
         columns = (self.group.tolist(), self.hour.tolist(), self.learns.tolist(), self.values.tolist())
         for row, (group, hour, learns, values) in enumerate(zip(*columns, strict=True)):
             state = states.get(group)
             if state is None:
                 state = states[group] = GroupState("", "", 0, 0)
                 state.begin(moments)
-            found[row] = state.standardised(values, hour // 24, moments, learns)
+            found[row] = state.standardised(values, hour, moments, learns)
         return replace(self, values=found)
 
 
@@ -142,7 +159,7 @@ def read(told: Record) -> Readings:
         hours.append(hour)
         rows.append(tuple(values))
 
-    laws = {name: list(GUESS) for name in STATISTICS}
+    laws = {name: list(GUESS) for name in MEASURED}
     priors = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL)))
     groups = Groups(Settings(partitions=1), priors, watch=watch)
     groups.expect([0])
@@ -167,7 +184,7 @@ def document_of(laws: Document, tails: Document, tail: Sequence[Sequence[float]]
 def laws_of(found: Readings) -> Document:
     """A Gumbel law for each statistic, by the moments of its maxima above zero, the spread by their quantiles."""
     laws: Document = {}
-    for name, values in zip(STATISTICS, found.values.T, strict=True):
+    for name, values in zip(MEASURED, found.values.T, strict=True):
         column = found.peaks(values)
         speaking = column[column > 0]
         if len(speaking) < LEAST_SPEAKING or name == "respawn":
@@ -194,11 +211,27 @@ def tail_of(column: Values) -> list[list[float]]:
     return rows
 
 
+def opening_tail(found: Readings, column: Values) -> list[list[float]]:
+    """Values, rising, and how many openings beyond each there are for a group-day: at most so many."""
+    peaks = found.peaks(column)
+    values = np.unique(peaks[peaks >= np.quantile(peaks, 1 - SHARES[0])])
+    rows: list[list[float]] = []
+    for share in OPENING_SHARES:
+        most = share * len(peaks)
+        if most < LEAST_COUNT:
+            break
+        place = bisect_left(range(len(values)), True, key=lambda i: found.openings(column, float(values[i])) <= most)
+        value = round(float(values[place]), 3)
+        if not rows or value > rows[-1][0] + LEAST_STEP:
+            rows.append([value, share])
+    return rows
+
+
 def scores_of(found: Readings, tails: Document) -> Values:
-    """The score of each hour: `GroupPriors.score` of decades by `GroupPriors.decades`."""
-    laws = {name: list(GUESS) for name in STATISTICS}
+    """The score of each hour, as `Groups` work it out."""
+    laws = {name: list(GUESS) for name in MEASURED}
     rules = GroupPriors.from_json(json.dumps(document_of(laws, tails, FIRST_TAIL)))
-    return np.array([rules.score(rules.decades(row)) for row in found.values.tolist()])
+    return np.array([rules.score(rules.weighed(rules.decades(row))) for row in found.values.tolist()])
 
 
 def train(parts: Sequence[Readings]) -> Document:
@@ -214,7 +247,7 @@ def train(parts: Sequence[Readings]) -> Document:
     for name, column in zip(STATISTICS, standardised.values.T, strict=True):
         rows = tail_of(standardised.peaks(column))
         tails[name] = rows if len(rows) >= 3 else [list(row) for row in GUESSED_TAIL]
-    return document_of(laws, tails, tail_of(standardised.peaks(scores_of(standardised, tails))))
+    return document_of(laws, tails, opening_tail(standardised, scores_of(standardised, tails)))
 
 
 def main() -> None:
@@ -233,7 +266,7 @@ def main() -> None:
             document = train(list(pool.map(read, records)))
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     score, share = document["tail"][-1]
-    sys.stdout.write(f"{arguments.out}: {share} of clean group-days exceed a score of {score}\n")
+    sys.stdout.write(f"{arguments.out}: {share} openings beyond a score of {score} for a clean group-day\n")
 
 
 if __name__ == "__main__":

@@ -308,11 +308,10 @@ class Campaigns:
             campaign.sequence += 1
             campaign.reason = f"nothing unusual for {span(CALM_HOURS * HOUR)}"
             return "resolved"
-        if transition != "continued":
-            return None
-        campaign.last_anomalous = hour
         severity = campaign.severity
-        _grade(campaign, page, state, hour)
+        if transition == "continued":
+            campaign.last_anomalous = hour
+            _grade(campaign, page, state, hour)
         reason = _news(campaign, hour, severity)
         if not reason:
             return None

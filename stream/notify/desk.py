@@ -14,8 +14,9 @@ from stream.notify.cover import covered_by, subjects_of
 from stream.notify.hold import PAGE, may_wait
 from stream.notify.hush import Hush, names_of
 
-STALE_SECONDS = 1.5 * 86_400.0
-"""An open incident says something at least every twenty hours: one that has not for this long is forgotten."""
+STALE_SECONDS = 2 * 86_400.0
+"""An open incident says something within twenty hours, and ends within a day of its last anomaly, or goes on saying
+something: one that has not for this long is forgotten."""
 MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panels import Json, query, stat, states
-from queries import ANY_WORKER, HERE, INCIDENT_START, KEY_IS, WATERMARK_AGE, WORKERS, first_of
+from queries import ANY_WORKER, GROUPS, HERE, INCIDENT_START, KEY_IS, WATERMARK_AGE, WORKERS, first_of
 
 LINE = 90
 """The number of the line on every dashboard."""
@@ -93,14 +93,18 @@ GROUP_STATE = verdict(
     first_of(
         *NO_WORKER_CASES,
         (5, "unless on () overdraw_watermark_timestamp_seconds"),
+        (6, f'and on () (sum(overdraw_alerts_open{{{GROUPS}, severity=~"high|critical"}}) > 0)'),
         (4, f"and on () (count(max by (key_id) ({INCIDENT_START} > time() - 10800)) >= 5)"),
+        (3, f"and on () (sum(overdraw_alerts_open{{{GROUPS}}}) > 0)"),
         (1, "and on () (sum(overdraw_keys_tracked) == 1)"),
     ),
     {
         **NO_WORKER_STATES,
+        "_6": ("A campaign of high severity is open: ask its members' owners, or block them all at once", "red"),
         "_5": ("No call was read yet, so there is no key that could move with others", "orange"),
         "_4": ("Five keys or more began to draw too much within three hours: have they one owner?", "red"),
+        "_3": ("A group's incident is open: look in working hours at what its keys share", "orange"),
         "_1": ("One key only: there is no other that it could move with", "blue"),
-        "_0": ("Fewer than five keys began to draw too much within the last three hours", "green"),
+        "_0": ("No group's incident is open, and fewer than five keys began to draw too much in three hours", "green"),
     },
 )

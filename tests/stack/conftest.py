@@ -95,9 +95,12 @@ def one_a_second(now: float) -> str:
 
 
 @contextmanager
-def running_stack(program: Callable[[str], str], folder: Path, *, pause_seconds: float = 0.0) -> Iterator[Stack]:
+def running_stack(
+    program: Callable[[str], str], folder: Path, *, pause_seconds: float = 0.0, scenario: str = "surge"
+) -> Iterator[Stack]:
     """Everything up, and traffic with an attack and with all that can be wrong with records on its way.
 
+    scenario: of the demo's
     pause_seconds: between windows of the traffic's live part, so that it can be watched; 0: as fast as it goes
     """
     prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
@@ -151,7 +154,7 @@ def running_stack(program: Callable[[str], str], folder: Path, *, pause_seconds:
             f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address=127.0.0.1:{prometheus_port}",
         )
-        traffic = DemoTraffic(time.time())
+        traffic = DemoTraffic(time.time(), scenario)
         assert traffic.attacked is not None
         running = Stack(
             kafka.bootstrap,

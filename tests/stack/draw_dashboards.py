@@ -34,6 +34,9 @@ GAP_SECONDS = 15.0
 FOUND_SECONDS = 120.0
 NPM_SECONDS, BUILD_SECONDS, BROWSER_SECONDS = 600, 300, 120
 SHOWN = {"datasource": "Prometheus", "instance": "All", "keys": "All", "top": "5"}
+CAMPAIGNS = "overdraw-campaigns"
+SURGE = 'ALERTS{alertstate="firing", alertname=~"Overdraw.*Incident.*"}'
+OPEN_CAMPAIGN = "overdraw_campaigns_open"
 REMEDIES = {
     "chromium": "apt-get install chromium fonts-inter",
     "npm": "install Node.js with npm",
@@ -167,12 +170,25 @@ def main() -> None:
     for name in ("npm", "chromium", "prometheus", "prometheus-alertmanager"):
         program(name)
     script = bundle()
-    with TemporaryDirectory() as folder, running_stack(program, Path(folder), pause_seconds=PAUSE_SECONDS) as stack:
-        until("the incident is at the webhook", lambda: stack.webhook.alerts != [], FOUND_SECONDS)
+    draw_all(script, "surge", [uid for uid in BOARDS if uid != CAMPAIGNS], SURGE)
+    draw_all(script, "campaign", [CAMPAIGNS], OPEN_CAMPAIGN)
+
+
+def draw_all(script: Path, scenario: str, uids: list[str], shown: str) -> None:
+    """Some dashboards while a scenario of the demo's goes on, a while after a query has begun to show something."""
+    with (
+        TemporaryDirectory() as folder,
+        running_stack(program, Path(folder), pause_seconds=PAUSE_SECONDS, scenario=scenario) as stack,
+    ):
+        until(
+            f"there is {shown}",
+            lambda: any(float(one["value"][1]) > 0 for one in stack.instant(shown)),
+            FOUND_SECONDS,
+        )
         time.sleep(SETTLE_SECONDS)
-        for uid, board in BOARDS.items():
+        for uid in uids:
             path = PICTURES / f"{uid.replace('overdraw', 'dashboard')}.png"
-            draw(picture_of(stack, board, stack.live_since), script, path)
+            draw(picture_of(stack, BOARDS[uid], stack.live_since), script, path)
             print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB", flush=True)
 
 

@@ -37,6 +37,10 @@ def started(key: str, severity: str = "warning") -> dict[str, str]:
     return {f'{START}{{job="o", instance="a", key_id="{key}", kind="surge", severity="{severity}"}}': "3000x60"}
 
 
+def open_group(severity: str, kind: str = "campaign") -> dict[str, str]:
+    return {f'overdraw_alerts_open{{job="o", instance="a", kind="{kind}", severity="{severity}"}}': ALWAYS}
+
+
 CASES = {
     "overdraw-overview": [
         ("no worker was ever scraped", {'up{job="p", instance="p"}': ALWAYS}, "No worker was scraped within a day"),
@@ -95,7 +99,14 @@ CASES = {
     "overdraw-campaigns": [
         ("no data yet", READY, "No call was read yet"),
         ("one key", {**READING, 'overdraw_keys_tracked{job="o", instance="a"}': ALWAYS}, "One key only"),
-        ("four keys", {**READING, **{k: v for n in range(4) for k, v in started(f"k{n}").items()}}, "Fewer than five"),
+        ("four keys", {**READING, **{k: v for n in range(4) for k, v in started(f"k{n}").items()}}, "No group"),
+        ("a ticket of a group", {**READING, **open_group("warning")}, "A group's incident is open"),
+        (
+            "a page of a group, and five keys",
+            {**READING, **open_group("high"), **{k: v for n in range(5) for k, v in started(f"k{n}").items()}},
+            "A campaign of high severity",
+        ),
+        ("what a key does is no group's", {**READING, **open_group("high", "surge")}, "No group"),
         (
             "five keys",
             {**READING, **{k: v for n in range(5) for k, v in started(f"k{n}").items()}},

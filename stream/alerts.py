@@ -255,7 +255,7 @@ class Alert(_Frozen):
     z: float
     score: Annotated[float, Field(ge=0, le=1)]
     false_alarm_probability: Annotated[float, Field(ge=0, le=1)] = Field(
-        description="chance that a clean key shows a value as high within one day"
+        description="chance that a clean key, or group, shows a value as high within one day"
     )
     excess_tokens: float = Field(description="above what is expected, since excess_since")
     excess_output_tokens: float

@@ -61,6 +61,7 @@ LEAST_PAGE_MEMBERS = 5
 INCOMPLETE = "; a shard has been missing, so the sums are incomplete"
 CALM_HOURS = 72
 """A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
+OF_NEW_KEYS = ("newcomers", "respawn")
 UPDATE_HOURS = 6
 STILL_HOURS = 20
 """What goes on is told again after so long: who belongs to it shows with time."""
@@ -126,7 +127,12 @@ class Campaign(msgspec.Struct, array_like=True):
     @property
     def is_of_new(self) -> bool:
         """Whether new keys show it, or what came back under new ones, and not old keys with some new ones beside."""
-        return self.kind == "respawn" or self.lead == "newcomers"
+        return self.kind == "respawn" or self.lead in OF_NEW_KEYS
+
+    def rescale(self) -> None:
+        """What versions 1 and 2 wrote had scores of another scale, and did not say what leads."""
+        self.score = 0.0
+        self.lead = max(self.channels, key=lambda name: (self.channels[name], name), default="")
 
     def own_share(self) -> float:
         """Which part of what it takes is the largest organisation's; 0 if nobody knows."""
@@ -259,7 +265,7 @@ def alert_of(
         NamedMember(key_id=key_id, z=suspects[key_id].mean, excess_tokens=suspects[key_id].excess)
         for key_id in names[:MOST_NAMED]
     ]
-    shared = {kind: value, **dict(campaign.joined)}
+    shared = {kind: value} | {other: its for other, its in campaign.joined if other != kind}
     channels = sorted(campaign.channels.items(), key=lambda item: (-item[1], item[0]))
     severity = SEVERITIES[campaign.severity]
     ratio = campaign.observed / campaign.expected if campaign.expected > 0 else None
@@ -315,13 +321,21 @@ WORDS = {
 }
 
 
+def _called(group: Group) -> str:
+    kind, value = group
+    return f"{' and '.join(WORDS[name] for name in kind.split('+'))} {printable(value)}"
+
+
 def _summary(campaign: Campaign, status: Status, count: int, members: int, alone: int, seconds: float) -> str:
     """One line for people: who, what they share, how much, and how many would have been seen alone."""
-    kind, value = campaign.group
-    what = " and ".join(WORDS[name] for name in kind.split("+"))
     keys = f"{count} of {max(members, count)} keys" if count else f"keys, of {members},"
     verb = {"opened": "take", "updated": "still take", "resolved": "have stopped: they took"}[status]
-    line = f"{keys} that share the {what} {printable(value)} "
+    line = f"{keys} that share the {_called(campaign.group)} "
+    if campaign.best is not None and campaign.best != campaign.group:
+        kind, value = campaign.best
+        line += (
+            f"(most clearly those of the {' and '.join(WORDS[name] for name in kind.split('+'))} {printable(value)}) "
+        )
     if campaign.kind == "pivot":
         line += "have moved between models within a day" if status != "resolved" else "use their models as before"
     elif campaign.kind == "respawn":

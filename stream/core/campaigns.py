@@ -12,6 +12,7 @@ from stream.alerts import Alert, DataQuality, Status
 from stream.core.campaign import (
     CALM_HOURS,
     HOUR,
+    OF_NEW_KEYS,
     STILL_HOURS,
     SUSPECT_HOURS,
     UPDATE_HOURS,
@@ -26,9 +27,9 @@ from stream.core.campaign import (
 from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG, YOUNG_USUAL, Cell
 from stream.core.explain import SEVERITIES, short, span
 from stream.core.group import GroupState
-from stream.core.grouppriors import GroupPriors
+from stream.core.grouppriors import GroupPriors, family_of
 from stream.core.hours import Hour
-from stream.core.incidents import HOLD, TRANSITIONS, Signal
+from stream.core.incidents import HOLD, TRANSITIONS, Phase, Signal
 from stream.core.links import Group
 from stream.settings import Settings
 
@@ -37,10 +38,11 @@ SAME_SHARE = 0.5
 JOIN_HOURS = 12
 """So long whatever shows in a part of a campaign's keys is the same one; later a part that stands out further than the
 whole is one of its own: a group of many that once was unusual must not swallow all that happens in it."""
-OF_NEW_KEYS = ("newcomers", "respawn")
 COMMON = (ALL, YOUNG)
 """What two groups may have in common: all keys, and new ones."""
 MOST_JOINED = 16
+PAGE_SHARE = 0.25
+"""What groups may have of the false pages; the others are for single keys."""
 SUSPECT_SCORE = 0.5
 """From this share of the score that opens, members are looked at one by one."""
 MOST_SUSPECTED = 1_000
@@ -116,28 +118,39 @@ class Campaigns:
         """
         self._suspect(hour, judged)
         page = self._page_score(groups)
-        strong = [group for group, one in judged.items() if one.score >= self.open_score and self.of(group) is None]
+        strong = [
+            group
+            for group, one in judged.items()
+            if one.present and one.score >= self.open_score and self.of(group) is None
+        ]
         strong.sort(key=lambda group: (-judged[group].score, -judged[group].said.sums[ALL], group))
         common = _common(spoken, {*strong, *self.open, *self._joined})
         told: list[tuple[Campaign, Status]] = []
+        names: dict[Group, set[str]] = {}
         older = sorted(self.open)
         for group in strong:
-            main = self._same(group, hour, judged, common)
+            main = self._same(group, hour, judged, common, names)
             if main is None:
                 told.append((self._open(group, hour, judged[group], page), "opened"))
             else:
                 self._join(main, group)
+        renewed: set[Group] = set()
         for group in older:
-            status = self._continue(self.open[group], hour, judged, states[group], page)
+            campaign = self.open[group]
+            if self._is_another(campaign, judged):
+                renewed.add(group)
+                told.append((campaign, "resolved"))
+                continue
+            status = self._continue(campaign, hour, judged, states[group], page)
             if status is not None:
-                told.append((self.open[group], status))
+                told.append((campaign, status))
         alerts = []
         settled: set[Group] = set()
         for campaign, status in told:
             alerts.append(self._alert(campaign, status, hour, states, incomplete))
             if status == "resolved":
                 for group in (campaign.group, *campaign.joined):
-                    if group in states:
+                    if group in states and campaign.group not in renewed:
                         states[group].settle()
                         settled.add(group)
                 self._end(campaign)
@@ -171,22 +184,25 @@ class Campaigns:
         return self.suspects.get(campaign.best or campaign.group) or campaign.suspects
 
     def _page_score(self, groups: int) -> float:
-        """The score that at most `false_pages_per_week` clean group-days of an installation exceed."""
-        share = self._settings.false_pages_per_week / (7 * max(1, groups))
+        """The score beyond which at most PAGE_SHARE of `false_pages_per_week` open where nothing is wrong."""
+        share = PAGE_SHARE * self._settings.false_pages_per_week / (7 * max(1, groups))
         return max(self._priors.tail.threshold(min(share, 0.1)), self.open_score)
 
     def _suspect(self, hour: int, judged: Mapping[Group, Judged]) -> None:
-        """Look one by one at the members of groups that are close to a campaign."""
+        """Look one by one at the members of groups that are close to a campaign; of one that calms down, no more."""
+        held = {campaign.best or campaign.group: campaign for campaign in self.open.values()} | self.open
         for group, one in judged.items():
             suspects = self.suspects.get(group)
-            if group in self.open or one.score >= SUSPECT_SCORE * self.open_score:
+            if group in held and held[group].phase is Phase.COOLING:
+                continue
+            if group in held or one.score >= SUSPECT_SCORE * self.open_score:
                 if suspects is None:
                     if len(self.suspects) - len(self.open) >= MOST_SUSPECTED:
                         continue
                     suspects = self.suspects[group] = {}
                 suspect(suspects, one.said.members, hour)
                 self.changed.add(group)
-        for group in [group for group in self.suspects if group not in self.open]:
+        for group in [group for group in self.suspects if group not in held]:
             suspects = self.suspects[group]
             old = [key_id for key_id, one in suspects.items() if hour - one.seen >= SUSPECT_HOURS]
             for key_id in old:
@@ -202,15 +218,16 @@ class Campaigns:
         hour: int,
         judged: Mapping[Group, Judged],
         common: Mapping[tuple[Group, Group], Sequence[float]],
+        names: dict[Group, set[str]],
     ) -> Group | None:
         """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
         that it shows, or most of those that it would name; of each of the two, if the campaign is older and stands out
-        less.
+        less. `names`: whom open campaigns name in this hour, as far as that was asked for.
         """  # noqa: D205
         one = judged[group]
         is_of_new = bool(one.speaking) and one.speaking[0][0] in OF_NEW_KEYS
         parts = COMMON if is_of_new else COMMON[:1]
-        names: set[str] | None = None
+        mine = {*named(self.suspects.get(group, {}), is_of_new)}
         for main in sorted(self.open):
             campaign = self.open[main]
             is_fresh = hour - campaign.started <= JOIN_HOURS
@@ -224,12 +241,14 @@ class Campaigns:
                     size = which(one.said.sums[part], judged[other].said.sums[part])
                     if size > 0 and count >= SAME_SHARE * size:
                         return main
-            if names is None:
-                names = {*named(self.suspects.get(group, {}), is_of_new)}
-            theirs = {*named(self._among(campaign), campaign.is_of_new)}
+            if not mine:
+                continue
+            if main not in names:
+                names[main] = {*named(self._among(campaign), campaign.is_of_new)}
+            theirs = names[main]
             stands_out = not is_fresh and all(one.score > judged[other].score for other in shown)
-            size = max(len(names), len(theirs)) if stands_out else len(names)
-            if names and len(names & theirs) >= SAME_SHARE * size:
+            size = max(len(mine), len(theirs)) if stands_out else len(mine)
+            if len(mine & theirs) >= SAME_SHARE * size:
                 return main
         return None
 
@@ -246,7 +265,7 @@ class Campaigns:
         self._joined[group] = main
         campaign.joined.append(group)
         if len(campaign.joined) > MOST_JOINED:
-            del self._joined[campaign.joined.pop(0)]
+            del self._joined[campaign.joined.pop(campaign.joined[0] == campaign.best)]
         self.changed.add(main)
 
     def _open(self, group: Group, hour: int, one: Judged, page: float) -> Campaign:
@@ -280,6 +299,22 @@ class Campaigns:
         _grade(campaign, page, state, hour)
         self.changed.add(group)
         return campaign
+
+    def _is_another(self, campaign: Campaign, judged: Mapping[Group, Judged]) -> bool:
+        """Whether its groups show something else by now, and further than they ever showed this.
+
+        New accounts, say, where a few keys had changed their model: one is over, the other opens in the next hour.
+        """
+        shown = [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
+        best = max((one for one in shown if one.present and one.speaking), key=lambda one: one.score, default=None)
+        if best is None or best.score <= max(campaign.score, self.open_score):
+            return False
+        lead = best.speaking[0][0]
+        if family_of(lead) == family_of(campaign.lead):
+            return False
+        campaign.sequence += 1
+        campaign.reason = f"it shows something else by now: {lead}"
+        return True
 
     def _continue(
         self, campaign: Campaign, hour: int, judged: Mapping[Group, Judged], state: GroupState, page: float

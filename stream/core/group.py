@@ -56,6 +56,8 @@ STATISTICS = (
 LEVELS = 5
 """So many of them are levels: a value that is usual for the group, and how far it usually differs from that."""
 ELEVATED, NEWCOMERS, PIVOT, RESPAWN, SUSTAINED = range(LEVELS, len(STATISTICS))
+OF_HOURS = (0, 1, 2, ELEVATED)
+"""Those that look at hours alone, of levels and the elevated: a window of days remembers what is over."""
 MEASURED = STATISTICS[:SUSTAINED]
 """What an hour shows; what lasts is made of these."""
 FORMER_STATISTICS = (6, 4)
@@ -87,7 +89,8 @@ LEAST_SPREAD = 0.3
 """A spread never falls below this share of its prior."""
 SUSTAINED_HOURS = 36.0
 SUSTAINED_PRIOR_HOURS = 9.0
-"""So many hours with nothing are added: a group that has just begun to speak has nothing that lasts."""
+USUAL_TOGETHER = -0.8
+"""So many usual hours, with that, are added: a group that has just begun to speak has nothing that lasts."""
 LEAST_TOGETHER, MOST_TOGETHER = -2.0, 4.0
 """What one of them counts at least and at most in what they show together: none of them makes it alone."""
 COMMON_VARIANCE = 0.0005
@@ -104,6 +107,8 @@ PRIOR_ARRIVALS = 0.5
 ARRIVAL_PRIOR_DAYS = 4.0
 """A group that is just seen for the first time is taken to gain a key every other day, as if for so many days."""
 HOMOGENEOUS = 0.05
+PRESENT_SHARE = 0.5
+"""Hours in which young keys spoke within a day, for each that came within a week: with fewer they have gone."""
 MOST_MODELS = 12
 OTHER = ""
 MIX_HOURS = 12.0
@@ -145,8 +150,7 @@ class GroupState(msgspec.Struct, array_like=True):
     maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
     spoilt: the last day that is not to be learned from
     clock: how many young keys spoke in each hour of UTC when it came last
-    together: what the levels and the elevated showed together when it was judged last; sustained: over SUSTAINED_HOURS
-    sum of that, hours, and the last of them
+    sustained: over SUSTAINED_HOURS, sum of what the levels and the elevated show together, hours, and the last of them
     score: of the last hour in which it had enough keys, in decades
     """
 
@@ -173,7 +177,6 @@ class GroupState(msgspec.Struct, array_like=True):
     returned: float = 0.0
     clock: list[float] = []
     score: float = 0.0
-    together: float = 0.0
     sustained: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
 
     @property
@@ -338,9 +341,15 @@ class GroupState(msgspec.Struct, array_like=True):
             return [(0.0, 0.0)] * LEVELS
         return list(self._levels(said, everybody, all_said))
 
-    def is_present(self, values: Sequence[float]) -> bool:
-        """Whether the hour that was judged last is unusual too, by its numbers: as the highest of a day is."""
-        return self.together > 0 or max(values[NEWCOMERS:]) > 0
+    def is_present(self, lead: int, standardised: Sequence[float]) -> bool:
+        """Whether an hour is unusual itself, by its STATISTICS, of which `lead` stands out most.
+
+        Of levels those of hours stand out together, as the highest of a day do; new keys that have come count for as
+        long as they are used. Others are of now anyway.
+        """
+        if lead in (NEWCOMERS, RESPAWN):
+            return sum(self.clock) >= PRESENT_SHARE * self.arrivals[1]
+        return lead == PIVOT or _together([standardised[i] for i in OF_HOURS]) > 0
 
     def settle(self) -> None:
         """A campaign is over: what it left in the windows must not open another one."""
@@ -447,9 +456,9 @@ class GroupState(msgspec.Struct, array_like=True):
         """How far the levels and the elevated have stood out together of late, one more hour of them taken up."""
         total, hours, before = self.sustained
         kept = math.exp((before - hour) / SUSTAINED_HOURS)
-        self.together = sum(max(LEAST_TOGETHER, min(MOST_TOGETHER, value)) for value in levels) / len(levels)
-        self.sustained = [total * kept + self.together, hours * kept + 1.0, float(hour)]
-        return self.sustained[0] / (self.sustained[1] + SUSTAINED_PRIOR_HOURS)
+        total, hours = total * kept + _together(levels), hours * kept + 1.0
+        self.sustained = [total, hours, float(hour)]
+        return (total + SUSTAINED_PRIOR_HOURS * USUAL_TOGETHER) / (hours + SUSTAINED_PRIOR_HOURS)
 
     def follow(self, hour: int, members: Iterable[Member]) -> None:
         """Note who was blocked, and count the new keys that are like one of those."""
@@ -473,6 +482,11 @@ class GroupState(msgspec.Struct, array_like=True):
 
 LENGTH_SD = 1.3
 """Of the mean log length of answers, over the keys of the population (real clients: 1.6 over all, less per model)."""
+
+
+def _together(levels: Sequence[float]) -> float:
+    """The mean of standardised levels, of which each counts within limits."""
+    return sum(max(LEAST_TOGETHER, min(MOST_TOGETHER, value)) for value in levels) / len(levels)
 
 
 def _likeness(n: float, total: float, squares: float, variance: float) -> float:

@@ -95,9 +95,12 @@ def unpack_group(data: bytes) -> GroupState:
 def unpack_written(data: bytes) -> Written:
     """A campaign; raises StateError on a newer version or damage."""
     try:
-        return _written(_checked(data, "a campaign"))
+        written = _written(_checked(data, "a campaign"))
     except msgspec.MsgspecError as error:
         raise StateError(f"a campaign is damaged: {error}") from error
+    if data[0] < 3 and written.campaign is not None:
+        written.campaign.rescale()
+    return written
 
 
 def _checked(data: bytes, what: str) -> memoryview:

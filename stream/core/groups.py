@@ -429,8 +429,7 @@ class Groups:
             state.learn(values, levels, guarded or score >= campaigns.hold_score)
         order = sorted(range(len(STATISTICS)), key=lambda i: (-weighed[i], STATISTICS[i]))
         speaking = [(STATISTICS[i], decades[i]) for i in order if decades[i] >= LEAST_DECADES]
-        present = state.is_present(values)
-        return Judged(state, said, score, speaking, present)
+        return Judged(state, said, score, speaking, state.is_present(order[0], standardised))
 
     def _evict(self) -> None:
         """Forget those with the fewest members, of those the longest silent; never one with a campaign."""

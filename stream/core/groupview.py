@@ -37,7 +37,7 @@ class GroupView:
 
 
 def view_of(state: GroupState, share: float, campaign: Campaign | None) -> GroupView:
-    """What is shown of a group; share: of clean group-days with such a score."""
+    """What is shown of a group; share: openings beyond such a score for a clean group-day."""
     entity = entity_of(state.group)
     return GroupView(
         type=entity.type,

@@ -10,8 +10,8 @@ import msgspec
 from stream.core.taken import Taken
 
 UPDATE_SECONDS = 20 * 3600
-"""An incident of which nothing material has changed for this long is told again: whoever has not heard of it for a day
-and a half takes it for over."""
+"""An incident of which nothing material has changed for this long is told again: whoever has not heard of it for two
+days takes it for over."""
 DOUBLED = 2.0
 """An excess so many times what was told last is news."""
 CALM_SECONDS = 3600

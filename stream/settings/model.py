@@ -162,7 +162,7 @@ class Settings(BaseModel):
     false_pages_per_week: Annotated[float, Field(ge=0.001, le=10_000)] = Field(
         1, description="the second dial: false alerts that may be high or critical, per week and installation"
     )
-    false_alerts_per_1000_group_days: Annotated[float, Field(ge=0.01, le=1000)] = Field(
+    false_alerts_per_1000_group_days: Annotated[float, Field(ge=0.01, le=100)] = Field(
         1, description="the dial of groups: false alerts that are accepted, per 1,000 days of active groups"
     )
     group_composites: Composites = Field(

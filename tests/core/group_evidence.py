@@ -33,7 +33,7 @@ from stream.settings import Settings
 
 FIRST_HOUR = 490_000
 """Hours since 1970: November 2025."""
-SETTINGS = Settings(partitions=4, bucket_seconds=900, false_alerts_per_1000_group_days=200)
+SETTINGS = Settings(partitions=4, bucket_seconds=900, false_alerts_per_1000_group_days=100)
 PER_HOUR = 4
 VARIANCE = 0.2
 """Of the departures of a key."""

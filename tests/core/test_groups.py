@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from stream.core.campaign import MOST_OWNERS, Campaign, Suspect, grade, named, suspect
+from stream.core.campaigns import MOST_JOINED, Campaigns, Judged
 from stream.core.evidence import (
     ALL,
     COUNT,
@@ -41,6 +42,7 @@ from stream.core.evidence import (
 from stream.core.explain import WARNING, short
 from stream.core.group import MEASURED, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
+from stream.core.grouprecord import Written, pack, unpack_written
 from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.linksrecord import Traits
@@ -59,9 +61,10 @@ PRIORS = GroupPriors.from_json(
     json.dumps(
         {
             "version": VERSION,
-            "laws": {name: [0.8, 0.6] for name in MEASURED},
+            "laws": {name: [0.8, 0.6] for name in MEASURED} | {"respawn": [0.1, 0.3]},
             "tails": {name: [[0.0, 0.6], [3.0, 0.05], [7.0, 0.001]] for name in MEASURED}
-            | {"sustained": [[-0.6, 0.3], [0.2, 0.03], [1.1, 0.0005]]},
+            | {"sustained": [[-0.6, 0.3], [0.2, 0.03], [1.1, 0.0005]]}
+            | {"pivot": [[0.0, 0.6], [2.0, 0.05], [5.0, 0.001]], "respawn": [[1.0, 0.002], [8.0, 0.0001]]},
             "tail": [[0.5, 0.5], [2.0, 0.05], [3.0, 0.001]],
         }
     )
@@ -275,6 +278,143 @@ def test_new_accounts_of_one_client_on_several_networks_are_one_campaign():
 
     opened = [alert for alert in after(72, make) if alert.status == "opened"]
     assert len(opened) == 1
+
+
+def test_new_accounts_where_a_group_has_moved_between_models_are_a_campaign_of_their_own():
+    """What is open for another reason, and stands out less, must not hide them."""
+
+    def make(hour, rng):
+        cells = crowd(rng)
+        for cell in cells[:20]:
+            cell.models = {"other": 1.0}
+        if hour >= 30:
+            cells += [
+                young(f"new-{n}", Traits(org=f"fresh-{n}", client="sdk-1", template="shared"), 3, first=hour == 30)
+                for n in range(30)
+            ]
+        return cells
+
+    alerts = after(60, make)
+    steps = [(alert.kind, alert.status) for alert in alerts if alert.status != "updated"]
+    assert steps == [("pivot", "opened"), ("pivot", "resolved"), ("campaign", "opened")]
+    resolved = next(alert for alert in alerts if alert.status == "resolved")
+    assert resolved.status_reason == "it shows something else by now: newcomers"
+    assert {member.key_id for member in alerts[-1].members.top} == {f"new-{n}" for n in range(30)}
+
+
+def test_new_accounts_that_are_used_no_more_are_over_within_days_and_do_not_come_again():
+    def make(hour, rng):
+        accounts = [
+            young(f"new-{n}", Traits(org=f"fresh-{n}", client="sdk-1", template="shared"), 2, first=hour == 0)
+            for n in range(30)
+            if hour < 30
+        ]
+        return [*crowd(rng), *accounts]
+
+    alerts = after(24 * 8, make)
+    assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]
+    assert alerts[-1].updated_at <= (START + HISTORY + 30 + 5 * 24) * 3600
+
+
+def test_one_key_that_is_replaced_is_no_respawn():
+    """A key is revoked and issued anew every day somewhere."""
+
+    def make(hour, rng):
+        cells = crowd(rng)
+        if hour == 1:
+            cells[0].members = [cells[0].members[0]._replace(notes=REFUSED)]
+            cells[0].sums[REFUSALS] = 1.0
+        if hour > 1:
+            cells = cells[1:]
+        if hour >= 4:
+            again = Traits(org="o", client="sdk-1", template="shared")
+            cells.append(young("again", again, 3, first=hour == 4))
+        return cells
+
+    assert after(72, make) == []
+
+
+def narrowing(hour: int, rng: random.Random) -> list[Cell]:
+    """Many keys of a client take a little more for hours, then ten of them, who share a network, far more."""
+    cells = []
+    for n in range(140):
+        traits = key(n, client="many" if n < 60 else "sdk-1", network="192.0.2.0/24" if n < 10 else None)
+        factor = (1.6 if n < 60 else 1.0) if hour < 8 else (4.0 if n < 10 and hour < 70 else 1.0)
+        cells.append(said(f"key-{n}", traits, rng, factor))
+    return cells
+
+
+def test_the_group_that_shows_a_campaign_best_names_its_members_until_it_is_over():
+    alerts = after(24 * 8, narrowing)
+    assert [alert.entity.id for alert in alerts if alert.status == "opened"] == ["many"]
+    ten = {f"key-{n}" for n in range(10)}
+    late = [alert for alert in alerts if alert.updated_at > (START + HISTORY + 50) * 3600]
+    assert late[-1].status == "resolved"
+    for alert in late:
+        assert {member.key_id for member in alert.members.top} == ten, alert.status
+        assert "most clearly those of the network" in alert.summary
+    assert late[-1].members.top == late[-2].members.top, "what calm hours show makes nobody innocent"
+
+
+def judged(group: tuple[str, str], score: float, *, present: bool = True) -> Judged:
+    state = GroupState(*group, START, START)
+    state.begin(PRIORS.laws)
+    sums = [0.0] * COUNT
+    sums[ALL] = 20.0
+    return Judged(state, Hour(sums, []), score, [("sustained", score)], present)
+
+
+@pytest.mark.parametrize(("first", "same"), [(0, True), (8, True), (14, False)])
+def test_a_group_that_would_name_mostly_the_same_keys_shows_the_same_campaign(first: int, same: bool):
+    """Few keys in common, for most of the one are not in the other; but those that stand out in both are the same."""
+    campaigns = Campaigns(SETTINGS, PRIORS)
+    main, other = ("network", "n"), ("template", "t")
+    high, low = Suspect(90.0, 40, 1e6, 0, START), Suspect(0.0, 40, 0.0, 0, START)
+    campaigns.suspects[main] = {f"key-{n}": high for n in range(16)} | {f"calm-{n}": low for n in range(16)}
+    campaigns.suspects[other] = {f"key-{n}": high for n in range(first, first + 10)} | {"x": low, "y": low}
+    campaigns.open[main] = Campaign(main, "campaign", START - 3, 0.0, 0, suspects=campaigns.suspects[main])
+    said_now = {main: judged(main, 4.0), other: judged(other, 4.0)}
+    assert campaigns._same(other, START, said_now, {}, {}) == (main if same else None)
+
+
+def test_a_campaign_opens_in_an_hour_that_is_unusual_itself():
+    """A window of days goes on to remember what is over."""
+    campaigns, group = Campaigns(SETTINGS, PRIORS), ("network", "n")
+    for present, opened in ((False, 0), (True, 1)):
+        one = judged(group, 9.0, present=present)
+        alerts, _ = campaigns.follow(START, {group: one}, [], {group: one.state}, groups=10, incomplete=False)
+        assert len(alerts) == opened
+
+
+def test_what_is_settled_begins_anew_with_what_is_usual():
+    state = GroupState("template", "shared", START, START)
+    state.begin(PRIORS.laws)
+    for hour in range(60):
+        state.standardised([3.0] * len(MEASURED), START + hour, PRIORS.laws, False)
+    lasting = state.sustained[0] / state.sustained[1]
+    state.settle()
+    found = state.standardised([0.0] * len(MEASURED), START + 60, PRIORS.laws, False)
+    assert lasting > 2.0
+    assert found[-1] < 0
+
+
+def test_an_old_campaign_has_no_score_of_todays_scale():
+    campaign = Campaign(("org", "o"), "campaign", 0, 0.0, 0, score=4.5, channels={"newcomers": 4.0, "calls_1d": 1.0})
+    former = bytes([2]) + pack(Written(campaign, {}))[1:]
+    read = unpack_written(former).campaign
+    assert read is not None
+    assert (read.score, read.is_of_new) == (0.0, True)
+
+
+def test_of_many_groups_that_show_a_campaign_the_best_is_kept():
+    campaigns = Campaigns(SETTINGS, PRIORS)
+    main, best = ("org", "o"), ("network", "n0")
+    campaigns.open[main] = Campaign(main, "campaign", 0, 0.0, 0, best=best)
+    for n in range(40):
+        campaigns._join(main, ("network", f"n{n}"))
+    assert best in campaigns.open[main].joined
+    assert campaigns.of(best) is campaigns.open[main]
+    assert len(campaigns.open[main].joined) == MOST_JOINED
 
 
 def test_what_is_mostly_one_organisations_wakes_nobody():

@@ -19,7 +19,7 @@ CHANGES = {
     "partitions": 3,
     "bucket_seconds": 900,
     "allowed_lateness_seconds": 60.0,
-    "false_alerts_per_1000_group_days": 300.0,
+    "false_alerts_per_1000_group_days": 100.0,
     "flush_seconds": 0.2,
     "session_timeout_seconds": 6.0,
 }

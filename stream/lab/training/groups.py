@@ -44,7 +44,7 @@ WORLDS = (("B", 11), ("C", 12), ("B", 13), ("C", 14), ("B", 15), ("C", 16))
 WARM_DAYS = 10
 """The first days of a world teach nothing: neither keys nor groups are known yet."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
-OPENING_SHARES = tuple(share for share in SHARES if share <= 0.03)
+OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""
 LEAST_COUNT = 8
 """Fewer group-days tell no share."""
@@ -212,7 +212,10 @@ def tail_of(column: Values) -> list[list[float]]:
 
 
 def opening_tail(found: Readings, column: Values) -> list[list[float]]:
-    """Values, rising, and how many openings beyond each there are for a group-day: at most so many."""
+    """Values, rising, and how many openings beyond each there are for a group-day: at most so many.
+
+    Taken to fall with the value, as they do where they are seldom.
+    """
     peaks = found.peaks(column)
     values = np.unique(peaks[peaks >= np.quantile(peaks, 1 - SHARES[0])])
     rows: list[list[float]] = []

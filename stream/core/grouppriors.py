@@ -75,7 +75,7 @@ class GroupPriors:
     @staticmethod
     def score(weighed: Sequence[float]) -> float:
         """One number of what `weighed` gives: the strongest family, and some of the next one."""
-        strongest = sorted((max(weighed[i] for i in family) for family in FAMILIES), reverse=True)
+        strongest: list[float] = sorted((max(weighed[i] for i in family) for family in FAMILIES), reverse=True)
         return strongest[0] + AGREEMENT * max(strongest[1], 0.0)
 
 

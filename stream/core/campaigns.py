@@ -141,7 +141,7 @@ class Campaigns:
                 renewed.add(group)
                 told.append((campaign, "resolved"))
                 continue
-            status = self._continue(campaign, hour, judged, states[group], page)
+            status = self._continue(campaign, hour, judged, states, page)
             if status is not None:
                 told.append((campaign, status))
         alerts = []
@@ -317,9 +317,18 @@ class Campaigns:
         return True
 
     def _continue(
-        self, campaign: Campaign, hour: int, judged: Mapping[Group, Judged], state: GroupState, page: float
+        self,
+        campaign: Campaign,
+        hour: int,
+        judged: Mapping[Group, Judged],
+        states: Mapping[Group, GroupState],
+        page: float,
     ) -> Status | None:
-        """One more hour of an open campaign; returns what is to be told, if anything."""
+        """One more hour of an open campaign; returns what is to be told, if anything.
+
+        It is graded by the group that shows it best: a vendor's accounts are of one organisation, those of the cloud
+        that they come from of many.
+        """
         self.changed.add(campaign.group)
         if campaign.group in judged:
             _add(campaign, judged[campaign.group].said)
@@ -346,7 +355,7 @@ class Campaigns:
         severity = campaign.severity
         if transition == "continued":
             campaign.last_anomalous = hour
-            _grade(campaign, page, state, hour)
+            _grade(campaign, page, states.get(campaign.best or campaign.group, states[campaign.group]), hour)
         reason = _news(campaign, hour, severity)
         if not reason:
             return None

@@ -377,6 +377,23 @@ def test_a_group_that_would_name_mostly_the_same_keys_shows_the_same_campaign(fi
     assert campaigns._same(other, START, said_now, {}, {}) == (main if same else None)
 
 
+def test_a_campaign_is_graded_by_the_group_that_shows_it_best():
+    """A vendor's accounts are of one organisation, those of the cloud that they come from of many."""
+    campaigns, cloud, network = Campaigns(SETTINGS, PRIORS), ("asn", "1"), ("network", "n")
+    wide, narrow = judged(cloud, 9.0), judged(network, 12.0)
+    wide.state.orgs, narrow.state.orgs = [1, 2, 3, 4], [1]
+    states = {cloud: wide.state, network: narrow.state}
+    campaigns.follow(START, {cloud: wide}, [], states, groups=10, incomplete=False)
+    campaigns.open[cloud].excess = 1e9
+    campaigns._join(cloud, network)
+    campaigns.follow(START + 1, {cloud: wide, network: narrow}, [], states, groups=10, incomplete=False)
+    assert campaigns.open[cloud].severity == WARNING
+    assert campaigns.open[cloud].severity_reason == "its keys are of 1 organisation: mostly its own doing"
+    narrow.state.orgs = [1, 2, 3]
+    campaigns.follow(START + 2, {cloud: wide, network: narrow}, [], states, groups=10, incomplete=False)
+    assert campaigns.open[cloud].severity > WARNING
+
+
 def test_a_campaign_opens_in_an_hour_that_is_unusual_itself():
     """A window of days goes on to remember what is over."""
     campaigns, group = Campaigns(SETTINGS, PRIORS), ("network", "n")

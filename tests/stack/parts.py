@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import yaml
 
+from stream.alerts import Kind
 from stream.embedded.server import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +34,8 @@ READY_SECONDS = 120.0
 STEP_SECONDS = 1
 VALUES = {"__rate_interval": "15s", "__range": "10m", "instance": ".*", "keys": ".*", "top": "5"}
 """Grafana's variables as they are when a dashboard opens."""
+KEY_KINDS = {*get_args(Kind)} - {"campaign", "pivot", "respawn", "feed"}
+"""What an attack on a key may be seen as: at another hour of the day another channel sees it first."""
 BOARDS = {
     path.stem: json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
 }

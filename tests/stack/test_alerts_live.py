@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from parts import ROOT, Stack, until
+from parts import KEY_KINDS, ROOT, Stack, until
 
 pytestmark = pytest.mark.stack
 
@@ -64,7 +64,7 @@ def test_the_attack_comes_through_to_the_webhook_with_its_key_and_where_to_look(
         return [
             (receiver, alert)
             for receiver, alert in list(stack.webhook.alerts)
-            if alert["labels"].get("key_id") == stack.attacked and alert["labels"]["kind"] == "surge"
+            if alert["labels"].get("key_id") == stack.attacked and alert["labels"]["kind"] in KEY_KINDS
         ]
 
     until("the attack is at the webhook", lambda: about_the_attack() != [], ARRIVES_SECONDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts import BOARDS, PARTITIONS, WORKERS, Stack, get, prometheus_config, until
+from parts import BOARDS, KEY_KINDS, PARTITIONS, WORKERS, Stack, get, prometheus_config, until
 
 pytestmark = pytest.mark.stack
 
@@ -71,7 +71,7 @@ def test_what_is_wrong_is_marked(stack: Stack, expr: str) -> None:
     marks = {
         mark for result in samples(stack, stack.substituted(expr), instant=False) for mark in result["metric"].values()
     }
-    assert marks & {"surge", "OverdrawIncidentTicket"}
+    assert marks & {*KEY_KINDS, "OverdrawIncidentTicket"}
 
 
 @pytest.mark.parametrize("query", VARIABLES, ids=VARIABLES.values())

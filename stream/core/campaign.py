@@ -22,7 +22,7 @@ from stream.alerts import (
     runbook_of,
 )
 from stream.alerts import Member as NamedMember
-from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, USED, USUAL, YOUNG_USUAL, Member
+from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, USED, USUAL, YOUNG_TOKENS, YOUNG_USUAL, Member
 from stream.core.explain import (
     CRITICAL,
     CRITICAL_EXCESS_TOKENS,
@@ -140,10 +140,10 @@ class Campaign(msgspec.Struct, array_like=True):
         return max(self.orgs.values()) / total if total > 0 else 0.0
 
     def count_owners(self, said: Hour) -> None:
-        """Take up whose keys took how much in an hour."""
+        """Take up whose keys took how much in an hour: the new ones' tokens, if it is they."""
         for cell in said.cells:
             org, sums = cell.traits[0].org, cell.sums
-            excess = sums[USED] - sums[USUAL] + sums[YOUNG_USUAL]
+            excess = sums[YOUNG_TOKENS] if self.is_of_new else sums[USED] - sums[USUAL] + sums[YOUNG_USUAL]
             if org is not None and excess > 0:
                 self.orgs[org] = self.orgs.get(org, 0.0) + excess
         if len(self.orgs) > MOST_OWNERS:

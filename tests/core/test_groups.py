@@ -456,6 +456,20 @@ def test_of_many_organisations_those_that_take_most_are_remembered():
     assert 0 < campaign.own_share() < 0.5
 
 
+def test_of_new_accounts_only_their_own_use_says_whose_doing_it_is():
+    """A vendor's new accounts come from a cloud whose old keys of many organisations use more than usual, too."""
+    rng = random.Random(1)
+    vendor = [young(f"new-{n}", Traits(org="vendor"), 5, first=False) for n in range(20)]
+    others = [said(f"key-{n}", key(n), rng, 4.0) for n in range(40)]
+    hour = Hour([0.0] * COUNT, [*vendor, *others])
+    of_new = Campaign(("asn", "1"), "campaign", 0, 0.0, 0, lead="newcomers")
+    of_all = Campaign(("asn", "1"), "campaign", 0, 0.0, 0, lead="sustained")
+    for campaign in (of_new, of_all):
+        campaign.count_owners(hour)
+    assert of_new.own_share() == 1.0
+    assert of_all.own_share() < 0.5
+
+
 def test_a_campaign_ends_three_days_after_its_last_hour():
     alerts = after(24 * 6, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
     assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]

@@ -302,6 +302,9 @@ def yardstick_of(kind: str) -> str:
     return "what new keys usually use" if kind == "newcomer" else "the baseline"
 
 
+SILENT_SECONDS = 2 * 86_400.0
+"""An open incident says something within twenty hours, and ends within a day of its last anomaly, or goes on saying
+something: whoever has heard nothing of one for this long takes it for over."""
 RANK: dict[Severity, int] = {"info": 0, "warning": 1, "high": 2, "critical": 3}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -37,7 +38,7 @@ from stream.core.explain import (
 )
 from stream.core.group import GroupState
 from stream.core.hours import Hour
-from stream.core.incidents import Phase
+from stream.core.incidents import UPDATE_SECONDS, Phase
 from stream.core.links import Group
 from stream.settings import Settings
 
@@ -63,7 +64,7 @@ CALM_HOURS = 72
 """A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
 OF_NEW_KEYS = ("newcomers", "respawn")
 UPDATE_HOURS = 6
-STILL_HOURS = 20
+STILL_HOURS = UPDATE_SECONDS // 3600
 """What goes on is told again after so long: who belongs to it shows with time."""
 
 
@@ -123,6 +124,11 @@ class Campaign(msgspec.Struct, array_like=True):
     reason: str = ""
     best: Group | None = None
     lead: str = ""
+
+    @property
+    def clearest(self) -> Group:
+        """Which of its groups has shown it best; its own where a former version did not say."""
+        return self.best or self.group
 
     @property
     def is_of_new(self) -> bool:
@@ -331,11 +337,8 @@ def _summary(campaign: Campaign, status: Status, count: int, members: int, alone
     keys = f"{count} of {max(members, count)} keys" if count else f"keys, of {members},"
     verb = {"opened": "take", "updated": "still take", "resolved": "have stopped: they took"}[status]
     line = f"{keys} that share the {_called(campaign.group)} "
-    if campaign.best is not None and campaign.best != campaign.group:
-        kind, value = campaign.best
-        line += (
-            f"(most clearly those of the {' and '.join(WORDS[name] for name in kind.split('+'))} {printable(value)}) "
-        )
+    if campaign.clearest != campaign.group:
+        line += f"(most clearly those of the {_called(campaign.clearest)}) "
     if campaign.kind == "pivot":
         line += "have moved between models within a day" if status != "resolved" else "use their models as before"
     elif campaign.kind == "respawn":
@@ -353,6 +356,11 @@ def _action(status: Status, severity: str) -> str:
     if severity in ("high", "critical"):
         return "Look at the members that are named; block those whose owners cannot tell you why, all at once."
     return "Look at what the members share; ask their owners if it goes on."
+
+
+def family_of(statistic: str) -> Literal["more", "new", "moved"]:
+    """What a statistic tells of: more of what there was, new accounts, another model."""
+    return "new" if statistic in OF_NEW_KEYS else "moved" if statistic == "pivot" else "more"
 
 
 def kind_of(values: Sequence[tuple[str, float]]) -> str:

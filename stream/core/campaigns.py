@@ -19,6 +19,7 @@ from stream.core.campaign import (
     Campaign,
     Suspect,
     alert_of,
+    family_of,
     grade,
     kind_of,
     named,
@@ -27,9 +28,9 @@ from stream.core.campaign import (
 from stream.core.evidence import ALL, SPENT, USED, USED_OUTPUT, USUAL, YOUNG, YOUNG_USUAL, Cell
 from stream.core.explain import SEVERITIES, short, span
 from stream.core.group import GroupState
-from stream.core.grouppriors import GroupPriors, family_of
+from stream.core.grouppriors import GroupPriors
 from stream.core.hours import Hour
-from stream.core.incidents import HOLD, TRANSITIONS, Phase, Signal
+from stream.core.incidents import DOUBLED, HOLD, TRANSITIONS, Phase, Signal
 from stream.core.links import Group
 from stream.settings import Settings
 
@@ -134,23 +135,18 @@ class Campaigns:
                 told.append((self._open(group, hour, judged[group], page), "opened"))
             else:
                 self._join(main, group)
-        renewed: set[Group] = set()
         for group in older:
-            campaign = self.open[group]
-            if self._is_another(campaign, judged):
-                renewed.add(group)
-                told.append((campaign, "resolved"))
-                continue
-            status = self._continue(campaign, hour, judged, states, page)
+            status = self._continue(self.open[group], hour, judged, states, page)
             if status is not None:
-                told.append((campaign, status))
+                told.append((self.open[group], status))
         alerts = []
         settled: set[Group] = set()
         for campaign, status in told:
             alerts.append(self._alert(campaign, status, hour, states, incomplete))
             if status == "resolved":
+                ended = campaign.phase is Phase.QUIET  # else something else goes on in its groups
                 for group in (campaign.group, *campaign.joined):
-                    if group in states and campaign.group not in renewed:
+                    if ended and group in states:
                         states[group].settle()
                         settled.add(group)
                 self._end(campaign)
@@ -181,7 +177,7 @@ class Campaigns:
 
     def _among(self, campaign: Campaign) -> dict[str, Suspect]:
         """Those among whom a campaign's members are: of the group that has shown it best, while it does."""
-        return self.suspects.get(campaign.best or campaign.group) or campaign.suspects
+        return self.suspects.get(campaign.clearest) or campaign.suspects
 
     def _page_score(self, groups: int) -> float:
         """The score beyond which at most PAGE_SHARE of `false_pages_per_week` open where nothing is wrong."""
@@ -190,7 +186,7 @@ class Campaigns:
 
     def _suspect(self, hour: int, judged: Mapping[Group, Judged]) -> None:
         """Look one by one at the members of groups that are close to a campaign; of one that calms down, no more."""
-        held = {campaign.best or campaign.group: campaign for campaign in self.open.values()} | self.open
+        held = {campaign.clearest: campaign for campaign in self.open.values()} | self.open
         for group, one in judged.items():
             suspects = self.suspects.get(group)
             if group in held and held[group].phase is Phase.COOLING:
@@ -257,8 +253,8 @@ class Campaigns:
 
         A client's networks have no key in common, but each has with the client.
         """
-        shown = [group for group in (main, *self.open[main].joined) if group in judged]
-        return [group for group in shown if group == main or judged[group].score >= self.hold_score]
+        shown = _of_campaign(self.open[main], judged)
+        return [one.state.group for one in shown if one.state.group == main or one.score >= self.hold_score]
 
     def _join(self, main: Group, group: Group) -> None:
         campaign = self.open[main]
@@ -300,21 +296,17 @@ class Campaigns:
         self.changed.add(group)
         return campaign
 
-    def _is_another(self, campaign: Campaign, judged: Mapping[Group, Judged]) -> bool:
-        """Whether its groups show something else by now, and further than they ever showed this.
+    def _something_else(self, campaign: Campaign, shown: Sequence[Judged]) -> str:
+        """The statistic by which its groups show something else by now, and further than they ever showed this.
 
         New accounts, say, where a few keys had changed their model: one is over, the other opens in the next hour.
+        Empty: nothing else.
         """
-        shown = [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
         best = max((one for one in shown if one.present and one.speaking), key=lambda one: one.score, default=None)
         if best is None or best.score <= max(campaign.score, self.open_score):
-            return False
+            return ""
         lead = best.speaking[0][0]
-        if family_of(lead) == family_of(campaign.lead):
-            return False
-        campaign.sequence += 1
-        campaign.reason = f"it shows something else by now: {lead}"
-        return True
+        return "" if family_of(lead) == family_of(campaign.lead) else lead
 
     def _continue(
         self,
@@ -330,9 +322,13 @@ class Campaigns:
         that they come from of many.
         """
         self.changed.add(campaign.group)
+        shown = _of_campaign(campaign, judged)
+        if lead := self._something_else(campaign, shown):
+            campaign.sequence += 1
+            campaign.reason = f"it shows something else by now: {lead}"
+            return "resolved"
         if campaign.group in judged:
             _add(campaign, judged[campaign.group].said)
-        shown = [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
         score = max((one.score for one in shown if one.present), default=0.0)
         anomalous = score >= self.hold_score
         known = set(campaign.channels)
@@ -355,7 +351,7 @@ class Campaigns:
         severity = campaign.severity
         if transition == "continued":
             campaign.last_anomalous = hour
-            _grade(campaign, page, states.get(campaign.best or campaign.group, states[campaign.group]), hour)
+            _grade(campaign, page, states.get(campaign.clearest, states[campaign.group]), hour)
         reason = _news(campaign, hour, severity)
         if not reason:
             return None
@@ -373,12 +369,17 @@ class Campaigns:
             self._joined.pop(group, None)
 
 
+def _of_campaign(campaign: Campaign, judged: Mapping[Group, Judged]) -> list[Judged]:
+    """What an hour showed of a campaign's groups, its own first."""
+    return [judged[group] for group in (campaign.group, *campaign.joined) if group in judged]
+
+
 def _news(campaign: Campaign, hour: int, severity: int) -> str:
     """What has changed so much that it has to be told; `severity` is what it was before this hour."""
     if campaign.severity > severity:
         return f"it is {SEVERITIES[campaign.severity]} now, and was {SEVERITIES[severity]}"
     silent = hour - campaign.updated
-    if silent >= UPDATE_HOURS and campaign.excess >= 2 * max(campaign.told_excess, 1.0):
+    if silent >= UPDATE_HOURS and campaign.excess >= DOUBLED * max(campaign.told_excess, 1.0):
         return f"the excess has doubled since it was told last: {short(campaign.excess)} tokens"
     return f"still open after {span((hour + 1 - campaign.started) * HOUR)}" if silent >= STILL_HOURS else ""
 

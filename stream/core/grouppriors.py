@@ -25,7 +25,6 @@ HANDICAPS = (*(2.0 for _ in range(ELEVATED + 1)), 1.0, 1.0, 1.0, 0.0)
 """Decades that are taken off each of STATISTICS: the rarer a campaign shows itself by one first, or the further it then
 stands out, the smaller a part of the false alarms it is given (weighted p-values: Genovese, Roeder and Wasserman, False
 discovery control with p-value weighting, Biometrika 2006)."""
-_KIN = (("newcomers", "respawn"), ("pivot",))
 AGREEMENT = 0.5
 """What the second family adds, of its decades."""
 LEAST_DECADES = 1.0
@@ -77,11 +76,6 @@ class GroupPriors:
         """One number of what `weighed` gives: the strongest family, and some of the next one."""
         strongest: list[float] = sorted((max(weighed[i] for i in family) for family in FAMILIES), reverse=True)
         return strongest[0] + AGREEMENT * max(strongest[1], 0.0)
-
-
-def family_of(statistic: str) -> int:
-    """What a statistic tells of: 0 more of what there was, 1 new accounts, 2 another model."""
-    return next((number for number, kin in enumerate(_KIN, 1) if statistic in kin), 0)
 
 
 @lru_cache(maxsize=1)

@@ -9,14 +9,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from stream.alerts import RANK, Alert
+from stream.alerts import RANK, SILENT_SECONDS, Alert
 from stream.notify.cover import covered_by, subjects_of
 from stream.notify.hold import PAGE, may_wait
 from stream.notify.hush import Hush, names_of
 
-STALE_SECONDS = 2 * 86_400.0
-"""An open incident says something within twenty hours, and ends within a day of its last anomaly, or goes on saying
-something: one that has not for this long is forgotten."""
 MAX_INCIDENTS = 100_000
 """Some 50 MB, and 300 MB where alerts are said again; beyond it the oldest are forgotten."""
 log = logging.getLogger(__name__)
@@ -284,7 +281,7 @@ class Desk:
 
         What has been silent for too long is forgotten; of what operators want to hear no more, nothing is said.
         """
-        for fingerprint in [f for f, known in self._known.items() if now - known.at > STALE_SECONDS]:
+        for fingerprint in [f for f, known in self._known.items() if now - known.at > SILENT_SECONDS]:
             self._drop(fingerprint)
         quiet = self._hush.is_quiet
         return (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from stream.alerts import Alert, Entity, Severity, fingerprint_of, printable
+from stream.alerts import SILENT_SECONDS, Alert, Entity, Severity, fingerprint_of, printable
 from stream.response.config import ResponseConfig
 from stream.response.record import MAX_WHY, Action, Before, Response, Step, Word, limit_of, response_id_of
 
@@ -19,9 +19,6 @@ KEEP_SECONDS = 90 * 86_400.0
 """What is over is forgotten after this time."""
 MAX_RESPONSES = 20_000
 """Some 30 MB; the oldest of those that are over give way, then the oldest proposals."""
-SILENT_SECONDS = 2 * 86_400.0
-"""An open incident says something within twenty hours, and ends within a day of its last anomaly, or goes on saying
-something: one that has not for this long counts as over."""
 MAX_INCIDENTS = 100_000
 SYSTEM = "overdraw"
 STRENGTH: dict[Action, int] = {"review": 0, "throttle": 1, "block": 2}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from services import T0, made_alert
 
-from stream.alerts import Alert, Entity, Member, Members
+from stream.alerts import SILENT_SECONDS, Alert, Entity, Member, Members
 from stream.control import MESSAGE
-from stream.notify.desk import MAX_INCIDENTS, STALE_SECONDS, Decision, Desk, short_id
+from stream.notify.desk import MAX_INCIDENTS, Decision, Desk, short_id
 from stream.notify.digest import TOP, Burst, Gathered
 from stream.notify.hush import Hush
 
@@ -254,8 +254,8 @@ def test_after_a_restart_what_was_told_one_by_one_is_known_from_what_was_in_a_di
 def test_what_has_said_nothing_for_long_is_forgotten_and_memory_is_bounded() -> None:
     told = Told()
     told()
-    assert [known.fingerprint for known in told.desk.firing(T0 + STALE_SECONDS)] == [made_alert().fingerprint]
-    assert list(told.desk.firing(T0 + STALE_SECONDS + 1)) == []
+    assert [known.fingerprint for known in told.desk.firing(T0 + SILENT_SECONDS)] == [made_alert().fingerprint]
+    assert list(told.desk.firing(T0 + SILENT_SECONDS + 1)) == []
     assert len(told.desk) == 0
     assert MAX_INCIDENTS <= 100_000
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy import T0, config_of, made_alert
 
-from stream.alerts import Alert, Entity
-from stream.response.board import KEEP_SECONDS, SILENT_SECONDS, AllowRule, Ban, Board
+from stream.alerts import SILENT_SECONDS, Alert, Entity
+from stream.response.board import KEEP_SECONDS, AllowRule, Ban, Board
 from stream.response.config import ResponseConfig
 from stream.response.record import (
     MAX_STEPS,

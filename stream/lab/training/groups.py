@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,12 +200,15 @@ def laws_of(found: Readings) -> Document:
 def tail_of(column: Values) -> list[list[float]]:
     """Values, rising, and the share of group-days that exceed each."""
     ordered = np.sort(column)[::-1]
+    places = {share: int(share * len(ordered)) for share in SHARES}
+    return _rising((float(ordered[place]), share) for share, place in places.items() if place >= LEAST_COUNT)
+
+
+def _rising(points: Iterable[tuple[float, float]]) -> list[list[float]]:
+    """The rows of a tail: points whose values rise by a step that counts."""
     rows: list[list[float]] = []
-    for share in SHARES:
-        place = int(share * len(ordered))
-        if place < LEAST_COUNT:
-            continue
-        value = round(float(ordered[place]), 3)
+    for number, share in points:
+        value = round(number, 3)
         if not rows or value > rows[-1][0] + LEAST_STEP:
             rows.append([value, share])
     return rows
@@ -218,16 +221,12 @@ def opening_tail(found: Readings, column: Values) -> list[list[float]]:
     """
     peaks = found.peaks(column)
     values = np.unique(peaks[peaks >= np.quantile(peaks, 1 - SHARES[0])])
-    rows: list[list[float]] = []
-    for share in OPENING_SHARES:
-        most = share * len(peaks)
-        if most < LEAST_COUNT:
-            break
-        place = bisect_left(range(len(values)), True, key=lambda i: found.openings(column, float(values[i])) <= most)
-        value = round(float(values[place]), 3)
-        if not rows or value > rows[-1][0] + LEAST_STEP:
-            rows.append([value, share])
-    return rows
+
+    def beyond(most: float) -> float:
+        return float(values[bisect_left(values, True, key=lambda value: found.openings(column, value) <= most)])
+
+    shares = [share for share in OPENING_SHARES if share * len(peaks) >= LEAST_COUNT]
+    return _rising((beyond(share * len(peaks)), share) for share in shares)
 
 
 def scores_of(found: Readings, tails: Document) -> Values:

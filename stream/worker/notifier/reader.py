@@ -11,7 +11,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from stream.notify.desk import STALE_SECONDS
+from stream.alerts import SILENT_SECONDS
 from stream.settings import Settings
 from stream.worker.notifier.consumer import offsets_at
 from stream.worker.notifier.progress import Place, read_place
@@ -174,7 +174,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._line.reset()
         committed = await self._consumer._coordinator.fetch_committed_offsets(wanted)
         now = self._line.clock()
-        recent = await offsets_at(self._consumer, wanted, now - STALE_SECONDS)
+        recent = await offsets_at(self._consumer, wanted, now - SILENT_SECONDS)
         first = await offsets_at(self._consumer, wanted, now - self._settings.backlog_seconds)
         self._line.reset()  # a record may have come meanwhile, from where it does not begin
         for partition in wanted:

@@ -10,9 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from pydantic import ValidationError
 
-from stream.alerts import Alert
+from stream.alerts import SILENT_SECONDS, Alert
 from stream.partition import key_bytes
-from stream.response.board import SILENT_SECONDS, Board
+from stream.response.board import Board
 from stream.response.denyfile import entry_of
 from stream.response.record import Response, Word
 from stream.security import client_options

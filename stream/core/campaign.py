@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -23,7 +22,7 @@ from stream.alerts import (
     runbook_of,
 )
 from stream.alerts import Member as NamedMember
-from stream.core.evidence import HAS_INCIDENT, IS_YOUNG, USED, USUAL, YOUNG_TOKENS, YOUNG_USUAL, Member
+from stream.core.evidence import HAS_INCIDENT, USED, USUAL, YOUNG_TOKENS, YOUNG_USUAL
 from stream.core.explain import (
     CRITICAL,
     CRITICAL_EXCESS_TOKENS,
@@ -38,57 +37,22 @@ from stream.core.explain import (
 )
 from stream.core.group import GroupState
 from stream.core.hours import Hour
-from stream.core.incidents import UPDATE_SECONDS, Phase
+from stream.core.incidents import Phase
 from stream.core.links import Group
+from stream.core.suspects import Suspect, named
 from stream.settings import Settings
 
 HOUR = 3600.0
-MOST_SUSPECTS = 512
-"""Members that are looked at one by one; beyond them those with the least evidence are left out."""
 MOST_NAMED = 100
 """Members that an alert names."""
-SUSPECT_HOURS = 24
-LEAST_SHIFT = 0.3
-EM_STEPS = 20
-OWN_VARIANCE = 0.15
-ALIKE_HOURS = 12
 ROUND_THE_CLOCK = 0.5
 """Evenness of a day's hours from which on nobody sleeps (`GroupState.evenness`): a class or an office does."""
 MOSTLY = 0.5
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
 MOST_OWNERS = 32
-LEAST_PAGE_MEMBERS = 5
 INCOMPLETE = "; a shard has been missing, so the sums are incomplete"
-CALM_HOURS = 72
-"""A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
 OF_NEW_KEYS = ("newcomers", "respawn")
-UPDATE_HOURS = 6
-STILL_HOURS = UPDATE_SECONDS // 3600
-"""What goes on is told again after so long: who belongs to it shows with time."""
-
-
-class Suspect(msgspec.Struct, array_like=True):
-    """What a group's member has shown: sum of its z and how often, tokens above its baseline, and its notes.
-
-    seen: the hour in which it spoke last
-    """
-
-    z: float
-    times: int
-    excess: float
-    notes: int
-    seen: int
-
-    @property
-    def mean(self) -> float:
-        """Its mean z."""
-        return self.z / self.times
-
-    @property
-    def variance(self) -> float:
-        """Of the mean: the day's level of half a day later is another one, and a part of it is the key's own."""
-        return OWN_VARIANCE + (1 - OWN_VARIANCE) / (1 + (self.times - 1) / ALIKE_HOURS)
 
 
 class Campaign(msgspec.Struct, array_like=True):
@@ -126,6 +90,11 @@ class Campaign(msgspec.Struct, array_like=True):
     lead: str = ""
 
     @property
+    def groups(self) -> tuple[Group, ...]:
+        """All that show it, its own first."""
+        return (self.group, *self.joined)
+
+    @property
     def clearest(self) -> Group:
         """Which of its groups has shown it best; its own where a former version did not say."""
         return self.best or self.group
@@ -134,6 +103,10 @@ class Campaign(msgspec.Struct, array_like=True):
     def is_of_new(self) -> bool:
         """Whether new keys show it, or what came back under new ones, and not old keys with some new ones beside."""
         return self.kind == "respawn" or self.lead in OF_NEW_KEYS
+
+    def among(self, suspects: Mapping[Group, dict[str, Suspect]]) -> dict[str, Suspect]:
+        """Those among whom its members are: of the group that has shown it best, while it does."""
+        return suspects.get(self.clearest) or self.suspects
 
     def rescale(self) -> None:
         """What versions 1 and 2 wrote had scores of another scale, and did not say what leads."""
@@ -155,54 +128,6 @@ class Campaign(msgspec.Struct, array_like=True):
         if len(self.orgs) > MOST_OWNERS:
             kept = sorted(self.orgs, key=lambda org: (-self.orgs[org], org))
             self.orgs = {org: self.orgs[org] for org in kept[:MOST_OWNERS]}
-
-
-def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
-    """Take up what a group's members said in an hour."""
-    for member in members:
-        known = suspects.get(member.key_id)
-        if known is None:
-            suspects[member.key_id] = Suspect(member.z, 1, member.excess, member.notes, hour)
-        else:
-            known.z += member.z
-            known.times += 1
-            known.excess += member.excess
-            known.notes |= member.notes
-            known.seen = hour
-    if len(suspects) > MOST_SUSPECTS:
-        kept = sorted(suspects, key=lambda key_id: (-suspects[key_id].notes, -suspects[key_id].mean, key_id))
-        for key_id in kept[MOST_SUSPECTS:]:
-            del suspects[key_id]
-
-
-def named(suspects: dict[str, Suspect], new: bool) -> list[str]:
-    """Those that belong to it more likely than not, the strongest first.
-
-    new: it is a campaign of new accounts: they are all named. Else the mean z of members is taken as a mixture of two
-    normal laws, innocents about 0 and members about what the upper half shows; a few steps of expectation and
-    maximisation find their shares. A mean's variance falls with the time that it covers, as far as hours are not alike.
-    """
-    if new:
-        chosen = [key_id for key_id, one in suspects.items() if one.notes & IS_YOUNG]
-    else:
-        means = sorted(((one.mean, one.variance) for one in suspects.values()), reverse=True)
-        if not means:
-            return []
-        upper = means[: max(1, len(means) // 2)]
-        shift, share = max(sum(z for z, _ in upper) / len(upper), LEAST_SHIFT), 0.5
-        for _ in range(EM_STEPS):
-            odds = [_odds(z, variance, shift, share) for z, variance in means]
-            total = sum(odds)
-            share = min(max(total / len(means), 0.02), 0.99)
-            shift = max(sum(o * z for o, (z, _) in zip(odds, means, strict=True)) / max(total, 1e-9), LEAST_SHIFT)
-        chosen = [key_id for key_id, one in suspects.items() if _odds(one.mean, one.variance, shift, share) >= 0.5]
-    return sorted(chosen, key=lambda key_id: (-suspects[key_id].excess, key_id))
-
-
-def _odds(z: float, variance: float, shift: float, share: float) -> float:
-    """Probability of being a member."""
-    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, (shift * shift / 2 - shift * z) / variance)))
-    return 1 / (1 + against)
 
 
 def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tuple[int, str]:

@@ -16,6 +16,18 @@ from functools import lru_cache
 
 import msgspec
 
+from stream.core.arrivals import (
+    DAY_HOURS,
+    LEAST_KEYS,
+    LONG_HOURS,
+    RETURNED_HOURS,
+    WEEK_HOURS,
+    Fallen,
+    follow_blocked,
+    newcomers,
+    respawn,
+    usual_arrivals,
+)
 from stream.core.calibration import EULER, SCALE_FLOOR, SD_OF_GUMBEL, learned
 from stream.core.evidence import (
     ALL,
@@ -25,10 +37,8 @@ from stream.core.evidence import (
     LENGTH_SQUARES,
     LEVEL,
     LEVEL_SQUARES,
-    NEW,
     PACE,
     RECENT_HOURS,
-    REFUSED,
     SHAPED,
     SPENT,
     USED,
@@ -70,17 +80,11 @@ OTHERS_INFORMATION = 50.0
 """The mean departure of all other keys is taken as if of so much more it had been zero."""
 LEAST_OTHERS = 0.5
 """A group of which all others together are a smaller part of this size has nobody to be compared with."""
-LEAST_KEYS = 3
-"""Fewer keys are no group."""
 LEAST_SPEAKERS = 5.0
 """Fewer keys in an hour have no mean to speak of."""
 OTHERS = 20.0
 """The mean of the other keys is taken as if so many more had shown nothing."""
 DAY = 24
-DAY_HOURS = float(DAY)
-WEEK_HOURS = 168.0
-LONG_HOURS = 60 * 24.0
-"""Memory of how many keys a group usually gains."""
 USUAL_DAYS = 21.0
 PRIOR_DAYS = 10.0
 PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.8, 0.8)
@@ -103,10 +107,6 @@ MAXIMUM_CLIP = 2.0
 """So many standard deviations of a day's maximum are learned at most: a campaign comes slowly."""
 PRIOR_HOT = 0.08
 """Share of clean keys that are elevated."""
-PRIOR_ARRIVALS = 0.5
-ARRIVAL_PRIOR_DAYS = 4.0
-"""A group that is just seen for the first time is taken to gain a key every other day, as if for so many days."""
-HOMOGENEOUS = 0.05
 PRESENT_SHARE = 0.5
 """Hours in which young keys spoke within a day, for each that came within a week: with fewer they have gone."""
 MOST_MODELS = 12
@@ -115,24 +115,6 @@ MIX_HOURS = 12.0
 USUAL_MIX_HOURS = 240.0
 LEAST_MIX_HOURS = 72
 LEAST_PIVOT_KEYS = 4.0
-FALLEN_DAYS = 14
-MOST_FALLEN = 64
-LEVEL_BELOW, LEVEL_ABOVE = 1.5, 3.5
-"""How far a new key's level may be from a blocked one's: of a key's first minutes it is much too high."""
-LENGTH_DISTANCE = 0.6
-MATCHED = 0.3
-"""Share of new keys that are like a blocked one by chance."""
-RETURNED_HOURS = 72.0
-MOST_DECADES = 30.0
-
-
-class Fallen(msgspec.Struct, array_like=True):
-    """A member that was blocked: since which hour, and what it was like."""
-
-    key_id: str
-    hour: int
-    level: float
-    length: float
 
 
 class GroupState(msgspec.Struct, array_like=True):
@@ -323,13 +305,12 @@ class GroupState(msgspec.Struct, array_like=True):
             if weight >= LEAST_KEYS:
                 p = self.hot
                 values[ELEVATED] = (hot - p * weight) / math.sqrt(p * (1 - p) * weight + 1 + (0.3 * p * weight) ** 2)
-            values[NEWCOMERS] = self._newcomers(population)
+            values[NEWCOMERS] = newcomers(self.arrivals, self._usual_arrivals(), self.day[4:11], population)
         active = min(said.sums[ALL], count_of(self.leaves))
         if self.mix_hours >= LEAST_MIX_HOURS and active >= LEAST_PIVOT_KEYS:
             values[PIVOT] = 10 * max(0.0, self.moved() - everybody.moved()) * min(1.0, active / 10) ** 0.5
         if self.returned > 0.5:
-            mean = self._usual_arrivals() * RETURNED_HOURS / DAY_HOURS * MATCHED
-            values[RESPAWN] = self.returned * math.log10((1 + mean) / mean)
+            values[RESPAWN] = respawn(self.returned, self._usual_arrivals())
         return values
 
     def levels(self, said: Hour, everybody: GroupState, all_said: Hour) -> list[tuple[float, float]]:
@@ -377,32 +358,7 @@ class GroupState(msgspec.Struct, array_like=True):
         return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)
 
     def _usual_arrivals(self) -> float:
-        """New keys a day that it gained before the last week."""
-        _, week, long = self.arrivals
-        age = min((self.last - self.first) / DAY_HOURS, LONG_HOURS / DAY_HOURS)
-        return (ARRIVAL_PRIOR_DAYS * PRIOR_ARRIVALS + max(long - week, 0.0)) / (ARRIVAL_PRIOR_DAYS + max(age - 7, 0.0))
-
-    def _newcomers(self, population: Normal) -> float:
-        """How unlikely so many new keys are, and that they are so alike, in decades.
-
-        Arrivals by a geometric law, for keys come in batches; likeness by the ratio of the likelihoods of their levels
-        and lengths under their own spread and under the population's.
-        """
-        today, week, _ = self.arrivals
-        if week < LEAST_KEYS - 0.5:
-            return 0.0
-        usual = self._usual_arrivals()
-        decades = max(
-            count * math.log10((1 + mean) / mean) for count, mean in ((today, usual), (week, usual * 7)) if mean > 0
-        )
-        n, _, level, level_squares, shaped, length, length_squares = self.day[4:11]
-        alike = 0.0
-        if n >= LEAST_KEYS:
-            alike += _likeness(n, level, level_squares, population.sd**2)
-        if shaped >= LEAST_KEYS:
-            alike += _likeness(shaped, length, length_squares, LENGTH_SD**2)
-        # per key, for they speak many times a day
-        return min(decades + min(week, n) * max(alike, 0.0) / math.log(10), MOST_DECADES)
+        return usual_arrivals(self.arrivals, (self.last - self.first) / DAY_HOURS)
 
     def learn(self, values: Sequence[float], levels: Sequence[tuple[float, float]], incident: bool) -> None:
         """Take up what `statistics` has judged; `incident`: one is open, little may be learned from it."""
@@ -462,45 +418,13 @@ class GroupState(msgspec.Struct, array_like=True):
 
     def follow(self, hour: int, members: Iterable[Member]) -> None:
         """Note who was blocked, and count the new keys that are like one of those."""
-        if self.fallen:
-            self.fallen = [fallen for fallen in self.fallen if hour - fallen.hour <= FALLEN_DAYS * DAY_HOURS]
-        for member in members:
-            if member.notes & REFUSED:
-                known = [fallen for fallen in self.fallen if fallen.key_id != member.key_id]
-                known.append(Fallen(member.key_id, hour, member.level, member.length))
-                self.fallen = known[-MOST_FALLEN:]
-            elif self.fallen:
-                if member.notes & NEW:
-                    like = next((fallen for fallen in self.fallen if _is_like(fallen, member)), None)
-                    if like is not None:
-                        self.fallen.remove(like)  # each is taken up once
-                        self.returned += 1
-                else:
-                    # it is not blocked after all
-                    self.fallen = [fallen for fallen in self.fallen if fallen.key_id != member.key_id]
-
-
-LENGTH_SD = 1.3
-"""Of the mean log length of answers, over the keys of the population (real clients: 1.6 over all, less per model)."""
+        self.fallen, returned = follow_blocked(self.fallen, hour, members)
+        self.returned += returned
 
 
 def _together(levels: Sequence[float]) -> float:
     """The mean of standardised levels, of which each counts within limits."""
     return sum(max(LEAST_TOGETHER, min(MOST_TOGETHER, value)) for value in levels) / len(levels)
-
-
-def _likeness(n: float, total: float, squares: float, variance: float) -> float:
-    """Per key, the log of how much better their own spread fits n values than the population's variance."""
-    mean = total / n
-    own = max(squares / n - mean * mean, 0.0) + HOMOGENEOUS * variance
-    ratio = own / variance
-    return 0.5 * (ratio - 1 - math.log(ratio)) if ratio < 1 else 0.0
-
-
-def _is_like(fallen: Fallen, member: Member) -> bool:
-    if member.length >= 0 and fallen.length >= 0 and abs(member.length - fallen.length) > LENGTH_DISTANCE:
-        return False
-    return -LEVEL_BELOW <= member.level - fallen.level <= LEVEL_ABOVE
 
 
 def _learn_day(law: list[float], prior: float) -> None:
@@ -520,3 +444,23 @@ def _decays(passed: int) -> tuple[float, float, float, float, float]:
         math.exp(-passed / memory) for memory in (RECENT_HOURS, DAY_HOURS, WEEK_HOURS, LONG_HOURS, RETURNED_HOURS)
     )
     return recent, day, week, long, returned
+
+
+Speaking = list[tuple[str, float]]
+"""The statistics that speak for a campaign in an hour, in decades, the strongest first."""
+
+
+class Judged(msgspec.Struct):
+    """What an hour showed of one group."""
+
+    state: GroupState
+    said: Hour
+    score: float
+    speaking: Speaking
+    present: bool
+    """The last hours show it too: a window of days remembers a campaign that is over."""
+
+    @property
+    def lead(self) -> str:
+        """The statistic that speaks most, empty if none does."""
+        return self.speaking[0][0] if self.speaking else ""

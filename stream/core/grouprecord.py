@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from stream.core.campaign import Campaign, Suspect
+from stream.core.campaign import Campaign
 from stream.core.group import GroupState
 from stream.core.links import Group
 from stream.core.shardrecord import StateError
+from stream.core.suspects import Suspect
 
 VERSION = 3
 """1 held what calls were due instead of paces; 2 did not hold what lasts."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stream.alerts import Alert, reading_order
-from stream.core.campaigns import Campaigns, Judged
+from stream.core.arrivals import WEEK_HOURS
+from stream.core.campaigns import Campaigns
 from stream.core.evidence import FIRST, NEVER, REFUSALS, Evidence, leaf_of
-from stream.core.group import STATISTICS, WEEK_HOURS, GroupState
+from stream.core.group import STATISTICS, GroupState, Judged
 from stream.core.grouppriors import LEAST_DECADES, GroupPriors, shipped_group_priors
 from stream.core.grouprecord import (
     CAMPAIGN,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from stream.core.arrivals import DAY_HOURS
 from stream.core.campaign import HOUR, Campaign, entity_of
-from stream.core.group import DAY_HOURS, GroupState
+from stream.core.group import GroupState
 from stream.core.grouppriors import shipped_group_priors
 from stream.core.grouprecord import CAMPAIGN, GROUP, group_of, unpack_group, unpack_written
 from stream.core.links import Group

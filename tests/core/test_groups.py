@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 
-from stream.core.campaign import MOST_OWNERS, Campaign, Suspect, grade, named, suspect
-from stream.core.campaigns import MOST_JOINED, Campaigns, Judged
+from stream.core.campaign import MOST_OWNERS, Campaign, grade
+from stream.core.campaigns import MOST_JOINED, Campaigns
 from stream.core.evidence import (
     ALL,
     COUNT,
@@ -40,13 +40,15 @@ from stream.core.evidence import (
     leaf_of,
 )  # fmt: skip
 from stream.core.explain import WARNING, short
-from stream.core.group import MEASURED, GroupState
+from stream.core.group import MEASURED, GroupState, Judged
 from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.grouprecord import Written, pack, unpack_written
 from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.linksrecord import Traits
+from stream.core.overlap import Overlap
 from stream.core.pace import CLIP_SD
+from stream.core.suspects import Suspect, named, suspect
 from stream.settings import Settings
 
 SETTINGS = Settings(partitions=1)
@@ -302,6 +304,25 @@ def test_new_accounts_where_a_group_has_moved_between_models_are_a_campaign_of_t
     assert {member.key_id for member in alerts[-1].members.top} == {f"new-{n}" for n in range(30)}
 
 
+def test_new_accounts_that_bring_another_model_along_are_one_campaign():
+    """However far the move of models stands out: else the two would end and begin by turns."""
+
+    def make(hour, rng):
+        cells = crowd(rng)
+        cells += [
+            young(f"new-{n}", Traits(org=f"fresh-{n}", client="sdk-1", template="shared"), 3, first=hour == 0)
+            for n in range(6)
+        ]
+        for cell in [*cells[:20], *cells[-6:]] if hour >= 30 else []:
+            cell.models = {"other": 1.0}
+        return cells
+
+    alerts = after(60, make)
+    moved = [name for alert in alerts for name in (one.name for one in alert.channels) if name == "pivot"]
+    assert [alert.kind for alert in alerts if alert.status != "updated"] == ["campaign"]
+    assert moved, "the move is told among what speaks"
+
+
 def test_new_accounts_that_are_used_no_more_are_over_within_days_and_do_not_come_again():
     def make(hour, rng):
         accounts = [
@@ -367,14 +388,16 @@ def judged(group: tuple[str, str], score: float, *, present: bool = True) -> Jud
 @pytest.mark.parametrize(("first", "same"), [(0, True), (8, True), (14, False)])
 def test_a_group_that_would_name_mostly_the_same_keys_shows_the_same_campaign(first: int, same: bool):
     """Few keys in common, for most of the one are not in the other; but those that stand out in both are the same."""
-    campaigns = Campaigns(SETTINGS, PRIORS)
     main, other = ("network", "n"), ("template", "t")
     high, low = Suspect(90.0, 40, 1e6, 0, START), Suspect(0.0, 40, 0.0, 0, START)
-    campaigns.suspects[main] = {f"key-{n}": high for n in range(16)} | {f"calm-{n}": low for n in range(16)}
-    campaigns.suspects[other] = {f"key-{n}": high for n in range(first, first + 10)} | {"x": low, "y": low}
-    campaigns.open[main] = Campaign(main, "campaign", START - 3, 0.0, 0, suspects=campaigns.suspects[main])
+    suspects = {
+        main: {f"key-{n}": high for n in range(16)} | {f"calm-{n}": low for n in range(16)},
+        other: {f"key-{n}": high for n in range(first, first + 10)} | {"x": low, "y": low},
+    }
+    campaigns = {main: Campaign(main, "campaign", START - 3, 0.0, 0, suspects=suspects[main])}
     said_now = {main: judged(main, 4.0), other: judged(other, 4.0)}
-    assert campaigns._same(other, START, said_now, {}, {}) == (main if same else None)
+    overlap = Overlap(START, said_now, [], campaigns, [other], suspects)
+    assert overlap.same(other, hold=2.0) == (main if same else None)
 
 
 def test_a_campaign_is_graded_by_the_group_that_shows_it_best():

@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import grouppriors
+from stream.core.arrivals import WEEK_HOURS
 from stream.core.calibration import EULER, SD_OF_GUMBEL
-from stream.core.campaign import CALM_HOURS
+from stream.core.course import CALM_HOURS
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import pack_evidence, unpack_evidence
-from stream.core.group import MEASURED, STATISTICS, WEEK_HOURS, GroupState
+from stream.core.group import MEASURED, STATISTICS, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour

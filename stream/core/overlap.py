@@ -1,0 +1,118 @@
+"""Which groups show one and the same campaign: what they have in common, in keys and in names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from stream.core.campaign import OF_NEW_KEYS, Campaign
+from stream.core.evidence import ALL, YOUNG, Cell
+from stream.core.group import Judged
+from stream.core.links import Group
+from stream.core.suspects import Suspect, named
+
+SAME_SHARE = 0.5
+"""Two groups of which so many keys are common show one campaign."""
+JOIN_HOURS = 12
+"""So long whatever shows in a part of a campaign's keys is the same one; later a part that stands out further than the
+whole is one of its own: a group of many that once was unusual must not swallow all that happens in it."""
+COMMON = (ALL, YOUNG)
+"""What two groups may have in common: all keys, and new ones."""
+
+
+class Overlap:
+    """What groups had in common in one hour.
+
+    judged: what the hour showed of each group
+    spoken: the hour's cells, each with its groups
+    campaigns: the open ones, by their own groups
+    asked: the other groups that are asked for
+    suspects: of each group that is close to a campaign, or shows one, its members one by one
+    """
+
+    def __init__(
+        self,
+        hour: int,
+        judged: Mapping[Group, Judged],
+        spoken: Sequence[tuple[Cell, tuple[Group, ...]]],
+        campaigns: Mapping[Group, Campaign],
+        asked: Sequence[Group],
+        suspects: Mapping[Group, dict[str, Suspect]],
+    ) -> None:
+        self._hour = hour
+        self._judged = judged
+        self._campaigns = campaigns
+        showing = {group for campaign in campaigns.values() for group in campaign.groups}
+        self._common = _common(spoken, showing.union(asked)) if asked else {}
+        self._suspects = suspects
+        self._named: dict[Group, set[str]] = {}
+        """Whom open campaigns name, as far as that was asked for."""
+
+    def same(self, group: Group, hold: float) -> Group | None:
+        """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
+        that it shows, or most of those that it would name; of each of the two, if the campaign is older and stands out
+        less.
+
+        hold: the score from which on a group still shows a campaign
+        """  # noqa: D205
+        one = self._judged[group]
+        is_of_new = one.lead in OF_NEW_KEYS
+        parts = COMMON if is_of_new else COMMON[:1]
+        mine = {*named(self._suspects.get(group, {}), is_of_new)}
+        for main in sorted(self._campaigns):
+            campaign = self._campaigns[main]
+            is_fresh = self._hour - campaign.started <= JOIN_HOURS
+            shown = [*self._showing(campaign, hold)]
+            for other in shown:
+                shared = self._common.get(_pair(group, other.state.group))
+                if shared is None:
+                    continue
+                which = min if is_fresh or one.score <= other.score else max
+                for part, count in zip(parts, shared, strict=False):
+                    size = which(one.said.sums[part], other.said.sums[part])
+                    if size > 0 and count >= SAME_SHARE * size:
+                        return main
+            if not mine:
+                continue
+            if main not in self._named:
+                self._named[main] = {*named(campaign.among(self._suspects), campaign.is_of_new)}
+            theirs = self._named[main]
+            stands_out = not is_fresh and all(one.score > other.score for other in shown)
+            size = max(len(mine), len(theirs)) if stands_out else len(mine)
+            if len(mine & theirs) >= SAME_SHARE * size:
+                return main
+        return None
+
+    def _showing(self, campaign: Campaign, hold: float) -> Iterator[Judged]:
+        """What the hour showed of a campaign's own group, and of those that joined it and still show it.
+
+        A client's networks have no key in common, but each has with the client.
+        """
+        for one in of_campaign(campaign, self._judged):
+            if one.state.group == campaign.group or one.score >= hold:
+                yield one
+
+
+def of_campaign(campaign: Campaign, judged: Mapping[Group, Judged]) -> list[Judged]:
+    """What an hour showed of a campaign's groups, its own first."""
+    return [judged[group] for group in campaign.groups if group in judged]
+
+
+def _pair(one: Group, other: Group) -> tuple[Group, Group]:
+    return (one, other) if one < other else (other, one)
+
+
+def _common(
+    spoken: Sequence[tuple[Cell, tuple[Group, ...]]], wanted: set[Group]
+) -> dict[tuple[Group, Group], list[float]]:
+    """How many keys spoke, of each of COMMON, that belong to both of two groups, of those that are wanted."""
+    common: dict[tuple[Group, Group], list[float]] = {}
+    if len(wanted) < 2:
+        return common
+    for cell, groups in spoken:
+        mine = [group for group in groups if group in wanted]
+        for i, one in enumerate(mine):
+            for other in mine[i + 1 :]:
+                shared = common.setdefault(_pair(one, other), [0.0] * len(COMMON))
+                for place, part in enumerate(COMMON):
+                    shared[place] += cell.sums[part]
+    return common

@@ -185,6 +185,13 @@ def test_what_is_said_without_the_campaign_too_is_not_about_it_and_counts_once()
     assert scores.line == GroupLine(astray=1)
 
 
+@pytest.mark.parametrize(("sooner", "astray"), [(-20, 0), (20, 0), (25, 1)])
+def test_what_is_said_anyway_may_come_some_hours_sooner_or_later(sooner: int, astray: int) -> None:
+    """A campaign is a part of what everybody does, to which each group is compared."""
+    scores = score_branch(branch(campaign()), [alert(ELSEWHERE, 60)], calm=said([alert(ELSEWHERE, 60 - sooner)]))
+    assert scores.line == GroupLine(astray=astray)
+
+
 def test_group_days_are_of_three_keys_at_least_and_not_near_what_happened() -> None:
     assert score_branch(branch(days=6), []).line.group_days == 18
     # second day, and the two after it: neither the client's nor the network's

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream import collector
 from stream.cli.common import BadInput
 from stream.cli.formats import Reading, format_options
 from stream.cli.history import place_in
@@ -55,23 +56,27 @@ class Inputs:
         from stream.lab.files import InputError
 
         refusals = Refusals(replay.summary)
-        try:
-            for number, path in enumerate(self.paths):
-                prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
-                chunks = self.reading.chunks(path, replay.settings, row_prefix=prefix)
-                before = replay.summary.read - (mixer.placed if mixer is not None else 0)
-                with _Progress(path) as advance:
-                    for read in chunks:
-                        chunk = read if mixer is None else mixer.mix(read)
-                        replay.feed([value for _, value in chunk])
-                        refusals.locate(path, [line for line, _ in chunk])
-                        advance(len(read))
-                after = replay.summary.read - (mixer.placed if mixer is not None else 0)
-                refusals.files.append((_name_of(path), after - before))
-        except InputError as error:
-            raise BadInput(str(error)) from error
-        replay.finish()
+        with collector.calmed():
+            try:
+                for number, path in enumerate(self.paths):
+                    self._feed_one(number, path, replay, mixer, refusals)
+            except InputError as error:
+                raise BadInput(str(error)) from error
+            replay.finish()
         return refusals
+
+    def _feed_one(self, number: int, path: str, replay: Replay, mixer: Mixer | None, refusals: Refusals) -> None:
+        prefix = "row" if len(self.paths) == 1 else f"file-{number}-row"
+        chunks = self.reading.chunks(path, replay.settings, row_prefix=prefix)
+        before = replay.summary.read - (mixer.placed if mixer is not None else 0)
+        with _Progress(path) as advance:
+            for read in chunks:
+                chunk = read if mixer is None else mixer.mix(read)
+                replay.feed([value for _, value in chunk])
+                refusals.locate(path, [line for line, _ in chunk])
+                advance(len(read))
+        after = replay.summary.read - (mixer.placed if mixer is not None else 0)
+        refusals.files.append((_name_of(path), after - before))
 
 
 def input_options(command: Callable[..., Result]) -> Callable[..., Result]:

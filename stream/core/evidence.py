@@ -7,31 +7,21 @@ bucket make one cell; cells are what travels. A bucket's cells depend on nothing
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from stream.core.baseline import INCIDENT_RATE
-from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
-from stream.core.links import NO_TRAITS
 from stream.core.linksrecord import Traits
 from stream.core.pace import COUNT as DEPARTURES
 
-if TYPE_CHECKING:
-    from stream.core.key import KeyState
-
-CLIP = 3.0
-"""Beyond this a member says no more: one heavy key must not make a group."""
 HOT_Z = 1.5
 """What counts as elevated, of the day's level; one in fifteen clean keys is."""
 LEAVES = 16
 """Smallest hashes of members that a cell carries, from which their number is estimated."""
 MOST_MEMBERS = 32
 """Members that a cell names: the strongest, and those that are new."""
-LEAST_LEVEL = 1e-3
 RECENT_HOURS = 8.0
 """Memory of what members say of themselves: how often a key speaks within it is what its weight is divided by."""
 
@@ -109,132 +99,6 @@ def leaf_of(key_id: str) -> int:
     return int.from_bytes(blake2b(key_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
-class Gathering:
-    """Evidence of a shard's keys, bucket by bucket, until it is handed on; `watch` hears every word and its bucket."""
-
-    __slots__ = ("_words", "shard", "watch")
-
-    def __init__(self, shard: int) -> None:
-        self.shard = shard
-        self.watch: Callable[[int, Word], None] | None = None
-        self._words: dict[int, list[Word]] = {}
-
-    def add(self, key: KeyState, bucket: int) -> None:
-        """Take the word of a key whose `bucket` has just been judged, if it is due.
-
-        A key that had no call since it last spoke has nothing to say.
-        """
-        links = key.links
-        if not links.used or not (key.moment.hourly or links.due):
-            return
-        links.due = False
-        # buckets of an older state name no traits, nor does a call for which no place was left
-        traits = links.since_bucket(bucket - key.rules.calendar.per_day) or (NO_TRAITS,)
-        word = _word(key, bucket, traits, not links.spoke)
-        self._words.setdefault(bucket, []).append(word)
-        if self.watch is not None:
-            self.watch(bucket, word)
-        links.spoken()
-
-    def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
-        """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
-        found = evidence_of(self.shard, self._words)
-        self._words = {}
-        if first // per_hour != limit // per_hour:
-            if found and found[-1].bucket == limit - 1:
-                found[-1].complete = True
-            else:
-                found.append(Evidence(self.shard, limit - 1, [], complete=True))
-        return found
-
-
-def evidence_of(shard: int, words: Mapping[int, Sequence[Word]]) -> list[Evidence]:
-    """What the words of a shard's keys, by bucket, come to; in order of time."""
-    return [Evidence(shard, bucket, _cells(words[bucket])) for bucket in sorted(words)]
-
-
-def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> Word:
-    sums = [0.0] * COUNT
-    moment, since = key.moment, key.links.since
-    tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls = since
-    sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
-    notes = 0
-    z = 0.0
-    usual = key.baseline.call_tokens.value
-    pace = key.pace
-    if usual > 0:
-        pace.take(bucket // key.rules.calendar.per_hour, expected / usual, calls, tokens / usual)
-    if moment.warm and moment.hourly:  # else nobody has asked the slow channels: what they hold is no state
-        z = _clip(key.channels[1].z[1])
-        weight = 1 / max(1.0, RECENT_HOURS * _hours_used(key))
-        sums[KEYS], sums[Z_40M], sums[Z_4H] = 1.0, _clip(key.surge.z[1]), _clip(key.channels[1].z[0])
-        sums[WEIGHT] = weight
-        sums[WEIGHTED_HOT] = weight if z > HOT_Z else 0.0
-        if usual > 0 and moment.age_days > NEWCOMER_DAYS:
-            for place, (departure, variance) in enumerate(pace.departures()):
-                sums[PACE + 2 * place] = weight / variance
-                sums[PACE + 2 * place + 1] = weight * departure / variance
-            pace.learn(1.0 if key.incident is None else INCIDENT_RATE)
-    if key.incident is not None:
-        sums[ALARMED] = 1.0
-        notes |= HAS_INCIDENT
-    level = math.log(max(key.baseline.level.value / key.rules.settings.bucket_seconds, LEAST_LEVEL))
-    shape = key.channels[_SHAPE]
-    assert isinstance(shape, Shape)
-    window = shape.windows[1]
-    length = window[LOGS] / window[CALLS] if window[CALLS] > 0 else -1.0
-    if moment.age_days <= NEWCOMER_DAYS:
-        notes |= IS_YOUNG
-        sums[YOUNG] = 1.0
-        if new:
-            sums[FIRST] = 1.0
-            notes |= NEW
-        sums[YOUNG_TOKENS], sums[YOUNG_USUAL] = tokens, expected
-        sums[LEVEL], sums[LEVEL_SQUARES] = level, level * level
-        if length >= 0:
-            sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
-    if key.links.refused:
-        notes |= REFUSED
-        sums[REFUSALS] = 1.0
-    models = key.links.models
-    total = sum(models.values())
-    shares = {name: calls / total for name, calls in models.items()} if total else {}
-    return Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
-
-
-def _hours_used(key: KeyState) -> float:
-    """The share of hours in which the key is used, from the share of its buckets, as if those came at random."""
-    used: float = 1 - (1 - min(key.presence.long_share, 1.0)) ** key.rules.calendar.per_hour
-    return used
-
-
-def _clip(z: float) -> float:
-    return CLIP if z > CLIP else -CLIP if z < -CLIP else z
-
-
-def _cells(words: Iterable[Word]) -> list[Cell]:
-    """Keys with the same traits together, in an order of their own: keys are closed in none."""
-    cells: dict[tuple[Traits, ...], list[Word]] = {}
-    for word in sorted(words, key=lambda word: word.key_id):
-        cells.setdefault(word.traits, []).append(word)
-    return [_cell(number, traits, alike) for number, (traits, alike) in enumerate(cells.items())]
-
-
-def _cell(number: int, traits: tuple[Traits, ...], words: list[Word]) -> Cell:
-    sums = (
-        words[0].sums
-        if len(words) == 1
-        else [math.fsum(values) for values in zip(*(w.sums for w in words), strict=True)]
-    )
-    members = [word.member for word in words]
-    if len(members) > MOST_MEMBERS:
-        members.sort(key=lambda member: (-(member.notes & (NEW | REFUSED)), -member.z, member.key_id))
-        del members[MOST_MEMBERS:]
-    names = sorted({name for word in words for name in word.models})
-    models = {name: math.fsum(word.models.get(name, 0.0) for word in words) for name in names}
-    return Cell(number, list(traits), sums, models, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
-
-
 def by_group(evidence: Iterable[Evidence]) -> Iterator[tuple[str, Evidence]]:
     """Evidence in parts, each with what it is keyed by on its topic: the organisation's group, or another one."""
     for whole in evidence:
@@ -252,6 +116,3 @@ def _topic_key(traits: Traits) -> str:
         if value is not None:
             return f"{name}:{value}"
     return "none:"
-
-
-from stream.core.rules import SHAPE as _SHAPE  # noqa: E402 - the rules know the channels, which know nothing of these

@@ -9,7 +9,7 @@ from typing import Final
 from stream.alerts import Alert, DataQuality
 from stream.core.activity import Activity
 from stream.core.control import CONTROL_KEY, Control
-from stream.core.evidence import Gathering
+from stream.core.gathering import Gathering
 from stream.core.key import KeyState
 from stream.core.keyring import Keyring, MakeKey
 from stream.core.origins import Origins

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 from stream.core.bucket import OpenBucket
+from stream.core.fields import ASN, CLIENT_IP, MODEL, ORG_ID, PROMPT_FINGERPRINT, USER_AGENT, Fields
 from stream.core.key import KeyState, Skips
 from stream.core.linksrecord import Traits
 from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
-from stream.core.state import MODEL, SUMS, pack_model, pack_sums, unpack_model, unpack_sums
+from stream.core.state import MODEL as MODEL_RECORD
+from stream.core.state import SUMS, pack_model, pack_sums, unpack_model, unpack_sums
 from stream.core.view import KeyView
-from stream.events import Call
 
 SLEEP_SECONDS: Final = 2 * 3600
 """A key that was silent for so long in event time is packed again: it takes a tenth of the memory then."""
@@ -86,10 +87,13 @@ class Keyring:
         touched.add(key)
         return key.open_bucket(index, sealed, skips)
 
-    def link(self, key: KeyState, call: Call) -> int:
+    def link(self, key: KeyState, fields: Fields) -> int:
         """Note the traits of a key's newest call; returns their bit in the mask of its bucket, 0: there is no place."""
         links = key.links
-        traits = (call.org_id, call.client_ip, call.asn, call.user_agent, call.prompt_fingerprint, call.model)
+        traits = (
+            fields[ORG_ID], fields[CLIENT_IP], fields[ASN], fields[USER_AGENT], fields[PROMPT_FINGERPRINT],
+            fields[MODEL],
+        )  # fmt: skip
         bit = links.bits.get(traits)
         if bit is not None:
             return bit
@@ -130,7 +134,7 @@ class Keyring:
             records.append((SUMS + name, pack_sums(key)))
             if key.stale:
                 key.stale = False
-                records.append((MODEL + name, pack_model(key)))
+                records.append((MODEL_RECORD + name, pack_model(key)))
         self.dirty.clear()
         return records
 

@@ -20,7 +20,7 @@ from stream.settings import Settings
 
 if TYPE_CHECKING:
     from stream.core.bucket import Verdict
-    from stream.core.evidence import Gathering
+    from stream.core.gathering import Gathering
     from stream.core.key import KeyState
 
     Watch = Callable[[KeyState, Verdict], None]

@@ -11,6 +11,19 @@ from stream.core.bucket import OpenBucket
 from stream.core.control import Heard
 from stream.core.evidence import NEVER, Evidence
 from stream.core.feedback import follow
+from stream.core.fields import (
+    CALLS,
+    COST_USD,
+    EVENT_ID,
+    INPUT_TOKENS,
+    KEY_ID,
+    ORG_ID,
+    OUTPUT_TOKENS,
+    PERIOD_SECONDS,
+    REASONING_TOKENS,
+    STATUS,
+    fields_of,
+)  # fmt: skip
 from stream.core.holding import Holding
 from stream.core.key import KeyState
 from stream.core.origins import Origin
@@ -52,7 +65,8 @@ class Shard(Holding):
         is_empty = self.is_empty
         total_calls = total_input = total_output = 0
         for position, time, call in arrivals:
-            key_id = call.key_id
+            fields = fields_of(call)
+            key_id: str = fields[KEY_ID]
             key = held.get(key_id) or keyring.wake(key_id)
             if key is None:
                 reject = self._refusal(position, key_id)
@@ -60,7 +74,7 @@ class Shard(Holding):
                     step.rejects.append(reject)
                     continue
                 key = keyring.make(key_id)
-            index = windows.place(time, hash((key_id, call.event_id)), position)
+            index = windows.place(time, hash((key_id, fields[EVENT_ID])), position)
             if index < 0:
                 self._refuse(index, position, key, call, step)
                 continue
@@ -68,13 +82,16 @@ class Shard(Holding):
                 self._thaw(index)
             if not key.calls:
                 held[key_id] = key
-            input_tokens, output_tokens = call.input_tokens, call.output_tokens
-            if input_tokens is None or output_tokens is None or call.period_seconds is not None:
+            input_tokens: int | None = fields[INPUT_TOKENS]
+            output_tokens: int | None = fields[OUTPUT_TOKENS]
+            if input_tokens is None or output_tokens is None or fields[PERIOD_SECONDS] is not None:
                 self._take(key, index, call, time, step)
                 continue
             # what follows is `_take` for the usual call, written out: here the time of a busy shard goes
-            if not output_tokens and not input_tokens and (call.status is None or call.status < FIRST_FAILURE):
-                step.zero_usage += 1
+            if not output_tokens and not input_tokens:
+                status: int | None = fields[STATUS]
+                if status is None or status < FIRST_FAILURE:
+                    step.zero_usage += 1
             if time > windows.newest:
                 if windows.see(time):
                     self._close(step)
@@ -83,15 +100,15 @@ class Shard(Holding):
             bucket = key.open.get(index)
             if bucket is None:
                 bucket = keyring.open_bucket(key, index, windows.first_open, self._skips)
-            calls = call.calls
+            calls: int = fields[CALLS]
             bucket.calls += calls
             bucket.input_tokens += input_tokens
             bucket.output_tokens += output_tokens
-            bucket.links |= keyring.link(key, call)
-            cost = call.cost_usd
+            bucket.links |= keyring.link(key, fields)
+            cost: float | None = fields[COST_USD]
             if cost:
                 bucket.cost_micros += round(cost * 1e6)
-            add_shape(bucket, call, calls, input_tokens, output_tokens, call.reasoning_tokens)
+            add_shape(bucket, fields, calls, input_tokens, output_tokens, fields[REASONING_TOKENS])
             if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:
                 self._check_early(key, bucket, step)
             key.calls += calls
@@ -99,8 +116,9 @@ class Shard(Holding):
             key.output_tokens += output_tokens
             if time > key.last_seen:
                 key.last_seen = time
-                if call.org_id != key.org_id and call.org_id is not None:
-                    key.org_id = call.org_id
+                org_id: str | None = fields[ORG_ID]
+                if org_id is not None and org_id != key.org_id:
+                    key.org_id = org_id
             if time < key.first_seen:
                 key.first_seen = time
             step.accepted += 1
@@ -267,7 +285,7 @@ class Shard(Holding):
         if bucket is None:
             bucket = self._keys.open_bucket(key, index, windows.first_open, self._skips)
         add_to_bucket(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens, cost_micros)
-        bucket.links |= self._keys.link(key, call)
+        bucket.links |= self._keys.link(key, fields_of(call))
         if (input_tokens is None or output_tokens is None) and (call.status is None or call.status < FIRST_FAILURE):
             self._recent.miss(index, calls)
         if bucket.input_tokens + bucket.output_tokens >= bucket.threshold and index == windows.first_open:

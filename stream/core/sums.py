@@ -12,6 +12,17 @@ from typing import Final
 
 from stream.alerts import model_class
 from stream.core.bucket import ESTIMATED_INPUT, ESTIMATED_OUTPUT, LOG_SCALE, MAX_MODELS, OTHER_MODELS, OpenBucket
+from stream.core.fields import (
+    CACHED_INPUT_TOKENS,
+    CALLS,
+    INPUT_TOKENS,
+    MAX_OUTPUT_TOKENS,
+    MODEL,
+    OUTPUT_TOKENS,
+    STATUS,
+    Fields,
+    fields_of,
+)  # fmt: skip
 from stream.core.key import KeyState
 from stream.core.step import Step
 from stream.events import MAX_TOKENS, Call
@@ -92,7 +103,7 @@ def add_to_bucket(
     at most what the caller allowed: hiding usage hides nothing. A failed call took nothing.
     """  # noqa: D205
     if input_tokens is not None and output_tokens is not None:
-        add_shape(bucket, call, calls, input_tokens, output_tokens, reasoning_tokens)
+        add_shape(bucket, fields_of(call), calls, input_tokens, output_tokens, reasoning_tokens)
     else:
         answered = call.status is None or call.status < FIRST_FAILURE
         if input_tokens is None:
@@ -114,36 +125,37 @@ def add_to_bucket(
 
 
 def add_shape(
-    bucket: OpenBucket, call: Call, calls: int, input_tokens: int, output_tokens: int, reasoning_tokens: int | None
+    bucket: OpenBucket, fields: Fields, calls: int, input_tokens: int, output_tokens: int, reasoning_tokens: int | None
 ) -> None:
     """Add what tells the shape of a call whose usage was given, or of a share of one.
 
     A record that sums n calls counts as n calls of its mean output. A failed call has no shape.
     """
-    status = call.status
+    status = fields[STATUS]
     if status is not None and status >= FIRST_FAILURE:
         _add_vague(bucket, calls, input_tokens, output_tokens)
         if status in REFUSALS:
             bucket.refused += calls
         return
-    total, count = call.output_tokens or 0, call.calls
+    total: int = fields[OUTPUT_TOKENS] or 0
+    count: int = fields[CALLS]
     log, square = _LOGS[total] if total < _SHORT and count == 1 else scaled_logs(total / count)
     if calls != 1:
         log *= calls
         square *= calls
     bucket.log_output += log
     bucket.log_output_squares += square
-    most = call.max_output_tokens
+    most = fields[MAX_OUTPUT_TOKENS]
     if most is not None and total >= count * most:
         bucket.saturated += calls
     if reasoning_tokens:
         bucket.reasoning_tokens += reasoning_tokens
-    cached = call.cached_input_tokens
+    cached = fields[CACHED_INPUT_TOKENS]
     if cached:
-        whole = call.input_tokens
+        whole = fields[INPUT_TOKENS]
         # of a share of a call, as much as of its input
         bucket.cached_input_tokens += cached if not whole or input_tokens == whole else cached * input_tokens // whole
-    kind = model_class(call.model)
+    kind = model_class(fields[MODEL])
     try:
         bucket.models[kind] += calls
     except KeyError:

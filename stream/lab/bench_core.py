@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from stream.core.bucket import OpenBucket
+from stream.core.fields import fields_of
 from stream.core.key import KeyState
 from stream.core.keyring import Keyring
 from stream.core.rules import Rules
@@ -121,7 +122,7 @@ def _add(keyring: Keyring, key: KeyState, bucket: OpenBucket, call: Call) -> Non
     add_to_bucket(
         bucket, call, call.calls, call.input_tokens, call.output_tokens, call.reasoning_tokens, micros(call.cost_usd)
     )
-    bucket.links |= keyring.link(key, call)
+    bucket.links |= keyring.link(key, fields_of(call))
 
 
 def _overhead() -> float:

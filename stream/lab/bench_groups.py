@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from stream.core.evidence import Evidence, Gathering
+from stream.core.evidence import Evidence
 from stream.core.evidencerecord import evidence_records, unpack_evidence
 from stream.core.groups import Groups
-from stream.core.key import KeyState
 from stream.core.shard import Shard
 from stream.events import Arrival, Call
 from stream.gateways.traits import reduce_traits
@@ -23,16 +22,6 @@ from stream.partition import partition_of
 from stream.settings import Settings
 
 REPEATS = 3
-
-
-class _Silent(Gathering):
-    """Tells nothing."""
-
-    def add(self, key: KeyState, bucket: int) -> None:
-        pass
-
-    def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
-        return []
 
 
 def group_rows(traffic: Traffic, installation: Installation, settings: Settings, count: int) -> list[Row]:
@@ -74,7 +63,7 @@ def _run(
         shard = Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, count))
         shard.load(installation.states[partition])
         if not tells:
-            shard._gathering = _Silent(partition)
+            shard.rules.gathering = None
         shards.append(shard)
     spent, told = 0.0, []
     for hour in hours:

@@ -17,12 +17,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from stream import collector
 from stream.core.shard import Shard
 from stream.lab.bench_child import peak_bytes
 from stream.partition import partition_of
 from stream.settings import Settings, load_settings
 from stream.worker.metrics import Metrics
-from stream.worker.process import calm_the_collector
 from stream.worker.recovery import FETCH_BYTES
 from stream.worker.shards import Shards
 from stream.worker.source import TopicState
@@ -62,7 +62,7 @@ async def recover(settings: Settings) -> dict[str, Any]:
     def core(partition: int) -> Shard:
         return Shard(partition, settings, partition_of=lambda key_id: partition_of(key_id, settings.partitions))
 
-    calm_the_collector()
+    collector.calm()
     before = peak_bytes()
     shards = Shards(
         Tools(settings, Alone(settings.partitions), Metrics(CollectorRegistry()), core=core, die=_die, lose=_lose)

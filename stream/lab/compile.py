@@ -22,9 +22,9 @@ from pathlib import Path
 from stream.native import FOLDER, GROUP, MANIFEST, PACKAGE, digests, fitting, manifest
 
 MODULES = (
-    *("bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "holding", "judging", "key"),
-    *("keyring", "links", "outlook", "pace", "presence", "quality", "residuals", "rule", "rules", "scales", "shard"),
-    *("step", "sums", "watched", "why", "windows"),
+    *("bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "fields", "gathering"),
+    *("holding", "judging", "key", "keyring", "links", "outlook", "pace", "presence", "quality", "reporting"),
+    *("residuals", "rule", "rules", "scales", "shard", "step", "sums", "watched", "why", "windows"),
     *(f"channels.{name}" for name in ("base", "calls", "drift", "jump", "level", "newcomer", "quiet", "ramp")),
     *(f"channels.{name}" for name in ("records", "shape", "surge")),
 )

@@ -12,6 +12,7 @@ import faust
 from faust.app.base import BootStrategy
 from prometheus_client import CollectorRegistry
 
+from stream import collector
 from stream.core.shard import Shard
 from stream.partition import partition_of
 from stream.security import faust_options
@@ -26,7 +27,7 @@ from stream.worker.live_metrics import LiveCollector
 from stream.worker.metrics import Metrics
 from stream.worker.monitor import Monitor
 from stream.worker.partitions import Partitions
-from stream.worker.process import NoTables, calm_the_collector, worker_class
+from stream.worker.process import NoTables, worker_class
 from stream.worker.records import use_light_records
 from stream.worker.repartition import Intakes
 from stream.worker.server import check_web
@@ -118,7 +119,7 @@ class Detector:
 
     async def start(self) -> None:
         """Start what runs beside the agents."""
-        calm_the_collector()
+        collector.calm()
         await self.web.start()
         runs = (held.run for held in self.held.values())
         self._tasks = [

@@ -1,9 +1,8 @@
-"""The process around the app: Faust's worker with our signals and logs, and a calm garbage collector."""
+"""The process around the app: Faust's worker with our signals and logs."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from typing import Any
@@ -15,19 +14,7 @@ from stream.settings import Settings
 from stream.worker import logs
 from stream.worker.ending import Exit
 
-COLLECTOR_THRESHOLDS = (100_000, 50, 100)
-
 log = logging.getLogger(__name__)
-
-
-def calm_the_collector() -> None:
-    """Look for cyclic garbage seldom: records and states have no cycles and go by reference counting.
-
-    At its usual pace the collector takes a third of the worker's time, looking through the same records and states.
-    """
-    # what is there by now stays: modules, classes, the app; a look for garbage in it takes 80 ms and finds nearly none
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 class NoTables(TableManager):

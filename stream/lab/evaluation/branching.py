@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stream.alerts import Alert
-from stream.core.evidence import Evidence, Word, evidence_of
+from stream.core.evidence import Evidence, Word
+from stream.core.gathering import evidence_of
 from stream.core.groups import Groups
 from stream.lab.evaluation.installation import Installation
 from stream.lab.worlds.campaigns.world import Branch

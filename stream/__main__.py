@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -79,6 +80,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 found what it was asked to fail on, 2 bad usage or input, 3 no service."""
+    # numpy's linear algebra, of which nothing here is large, starts a thread for each core, which spin at first
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # without its standalone mode click hands an Exit's code back instead of ending
         sys.exit(cli.main(standalone_mode=False))

@@ -20,7 +20,7 @@ LEAST_EVENTS = 1_000
 
 
 @click.command()
-@click.option("--events", type=int, help="Events of each kind through Kafka; 400,000, or with --quick 60,000.")
+@click.option("--events", type=int, help="Events of each kind through Kafka; 1,000,000, or with --quick 60,000.")
 @click.option(
     "--quick",
     is_flag=True,

@@ -17,7 +17,7 @@ class Activity:
 
     def __init__(self, buckets: int = 0, mean: float = 0.0) -> None:
         self.buckets = buckets
-        self.mean = AdaptiveMean.at(mean, RATE)
+        self.mean = AdaptiveMean(mean, RATE)
 
     def learn(self, calls: float) -> None:
         """One closed bucket of the shard."""

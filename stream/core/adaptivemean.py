@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from river import stats
 
 
-class AdaptiveMean(stats.EWMean):  # type: ignore[misc]
+class AdaptiveMean:
     """River's EWMean with a rate for each value: quicker while young, slower while an incident is open.
 
-    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. Make one by
-    `at`: a fresh EWMean takes its first value as it is, whatever the rate.
+    `learn(x, rate)` moves the mean by `rate` of the way to x: EWMean is shown the value that does so. It begins at
+    `value`: a fresh EWMean takes its first value as it is, whatever the rate.
 
-    >>> mean = AdaptiveMean.at(0.0, 0.01)
+    >>> mean = AdaptiveMean(0.0, 0.01)
     >>> mean.learn(10.0, 1.0); mean.learn(20.0, 0.5); mean.get()
     15.0
     """
 
-    value: float
-    """The mean, at hand: River's `get` is a call into Rust and back."""
+    __slots__ = ("_get", "_update", "fading_factor", "value")
+
+    def __init__(self, value: float, fading_factor: float) -> None:
+        self.fading_factor = fading_factor
+        # what River's own `update` and `get` call: they are asked for three times a bucket
+        inner = stats.EWMean(fading_factor)._ewmean
+        self._update: Callable[[float], None] = inner.update
+        self._get: Callable[[], float] = inner.get
+        self._update(value)
+        self.value: float = self._get()
+        """The mean, at hand: to ask is a call into Rust and back."""
 
     def learn(self, value: float, rate: float) -> None:
         """Take `value` up with weight `rate` in (0, 1] instead of the fading factor."""
         mean = self.value
-        inner = self._ewmean  # what `update` and `get` call: two calls less, three times a bucket
-        inner.update(mean + (value - mean) * (rate / self.fading_factor))
-        self.value = inner.get()
+        self._update(mean + (value - mean) * (rate / self.fading_factor))
+        self.value = self._get()
 
-    @classmethod
-    def at(cls, value: float, fading_factor: float) -> AdaptiveMean:
-        """One whose mean is `value`."""
-        mean = cls(fading_factor)
-        mean.update(value)
-        mean.value = mean.get()
-        return mean
+    def get(self) -> float:
+        """The mean."""
+        return self.value

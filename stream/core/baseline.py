@@ -99,9 +99,9 @@ class Baseline:
         self.slow = array("H", bytes(2 * SLOTS))
         self.visits = array("B", bytes(SLOTS))
         self.week = array("B", bytes(WEEK_HOURS))
-        self.level = AdaptiveMean.at(0.0, 1 / (LEVEL_DAYS * calendar.per_day))
-        self.call_tokens = AdaptiveMean.at(0.0, CALL_RATE)
-        self.call_input = AdaptiveMean.at(0.0, CALL_RATE)
+        self.level = AdaptiveMean(0.0, 1 / (LEVEL_DAYS * calendar.per_day))
+        self.call_tokens = AdaptiveMean(0.0, CALL_RATE)
+        self.call_input = AdaptiveMean(0.0, CALL_RATE)
         self.age = self.active = 0
         self.errors = array("f", PRIOR_ERRORS)
         """Mean squared log error of the season alone, and of the level alone."""

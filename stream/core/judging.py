@@ -27,7 +27,7 @@ def judge(key: KeyState, verdict: Verdict, moment: Moment) -> list[Channel]:
     surge.score(moment)
     step = (verdict.bucket + 1) // rules.horizons.per_step
     asked: list[Channel] = [surge]
-    if max(surge.values) > 0.0:
+    if surge.values[0] > 0.0 or surge.values[1] > 0.0:
         context = key.context(max(residuals.excess(0), residuals.excess(1)))
         verdict.quick = rules.quick_score(key.channels, context)
     if step > key.judged_step and _is_due(key, step, moment):

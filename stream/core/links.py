@@ -56,7 +56,7 @@ class Links:
     with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
-    __slots__ = ("bits", "due", "known", "models", "refused", "seen", "since", "spoke", "turn", "used")
+    __slots__ = ("_names", "bits", "due", "known", "models", "refused", "seen", "since", "spoke", "turn", "used")
 
     def __init__(self) -> None:
         self.known: list[Traits] = []
@@ -64,6 +64,8 @@ class Links:
         self.bits: dict[tuple[object, ...], int] = {}
         self.used = False
         self.models: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        """Of the classes of models that were asked for, their names by `known`."""
         self.turn = 0
         """Where the next set of traits is put once all places are taken."""
         self.since = array("f", BLANK)
@@ -81,6 +83,7 @@ class Links:
             return False
         if len(known) < MAX_TRAITS:
             self.bits[traits] = 1 << len(known)
+            self._names.clear()
             known.append(traits)
             self.seen.append(-1)
             return True
@@ -89,6 +92,7 @@ class Links:
             if not used & bit:
                 self.bits.pop(known[place % MAX_TRAITS], None)
                 self.bits[traits] = bit
+                self._names.clear()
                 known[place % MAX_TRAITS] = traits
                 self.seen[place % MAX_TRAITS] = -1
                 self.turn = (place + 1) % MAX_TRAITS
@@ -115,13 +119,20 @@ class Links:
         """Count the calls to each model, by the names that are known of it."""
         models = self.models
         for kind, calls in sums.models.items():
-            name = ""
-            for traits in self.known:
-                if traits.model and model_class(traits.model) == kind:
-                    name = traits.model
-                    break
+            name = self._names.get(kind)
+            if name is None:
+                if len(self._names) >= MAX_TRAITS:
+                    self._names.clear()
+                name = self._names[kind] = self._name_of(kind)
             if name in models or len(models) < MAX_MODELS:
                 models[name] = models.get(name, 0) + calls
+
+    def _name_of(self, kind: int) -> str:
+        """The name of a model by its class, as far as a known set of traits says it; empty: none does."""
+        for traits in self.known:
+            if traits.model and model_class(traits.model) == kind:
+                return traits.model
+        return ""
 
     def since_bucket(self, bucket: int) -> tuple[Traits, ...]:
         """The sets of traits that were used in or after `bucket`.
@@ -181,6 +192,7 @@ class Links:
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
         self.bits = {}
+        self._names = {}
 
     def forget(self) -> None:
         """What was used so far belongs to a past that is over."""

@@ -193,9 +193,9 @@ def model_2(data: memoryview, key: KeyState) -> None:
 
 def take_means(baseline: Baseline, level: float, call_tokens: float, call_input: float) -> None:
     """Begin the running means where they stood."""
-    baseline.level = AdaptiveMean.at(level, baseline.level.fading_factor)
-    baseline.call_tokens = AdaptiveMean.at(call_tokens, CALL_RATE)
-    baseline.call_input = AdaptiveMean.at(call_input, CALL_RATE)
+    baseline.level = AdaptiveMean(level, baseline.level.fading_factor)
+    baseline.call_tokens = AdaptiveMean(call_tokens, CALL_RATE)
+    baseline.call_input = AdaptiveMean(call_input, CALL_RATE)
 
 
 def _head_of(data: memoryview) -> tuple[_Head, memoryview]:

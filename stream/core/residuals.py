@@ -78,7 +78,7 @@ class Residuals:
         """
         horizons = self.horizons
         observed, expected, counts, pending = self.observed, self.expected, self.calls, self.pending
-        ten, forty = horizons.decay[:QUICK]
+        ten, forty = horizons.decay[0], horizons.decay[1]
         expected[0] = ten * expected[0] + (1 - ten) * fast
         expected[1] = forty * expected[1] + (1 - forty) * fast
         pending[2] += fast

@@ -98,9 +98,9 @@ class Tail:
 
     def __init__(self) -> None:
         self.count = self.beyond = 0
-        self.usual = AdaptiveMean.at(0.0, MEMORY)
+        self.usual = AdaptiveMean(0.0, MEMORY)
         self.quantile = 0.0
-        self.excess = AdaptiveMean.at(PRIOR_EXCESS, 1 / MOST_EXCESSES)
+        self.excess = AdaptiveMean(PRIOR_EXCESS, 1 / MOST_EXCESSES)
 
     def surprise(self, distance: float) -> float:
         """-ln of the share of distances that are as large, in nats; 0 below the tail."""
@@ -178,7 +178,7 @@ class Maxima:
     def __init__(self) -> None:
         # the maximum of n surprises follows Gumbel's law, location ln n, scale 1
         self.theory = math.log(MAXIMUM_VALUES) + _EULER
-        self.mean = AdaptiveMean.at(self.theory, MAXIMUM_RATE)
+        self.mean = AdaptiveMean(self.theory, MAXIMUM_RATE)
         self.blocks = self.count = 0
         self.peak = 0.0
 
@@ -215,7 +215,7 @@ class Series:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.level = AdaptiveMean.at(0.0, LEVEL_RATE)
+        self.level = AdaptiveMean(0.0, LEVEL_RATE)
         self.season = Season()
         self.drift = 0.0
         self.by_level, self.by_season, self.by_drift = Tail(), Tail(), Tail()

@@ -23,7 +23,9 @@ from stream.lab.bench_table import Row, number, replay_rows, worker_rows
 from stream.lab.bench_traffic import KINDS, Traffic, density
 from stream.settings import Settings
 
-DEFAULT_EVENTS = 400_000
+DEFAULT_EVENTS = 1_000_000
+"""So many that a worker's start and end, which count against it, are a percent or two."""
+REPLAYED_EVENTS = 400_000
 QUICK_EVENTS = 60_000
 MOST_EVENTS = 2_000_000
 KEYS = 300
@@ -53,7 +55,7 @@ class Plan:
     @property
     def replayed(self) -> tuple[int, int]:
         """Events of the shorter and the longer file."""
-        small, large = (times * min(self.events, DEFAULT_EVENTS) for times in REPLAY_TIMES)
+        small, large = (times * min(self.events, REPLAYED_EVENTS) for times in REPLAY_TIMES)
         return small, large
 
 

@@ -22,14 +22,14 @@ from pathlib import Path
 from stream.native import FOLDER, GROUP, MANIFEST, PACKAGE, digests, fitting, manifest
 
 MODULES = (
-    *("bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "fields", "gathering"),
-    *("holding", "judging", "key", "keyring", "links", "outlook", "pace", "presence", "quality", "reporting"),
-    *("residuals", "rule", "rules", "scales", "shard", "step", "sums", "watched", "why", "windows"),
+    *("adaptivemean", "bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "fields"),
+    *("gathering", "holding", "judging", "key", "keyring", "links", "outlook", "pace", "presence", "quality"),
+    *("reporting", "residuals", "rule", "rules", "scales", "shard", "step", "sums", "watched", "why", "windows"),
     *(f"channels.{name}" for name in ("base", "calls", "drift", "jump", "level", "newcomer", "quiet", "ramp")),
     *(f"channels.{name}" for name in ("records", "shape", "surge")),
 )
 """Of `stream.core`: what runs at each call and at each close, and what inherits from that. Not what defines records for
-msgspec: it would not see the types of their fields. Nor River's mean: its base class is none of ours."""
+msgspec: it would not see the types of their fields."""
 OTHERS = ("lab.evaluation.summed",)
 FLAGS = ("-ffp-contract=off", *(f"-fno-builtin-{name}" for name in ("exp", "log", "pow")))
 """So that a compiled number is the same to the last bit: no multiplication is fused with an addition, and logarithms of

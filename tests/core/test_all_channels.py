@@ -42,8 +42,8 @@ class Scene:
         self.residuals = Residuals(HORIZON)
         self.presence = Presence(PER_DAY)
         self.baseline = Baseline(HORIZON.calendar)
-        self.baseline.level = AdaptiveMean.at(level, self.baseline.level.fading_factor)
-        self.baseline.call_tokens = AdaptiveMean.at(CALL_TOKENS, CALL_RATE)
+        self.baseline.level = AdaptiveMean(level, self.baseline.level.fading_factor)
+        self.baseline.call_tokens = AdaptiveMean(CALL_TOKENS, CALL_RATE)
         self.level = level
         self.bucket = FIRST
         for h in range(len(HORIZONS)):

@@ -223,7 +223,7 @@ def test_tokens_per_call_are_learned_only_from_calls():
 
 @pytest.mark.parametrize("rate", [1.0, 0.5, 0.01, 1e-6])
 def test_a_mean_moves_by_the_rate_it_is_told(rate):
-    mean = AdaptiveMean.at(100.0, 1 / 2880)
+    mean = AdaptiveMean(100.0, 1 / 2880)
     mean.learn(300.0, rate)
     assert mean.value == mean.get()
     assert mean.get() == pytest.approx(100 + 200 * rate)

@@ -160,8 +160,9 @@ class Shape(Channel):
             window[SQUARES] += squares
             window[INPUT] += inputs
             window[OUTPUT] += outputs
-            window[SAME] += same
-            window[PAIRS] += pairs
+            if pairs:
+                window[SAME] += same
+                window[PAIRS] += pairs
             if saturated:
                 window[SATURATED] += saturated
             if reasoning:

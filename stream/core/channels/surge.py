@@ -46,7 +46,7 @@ class Surge(Level):
     kinds: ClassVar[tuple[str, ...]] = ("surge", "surge")
     horizons: ClassVar[tuple[int, ...]] = (0, 1)
     prior_scales: ClassVar[tuple[float, ...]] = (1.3, 0.8)
-    __slots__ = ("hour", "place", "rate", "slots")
+    __slots__ = ("bucket", "hour", "place", "rate", "slot", "slots")
 
     def __init__(self, priors: Priors, horizons: Horizons) -> None:
         super().__init__(priors, horizons)
@@ -55,11 +55,18 @@ class Surge(Level):
         self.slots = array("B", bytes(SLOTS))
         self.hour = array("f", bytes(12))
         """Of the hour so far: sums of rate and of rate × squared upper residual, and its slot + 1."""
+        self.bucket = self.slot = -1
+        """The bucket whose slot was asked for last, and that: it is asked for several times in a row."""
+
+    def _slot(self, bucket: int) -> int:
+        if bucket != self.bucket:
+            self.bucket, self.slot = bucket, self.place(bucket)[1]
+        return self.slot
 
     def width(self, i: int, bucket: int) -> float:
         """Variance that window i is judged by in `bucket`."""
         variance: float = self.scales.variance[i]
-        code = self.slots[self.place(bucket)[1]]
+        code = self.slots[self._slot(bucket)]
         if not code:
             return variance
         own = SLOT_WEIGHTS[i] * _VARIANCES[code]
@@ -76,7 +83,7 @@ class Surge(Level):
         super().learn(moment)
         if not moment.learning:
             return
-        place = self.place(moment.bucket)[1] + 1
+        place = self._slot(moment.bucket) + 1
         hour = self.hour
         if hour[2] != place:
             self._close_hour()

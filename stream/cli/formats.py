@@ -215,7 +215,7 @@ def _recognised(chunks: Iterator[Chunk], name: str) -> tuple[str, Iterator[Chunk
 def _documents(chunks: Iterator[Chunk], name: str) -> Iterator[Chunk]:
     """Lines as records; a file that is one JSON document, written over many lines, as one record."""
     from stream.gateways.errors import InputError
-    from stream.gateways.overdraw import MAX_RECORD_BYTES
+    from stream.gateways.quick import MAX_RECORD_BYTES
 
     first = next(chunks, [])
     if not first or first[0][1].strip() not in _DOCUMENT_STARTS:

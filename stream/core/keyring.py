@@ -94,8 +94,11 @@ class Keyring:
             fields[ORG_ID], fields[CLIENT_IP], fields[ASN], fields[USER_AGENT], fields[PROMPT_FINGERPRINT],
             fields[MODEL],
         )  # fmt: skip
+        if traits == links.last:  # a look into the dictionary hashes six texts
+            return links.last_bit
         bit = links.bits.get(traits)
         if bit is not None:
+            links.last, links.last_bit = traits, bit
             return bit
         known = self._traits.get(traits)
         if known is None:

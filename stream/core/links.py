@@ -56,12 +56,29 @@ class Links:
     with calls looks as if the key was blocked, which is `due` to be told; `spoke`: it has given evidence before.
     """
 
-    __slots__ = ("_names", "bits", "due", "known", "models", "refused", "seen", "since", "spoke", "turn", "used")
+    __slots__ = (
+        "_names",
+        "bits",
+        "due",
+        "known",
+        "last",
+        "last_bit",
+        "models",
+        "refused",
+        "seen",
+        "since",
+        "spoke",
+        "turn",
+        "used",
+    )
 
     def __init__(self) -> None:
         self.known: list[Traits] = []
         self.seen: list[int] = []
         self.bits: dict[tuple[object, ...], int] = {}
+        self.last: tuple[object, ...] = ()
+        self.last_bit = 0
+        """The set of traits that was asked for last, and its bit."""
         self.used = False
         self.models: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -92,6 +109,7 @@ class Links:
             if not used & bit:
                 self.bits.pop(known[place % MAX_TRAITS], None)
                 self.bits[traits] = bit
+                self.last = ()
                 self._names.clear()
                 known[place % MAX_TRAITS] = traits
                 self.seen[place % MAX_TRAITS] = -1
@@ -192,6 +210,7 @@ class Links:
         self.refused, self.spoke = packed.refused, packed.spoke
         self.since = array("f", packed.since[: len(BLANK)])
         self.bits = {}
+        self.last = ()
         self._names = {}
 
     def forget(self) -> None:

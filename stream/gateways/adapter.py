@@ -17,8 +17,9 @@ import msgspec
 from stream.events import EARLIEST_TIME, LATEST_TIME, Arrival, Call, Reject
 from stream.gateways import scalars
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES, Record, Refused, judge
+from stream.gateways.overdraw import Refused, judge
 from stream.gateways.paths import Reader, path_of
+from stream.gateways.quick import MAX_RECORD_BYTES, Record
 
 Document = dict[str, Any]
 """A call with the names of `ApiCall`, not judged yet; `time` in epoch seconds if it could be read."""

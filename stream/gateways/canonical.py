@@ -13,8 +13,9 @@ import msgspec
 
 from stream.events import SPELLINGS, Arrival, Call, Reject
 from stream.gateways.adapter import Parse
-from stream.gateways.overdraw import Record, Refused
+from stream.gateways.overdraw import Refused
 from stream.gateways.pseudonyms import ROLES, Pseudonyms
+from stream.gateways.quick import Record
 from stream.gateways.traits import REDUCED
 
 _FIELDS = tuple(name for name in Call.__struct_fields__ if name != "time")

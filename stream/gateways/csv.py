@@ -13,7 +13,7 @@ import msgspec
 
 from stream.events import ApiCall
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES
+from stream.gateways.quick import MAX_RECORD_BYTES
 
 MAX_ROW_LINES = 1_000
 """Lines of one row, by quoted line breaks: more is a quote that was opened and never closed."""

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Literal, cast
 
 import msgspec
 import pydantic_core
 from pydantic import AliasChoices, ValidationError
 
-from stream.events import EARLIEST_TIME, LATEST_TIME, ApiCall, Arrival, Call, Reject
+from stream.events import ApiCall, Arrival, Call, Reject
+from stream.gateways.quick import MAX_RECORD_BYTES, Record, take
 from stream.gateways.traits import reduce_traits
-
-MAX_RECORD_BYTES = 8 << 20
-"""Far above Kafka's default of 1 MiB: an array of 10,000 full events."""
-
-Record = tuple[int, bytes | None, float]
-"""A raw record: its position, its value, and the latest event time that its clock allows (epoch seconds)."""
 
 ALIASES = {
     str(alias): name
@@ -39,7 +33,6 @@ _Wire = msgspec.defstruct(
     gc=False,
 )
 _decode = msgspec.json.Decoder(cast(type[Call], _Wire)).decode
-_moment = datetime.fromisoformat
 
 _PYDANTIC_REASONS = {
     "missing": "missing_field",
@@ -73,10 +66,6 @@ class Refused(bytes):
         return refused
 
 
-class _NotQuick(ValueError):
-    """The quick way ends here: the authority decides."""
-
-
 def parse(records: Iterable[Record]) -> tuple[list[Arrival], list[Reject]]:
     """Calls and rejects of raw records, in their order; never raises on what a record holds.
 
@@ -86,26 +75,11 @@ def parse(records: Iterable[Record]) -> tuple[list[Arrival], list[Reject]]:
     """
     arrivals: list[Arrival] = []
     rejects: list[Reject] = []
-    append = arrivals.append
-    for position, value, latest in records:
-        try:
-            if value is None or len(value) > MAX_RECORD_BYTES:
-                raise _NotQuick
-            call = _decode(value)
-            time = call.time
-            if isinstance(time, str):
-                moment = _moment(time)
-                if moment.tzinfo is None:
-                    raise _NotQuick
-                time = moment.timestamp()
-            if not EARLIEST_TIME <= time <= latest or time >= LATEST_TIME:
-                raise _NotQuick
-            reduce_traits(call)
-        # RecursionError: thousands of nested brackets; ValueError: not JSON, not a call, not UTF-8, not a time
-        except (ValueError, RecursionError):
-            _parse_slowly(position, value, latest, arrivals, rejects)
-        else:
-            append((position, time, call))
+
+    def slowly(position: int, value: bytes | None, latest: float) -> None:
+        _parse_slowly(position, value, latest, arrivals, rejects)
+
+    take(records, _decode, slowly, arrivals)
     return arrivals, rejects
 
 

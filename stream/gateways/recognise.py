@@ -12,7 +12,7 @@ from stream.alerts import printable
 from stream.events import SPELLINGS
 from stream.gateways.adapter import MAX_ELEMENTS
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES
+from stream.gateways.quick import MAX_RECORD_BYTES
 
 LOOKED_AT = 50
 """Records that are looked at; the first that is of a known format decides."""

@@ -30,7 +30,7 @@ MODULES = (
 )
 """Of `stream.core`: what runs at each call and at each close, and what inherits from that. Not what defines records for
 msgspec: it would not see the types of their fields."""
-OTHERS = ("lab.evaluation.summed",)
+OTHERS = ("gateways.quick", "lab.evaluation.summed")
 FLAGS = ("-ffp-contract=off", *(f"-fno-builtin-{name}" for name in ("exp", "log", "pow")))
 """So that a compiled number is the same to the last bit: no multiplication is fused with an addition, and logarithms of
 constants are left to the library that Python itself asks."""

@@ -12,7 +12,7 @@ from typing import IO
 
 from stream.gateways import csv, gateway
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES
+from stream.gateways.quick import MAX_RECORD_BYTES
 
 __all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks", "read_lines"]
 

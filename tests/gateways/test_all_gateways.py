@@ -16,7 +16,8 @@ from stream.gateways import GATEWAYS
 from stream.gateways.adapter import MAX_ELEMENTS, SECRETS, Options
 from stream.gateways.canonical import records_of
 from stream.gateways.errors import InputError
-from stream.gateways.overdraw import MAX_RECORD_BYTES, parse
+from stream.gateways.overdraw import parse
+from stream.gateways.quick import MAX_RECORD_BYTES
 from stream.gateways.recognise import recognise
 from stream.settings import IntakeFormat
 from tests.gateways.fixtures import FIXTURES, FORMATS, Fixture

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stream.events import LATEST_TIME, MAX_TOKENS, REASONS, ApiCall, Call
-from stream.gateways.overdraw import ALIASES, MAX_RECORD_BYTES, parse
+from stream.gateways.overdraw import ALIASES, parse
+from stream.gateways.quick import MAX_RECORD_BYTES
 from stream.gateways.traits import REDUCED
 
 NOW = 1_800_000_000.0

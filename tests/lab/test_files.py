@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.gateways.overdraw import MAX_RECORD_BYTES, parse
+from stream.gateways.overdraw import parse
+from stream.gateways.quick import MAX_RECORD_BYTES
 from stream.lab import files
 from stream.lab.files import CHUNK_RECORDS, InputError, format_of, read_chunks
 

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from stream.alerts import model_class
 from stream.core.bucket import OpenBucket
+from stream.core.fields import fields_of
+from stream.core.keyring import Keyring
 from stream.core.links import MAX_TRAITS, MAX_VALUES, Links, groups_of
 from stream.core.linksrecord import PackedLinks, Traits
+from stream.core.rules import Rules
+from stream.events import Call
+from stream.settings import Settings
 
 TRAITS = st.builds(
     Traits,
@@ -55,6 +60,33 @@ def test_calls_are_counted_by_the_name_of_their_model():
     sums.models = {model_class("m"): 3, model_class("made up"): 2}
     links.close(sums)
     assert links.models == {"m": 3, "": 2}
+
+
+def test_a_model_has_its_name_while_a_known_set_of_traits_says_it():
+    links = Links()
+    sums = bucket(1, 1, 5)
+    sums.models = {model_class("m"): 1}
+    links.close(sums)
+    assert links.models == {"": 1}
+    used(links, Traits(model="m"))
+    links.close(sums)
+    assert links.models == {"": 1, "m": 1}
+    for number in range(MAX_TRAITS - 1):
+        used(links, Traits(org=str(number)))
+    links.close(sums)
+    assert links.models == {"": 1, "m": 2}
+    used(links, Traits(org="in its place"))
+    links.close(sums)
+    assert links.models == {"": 2, "m": 2}
+
+
+def test_a_call_whose_traits_have_lost_their_place_has_the_bit_of_their_new_one():
+    """Though they were those of the call before the one that took it."""
+    keyring = Keyring(Rules(Settings()))
+    key = keyring.make("k")
+    for org in [*range(MAX_TRAITS), 0, 0, "new", 0, 0, "new"]:
+        bit = keyring.link(key, fields_of(Call(event_id="e", time=0.0, key_id="k", org_id=str(org))))
+        assert key.links.known[bit.bit_length() - 1].org == str(org)
 
 
 def test_a_new_set_of_traits_takes_the_place_of_an_old_one_but_never_of_one_in_use():

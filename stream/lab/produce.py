@@ -110,10 +110,19 @@ class Producer:
                 async with asyncio.timeout(STOP_SECONDS if kind else None):
                     await self._producer.stop()
             except TimeoutError:  # it waits for a broker that has gone; the caller knows already
-                self._producer = None
+                await self._give_up()
             for future in self._sent:
                 if future.done() and not future.cancelled():
                     future.exception()  # told already, by the first of them
+
+    async def _give_up(self) -> None:
+        """End what a stop that was broken off has left: its tasks would be said to be destroyed while they wait."""
+        producer = self._producer
+        sender = producer._sender.sender_task
+        sender.cancel()
+        await asyncio.wait({sender}, timeout=STOP_SECONDS)
+        producer._message_accumulator.fail_all(ConnectionError("the broker has gone"))
+        await producer.client.close()
 
     def fits(self, record: Sendable) -> bool:
         """Whether the topic takes a record of this length."""

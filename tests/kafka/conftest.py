@@ -15,6 +15,8 @@ from tests.kafka.workers import Start, Worker
 
 HERE = Path(__file__).parent
 CACHE = load_settings().data_dir
+FLUSH_SECONDS = 2.0
+"""Of workers on a broker that is hurt: right after the feeding it finds something unwritten."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +57,14 @@ def settings(kafka: EmbeddedKafka, fresh_name: str) -> Settings:
         },
         environ={},
     )
+
+
+@pytest.fixture
+def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
+    """A broker of this test's own, to be hurt, and settings on it."""
+    with EmbeddedKafka(cache_dir=CACHE) as broker:
+        changes = {"broker": broker.bootstrap, "session_timeout_seconds": 6.0, "flush_seconds": FLUSH_SECONDS}
+        yield broker, settings.model_copy(update=changes)
 
 
 @pytest.fixture(autouse=True)

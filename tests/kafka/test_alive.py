@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,11 @@ from stream.settings import Settings
 from stream.worker.agents import SLICE_RECORDS
 from stream.worker.ending import STOP_SECONDS
 from stream.worker.topics import create_topics
-from tests.kafka.conftest import CACHE
 from tests.kafka.workers import Start, Worker, applied_to_the_end, dumped, eventually, feed, sums, traffic
 
 LIMIT_SECONDS = 10.0
-FLUSH_SECONDS = 2.0
-"""So long that a broker that is hurt right after the feeding finds something unwritten."""
 MOST_LINES = 40
 """What an outage of less than a minute may add to the log, however many partitions there are."""
-
-
-@pytest.fixture
-def fragile(settings: Settings) -> Iterator[tuple[EmbeddedKafka, Settings]]:
-    """A broker of this test's own, to be hurt, and settings on it."""
-    with EmbeddedKafka(cache_dir=CACHE) as broker:
-        changes = {"broker": broker.bootstrap, "session_timeout_seconds": 6.0, "flush_seconds": FLUSH_SECONDS}
-        yield broker, settings.model_copy(update=changes)
 
 
 async def under_way(settings: Settings, start: Start, count: int = 2000, **options: Any) -> Worker:

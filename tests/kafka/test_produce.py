@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from click.testing import CliRunner
 
+from stream.broker import EmbeddedKafka
 from stream.cli.simulate import command
-from stream.lab.produce import ProduceError, produce
+from stream.lab.produce import ProduceError, Producer, produce
 from stream.lab.simulate import simulate
 from stream.lab.simulate_output import records
 from stream.partition import partition_of
@@ -85,6 +87,18 @@ async def test_a_record_longer_than_the_broker_takes_is_an_error_and_not_silence
     assert await produce(settings, [[(1.0, "k", b"x"), (1.0, "k", b"x" * 700_000), (1.0, "k", b"x")]]) == 3
     with pytest.raises(ProduceError, match="longer than the broker takes"):
         await produce(settings, [[(1.0, "k", b"x" * 2_000_000)]])
+
+
+async def test_a_producer_whose_broker_has_gone_leaves_no_task_behind(fragile: tuple[EmbeddedKafka, Settings]) -> None:
+    broker, settings = fragile
+    await create(settings, settings.partitions)
+    before = asyncio.all_tasks()
+    with suppress(ProduceError):
+        async with Producer(settings, patience_seconds=1.0) as producer:
+            broker.kill()
+            await producer.send([(1.0, "k", b"{}")])
+            await producer.flush()
+    assert asyncio.all_tasks() == before
 
 
 def test_the_command_sends_and_writes_labels(settings: Settings, tmp_path: Path) -> None:

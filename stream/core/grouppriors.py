@@ -1,6 +1,6 @@
 """The frozen priors of groups: how often a clean group shows what, and the score that decides.
 
-A versioned file with a digest, shipped with the package; `python -m stream.lab.training.groups` makes it again.
+A versioned file with a digest, shipped with the package; `python -m stream.lab.grouptraining` makes it again.
 """
 
 from __future__ import annotations

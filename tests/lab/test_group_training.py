@@ -8,7 +8,7 @@ import numpy as np
 
 from stream.core.group import MEASURED
 from stream.core.grouppriors import GroupPriors
-from stream.lab.training.groups import Readings, train
+from stream.lab.grouptraining import Readings, train
 
 GROUPS, DAYS = 30, 30
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stream import collector
 from stream.lab.evaluation.branching import Calm
 from stream.lab.evaluation.campaign_oracle import Oracle
 from stream.lab.evaluation.campaign_rows import campaign_scores_json
@@ -114,14 +115,15 @@ def scores_of(case: CampaignCase, settings: Settings, make: Make = Installation)
     world = case.world()
     every = branches(world)
     first = next(every)
-    calm = Calm(learned(world, settings, make), first)
-    total = score_branch(first, calm.alerts, settings.composites)
-    known = said(calm.alerts)
-    oracle = Oracle(world, settings.false_alerts_per_1000_group_days)
-    for branch in every:
-        scores = score_branch(branch, calm.run(branch).alerts, settings.composites, known)
-        outcomes = (replace(one, oracle=oracle.chance(one.campaign)) for one in scores.campaigns)
-        total += replace(scores, campaigns=tuple(outcomes))
+    with collector.calmed():
+        calm = Calm(learned(world, settings, make), first)
+        total = score_branch(first, calm.alerts, settings.composites)
+        known = said(calm.alerts)
+        oracle = Oracle(world, settings.false_alerts_per_1000_group_days)
+        for branch in every:
+            scores = score_branch(branch, calm.run(branch).alerts, settings.composites, known)
+            outcomes = (replace(one, oracle=oracle.chance(one.campaign)) for one in scores.campaigns)
+            total += replace(scores, campaigns=tuple(outcomes))
     return total
 
 

@@ -1,4 +1,4 @@
-"""`python -m stream.lab.training.groups`: make the priors of groups that the package ships.
+"""`python -m stream.lab.grouptraining`: make the priors of groups that the package ships.
 
 Over campaign worlds of tuning seeds in which nothing happens: their history from its second week on, and three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.

@@ -27,7 +27,7 @@ GROUP = "overdraw_core"
 """What the one library is called that holds the code of all compiled modules."""
 READ = (
     *("alerts.py", "control.py", "events.py", "holidays.py", "native.py", "core/**/*.py", "settings/*.py"),
-    *("gateways/quick.py", "lab/compile.py", "lab/evaluation/summed.py"),
+    *("gateways/quick.py", "gateways/traits.py", "lab/compile.py", "lab/evaluation/summed.py"),
 )
 """The sources that count: those that are compiled, and all that they know by its type."""
 

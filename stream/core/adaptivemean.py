@@ -36,6 +36,10 @@ class AdaptiveMean:
         self._update(mean + (value - mean) * (rate / self.fading_factor))
         self.value = self._get()
 
+    def __reduce__(self) -> tuple[type[AdaptiveMean], tuple[float, float]]:
+        """Copies have a mean of their own: River's methods are bound to ours."""
+        return AdaptiveMean, (self.value, self.fading_factor)
+
     def get(self) -> float:
         """The mean."""
         return self.value

@@ -92,11 +92,15 @@ def _something_else(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> 
 
 
 def _mark(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> GroupState | None:
-    """Note who shows it best, and by which statistics; returns the group that does so further than any before."""
+    """Note who shows it best, and by which statistics; returns the group that does so further than any before.
+
+    That models are left as well makes no campaign of new accounts, or of more, one of those who leave models.
+    """
     known = set(campaign.channels)
     clearest = None
     for one in shown:
-        if one.present and one.score > campaign.score:
+        is_aside = family_of(one.lead) == "moved" != family_of(campaign.lead)
+        if one.present and one.score > campaign.score and not is_aside:
             campaign.score, campaign.best = one.score, one.state.group
             campaign.lead = one.lead or campaign.lead
             clearest = one.state

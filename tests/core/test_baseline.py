@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 
@@ -227,6 +229,15 @@ def test_a_mean_moves_by_the_rate_it_is_told(rate):
     mean.learn(300.0, rate)
     assert mean.value == mean.get()
     assert mean.get() == pytest.approx(100 + 200 * rate)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda mean: pickle.loads(pickle.dumps(mean))])
+def test_a_copied_mean_is_one_of_its_own(copied):
+    mean = AdaptiveMean(100.0, 1 / 2880)
+    twin = copied(mean)
+    twin.learn(300.0, 0.5)
+    mean.learn(0.0, 0.5)
+    assert (mean.value, twin.value) == (pytest.approx(50.0), pytest.approx(200.0))
 
 
 def test_a_year_of_extremes_leaves_finite_expectations():

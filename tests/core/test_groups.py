@@ -321,6 +321,8 @@ def test_new_accounts_that_bring_another_model_along_are_one_campaign():
     moved = [name for alert in alerts for name in (one.name for one in alert.channels) if name == "pivot"]
     assert [alert.kind for alert in alerts if alert.status != "updated"] == ["campaign"]
     assert moved, "the move is told among what speaks"
+    assert {member.key_id for member in alerts[-1].members.top} == {f"new-{n}" for n in range(6)}
+    assert "are new and alike" in alerts[-1].summary
 
 
 def test_new_accounts_that_are_used_no_more_are_over_within_days_and_do_not_come_again():

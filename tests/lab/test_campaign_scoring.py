@@ -192,6 +192,13 @@ def test_what_is_said_anyway_may_come_some_hours_sooner_or_later(sooner: int, as
     assert scores.line == GroupLine(astray=astray)
 
 
+def test_a_campaign_that_the_background_speaks_of_some_hours_later_is_found_and_a_twin_is_met() -> None:
+    later = said([alert(LINK, 40), alert(ELSEWHERE, 40)])
+    assert score_branch(branch(campaign()), [alert(LINK, 26, MEMBERS)], calm=later).campaigns[0].found
+    twin = campaign(family="launch", benign=True, members=INNOCENTS[2:], links=(ELSEWHERE,))
+    assert score_branch(branch(twin), [alert(ELSEWHERE, 26)], calm=later).twins[0].alerts == 1
+
+
 def test_group_days_are_of_three_keys_at_least_and_not_near_what_happened() -> None:
     assert score_branch(branch(days=6), []).line.group_days == 18
     # second day, and the two after it: neither the client's nor the network's

@@ -7,9 +7,9 @@ group is one of those that link them. It is false if nothing that happened has a
 the two days before; those of one group within a day are one. Benign twins are on a line of their own.
 
 A world's branches have one background, whose false alerts come again in each of them: they are counted once, in the
-branch in which nothing happens, and what it says is left out of the others: of the same group within a day, for what
-else happens moves the hour. What is left there and belongs to nothing is astray: about the wrong group, or about some
-innocents of the right one.
+branch in which nothing happens, and what it says is left out of the others: of a group that shows no campaign within a
+day, for what else happens moves the hour. What is left there and belongs to nothing is astray: about the wrong group,
+or about some innocents of the right one.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def score_branch(
     members = {day.number: day.members(composites) for day in branch.days}
     start = branch.start
     known = frozenset() if calm is None else calm
-    incidents = [one for one in incidents_of(alerts, branch.campaigns) if not _is_said(one, known)]
+    incidents = [one for one in incidents_of(alerts, branch.campaigns) if not _is_said(one, known, branch.campaigns)]
     single = [alert for alert in alerts if alert.entity.type == "key" and alert.status == "opened"]
     touched = {
         number: _touched(branch.campaigns, start + (number - branch.first_day) * DAY, groups)
@@ -191,9 +191,15 @@ def said(alerts: Iterable[Alert]) -> frozenset[tuple[Link, float]]:
     return frozenset((incident.entity, incident.detected) for incident in incidents_of(alerts))
 
 
-def _is_said(incident: Incident, known: Collection[tuple[Link, float]]) -> bool:
-    """Whether it is what the background says anyway."""
-    return any(entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS for entity, time in known)
+def _is_said(incident: Incident, known: Collection[tuple[Link, float]], campaigns: Sequence[Campaign]) -> bool:
+    """Whether it is what the background says anyway: at the same time, or within a day if it is about no campaign.
+
+    Beside a twin only at the same time: it must not raise anything.
+    """
+    if (incident.entity, incident.detected) in known:
+        return True
+    near = any(entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS for entity, time in known)
+    return near and not any(one.benign or belongs(incident, one) for one in campaigns)
 
 
 def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) -> list[Incident]:

@@ -86,9 +86,14 @@ def _something_else(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> 
     Empty: nothing else.
     """
     best = max((one for one in shown if one.present and one.speaking), key=lambda one: one.score, default=None)
-    if best is None or best.score <= max(campaign.score, bars.open):
+    if best is None or best.score <= max(campaign.score, bars.open) or _is_aside(best, campaign):
         return ""
-    return "" if family_of(best.lead) in ("moved", family_of(campaign.lead)) else best.lead
+    return "" if family_of(best.lead) == family_of(campaign.lead) else best.lead
+
+
+def _is_aside(one: Judged, campaign: Campaign) -> bool:
+    """Whether a group shows a move between models most, which is beside the point of a campaign of another family."""
+    return family_of(one.lead) == "moved" != family_of(campaign.lead)
 
 
 def _mark(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> GroupState | None:
@@ -99,8 +104,7 @@ def _mark(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> GroupState
     known = set(campaign.channels)
     clearest = None
     for one in shown:
-        is_aside = family_of(one.lead) == "moved" != family_of(campaign.lead)
-        if one.present and one.score > campaign.score and not is_aside:
+        if one.present and one.score > campaign.score and not _is_aside(one, campaign):
             campaign.score, campaign.best = one.score, one.state.group
             campaign.lead = one.lead or campaign.lead
             clearest = one.state

@@ -35,6 +35,7 @@ def take(records: Iterable[Record], decode: Callable[[bytes], Call], slowly: Slo
                 said = call.time
                 time = _seconds(said) if isinstance(said, str) else float(said)
                 if _EARLIEST <= time <= latest and time < _LATEST:
+                    # it would look itself, but is not compiled: where there is nothing to reduce, the call is saved
                     if call.client_ip is not None or call.user_agent is not None or call.prompt_fingerprint is not None:
                         reduce_traits(call)
                     arrivals.append((position, time, call))

@@ -171,7 +171,7 @@ class Members(_Frozen):
 
     count: int
     top: list[Member] = []
-    shared_traits: dict[str, str] = {}
+    shared_traits: dict[str, str] = Field(default={}, description="the one that shows it most clearly first")
     alone: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="members that have an incident of their own, or would have alerted by themselves"
     )

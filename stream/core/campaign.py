@@ -109,7 +109,7 @@ class Campaign(msgspec.Struct, array_like=True):
         return suspects.get(self.clearest) or self.suspects
 
     def rescale(self) -> None:
-        """What versions 1 and 2 wrote had scores of another scale, and did not say what leads."""
+        """What former versions wrote had scores of another scale; the first two did not say what leads."""
         self.score = 0.0
         self.lead = max(self.channels, key=lambda name: (self.channels[name], name), default="")
 
@@ -186,7 +186,6 @@ def alert_of(
 
     suspects: those among whom its members are; members: how many keys the group has
     """
-    kind, value = campaign.group
     entity = entity_of(campaign.group)
     started_at = campaign.started * HOUR
     window = Window(start=started_at, end=(hour + 1) * HOUR, horizon_seconds=(hour + 1 - campaign.started) * HOUR)
@@ -196,7 +195,9 @@ def alert_of(
         NamedMember(key_id=key_id, z=suspects[key_id].mean, excess_tokens=suspects[key_id].excess)
         for key_id in names[:MOST_NAMED]
     ]
-    shared = {kind: value} | {other: its for other, its in campaign.joined if other != kind}
+    shared: dict[str, str] = {}
+    for trait, its in (campaign.clearest, campaign.group, *campaign.joined):
+        shared.setdefault(trait, its)
     channels = sorted(campaign.channels.items(), key=lambda item: (-item[1], item[0]))
     severity = SEVERITIES[campaign.severity]
     ratio = campaign.observed / campaign.expected if campaign.expected > 0 else None

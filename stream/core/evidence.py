@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from stream.core.days import COUNT as OF_DAYS
 from stream.core.linksrecord import Traits
-from stream.core.pace import COUNT as DEPARTURES
 
 HOT_Z = 1.5
 """What counts as elevated, of the day's level; one in fifteen clean keys is."""
@@ -31,8 +31,9 @@ RECENT_HOURS = 8.0
     YOUNG_USUAL, LEVEL, LEVEL_SQUARES, SHAPED, LENGTH, LENGTH_SQUARES, ALL, REFUSALS,
 ) = range(21)  # fmt: skip
 PACE = 21
-"""From here on, for each of `pace.DEPARTURES`, the weight of keys by the inverse of their variance, and their weighted
-departures."""
+DEPARTURES = 1 + OF_DAYS
+"""From PACE on, for the departure of their pace and for each of their days, the weight of keys by the inverse of their
+variance, and their weighted departures."""
 COUNT = PACE + 2 * DEPARTURES
 
 NEVER = 2**62
@@ -44,8 +45,9 @@ NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
 class Member(NamedTuple):
     """One key of a cell, as far as it is named.
 
-    z: of the day's level; excess: tokens above its expectation since it last spoke; level: ln of tokens per second;
-    length: mean of ln(1 + output tokens) of its calls, -1 if unknown; notes: a mask
+    z: of the day's level, or of yesterday's tokens, what is higher; excess: tokens above its expectation since it last
+    spoke; level: ln of tokens per second; length: mean of ln(1 + output tokens) of its calls, -1 if unknown; notes: a
+    mask
     """
 
     key_id: str

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, Cell, Evidence, by_group
+from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, PACE, Cell, Evidence, by_group
 
-VERSION = 2
+VERSION = 3
 FIRST_COUNT = 24
-"""Sums of a cell in version 1, of which three were what version 2 tells of paces."""
+"""Sums of a cell in version 1, of which three were what later ones tell of paces."""
 FIRST_PACES = slice(5, 8)
+SECOND_COUNT, PACE_ONLY = 27, PACE + 2
+"""Sums of a cell in version 2, of which the last four were more of paces; it told nothing of days."""
 LAST_BUCKET = 2**40
 """Far beyond any time; NEVER alone lies behind it."""
 RECORD_BYTES = 256 * 1024
@@ -65,20 +67,25 @@ def unpack_evidence(data: bytes | None, partitions: int) -> Evidence:
         evidence = _decode(memoryview(data)[1:])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise EvidenceError(f"it cannot be read: {error}") from error
-    if version == 1:
-        _update(evidence)
+    if version < VERSION:
+        _update(evidence, version)
     wrong = _wrong(evidence, partitions)
     if wrong is not None:
         raise EvidenceError(wrong)
     return evidence
 
 
-def _update(evidence: Evidence) -> None:
-    """Evidence of version 1 tells nothing of paces."""
+def _update(evidence: Evidence, version: int) -> None:
+    """Evidence of version 1 tells nothing of paces, that of version 2 nothing of days."""
     for cell in evidence.cells:
-        if len(cell.sums) == FIRST_COUNT:
-            del cell.sums[FIRST_PACES]
-            cell.sums += [0.0] * (COUNT - len(cell.sums))
+        sums = cell.sums
+        if version == 1 and len(sums) == FIRST_COUNT:
+            del sums[FIRST_PACES]
+        elif version == 2 and len(sums) == SECOND_COUNT:
+            del sums[PACE_ONLY:]
+        else:
+            continue
+        sums += [0.0] * (COUNT - len(sums))
 
 
 def _wrong(evidence: Evidence, partitions: int) -> str | None:

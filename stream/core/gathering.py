@@ -110,9 +110,12 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
     notes = 0
     z = 0.0
     usual = key.baseline.call_tokens.value
-    pace = key.pace
+    pace, days = key.pace, key.days
+    hour = bucket // key.rules.calendar.per_hour
+    rate = 1.0 if key.incident is None else INCIDENT_RATE
+    days.take(hour, tokens, rate)
     if usual > 0:
-        pace.take(bucket // key.rules.calendar.per_hour, expected / usual, calls, tokens / usual)
+        pace.take(hour, expected / usual, calls)
     if moment.warm and moment.hourly:  # else nobody has asked the slow channels: what they hold is no state
         z = _clip(key.channels[1].z[1])
         weight = 1 / max(1.0, RECENT_HOURS * _hours_used(key))
@@ -120,10 +123,15 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
         sums[WEIGHT] = weight
         sums[WEIGHTED_HOT] = weight if z > HOT_Z else 0.0
         if usual > 0 and moment.age_days > NEWCOMER_DAYS:
-            for place, (departure, variance) in enumerate(pace.departures()):
-                sums[PACE + 2 * place] = weight / variance
-                sums[PACE + 2 * place + 1] = weight * departure / variance
-            pace.learn(1.0 if key.incident is None else INCIDENT_RATE)
+            of_days = days.departures()
+            place = PACE
+            for departure, variance in (pace.departure(), *of_days):
+                sums[place] = weight / variance
+                sums[place + 1] = weight * departure / variance
+                place += 2
+            if of_days:  # of yesterday
+                z = max(z, of_days[0][0] / math.sqrt(of_days[0][1]))
+            pace.learn(rate)
     if key.incident is not None:
         sums[ALARMED] = 1.0
         notes |= HAS_INCIDENT

@@ -1,11 +1,12 @@
 """One group of keys: what is usual for it, and how far an hour of it is from that.
 
-Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. Three say how far the calls, or
-tokens, of its keys depart from what was due, over 6 hours and a day, where a key counts by the inverse of its own
-variance (see `pace`), so that none outweighs the others. All of these are taken less the same of all other keys, and by
-how much they usually vary for this group. Others count members that are elevated, new keys that are alike, a change of
-models, and keys that take up what blocked ones had. The last is what lasts: by how much the levels and the elevated
-stand out together, over a day and a half. Chance moves one of them for hours, a campaign most of them for days.
+Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. One says how far the calls of its
+keys depart from what was due, over 6 hours, and three how far the tokens of the last day, three and seven days depart
+from those of the same days weeks ago; a key counts by the inverse of its own variance (see `pace` and `days`), so that
+none outweighs the others. All of these are taken less the same of all other keys, and by how much they usually vary for
+this group. Others count members that are elevated, new keys that are alike, a change of models, and keys that take up
+what blocked ones had. The last two say by how much the days stand out together, now, and over two days: chance moves
+one of them for a day, a campaign all of them for long.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from stream.core.arrivals import (
 from stream.core.calibration import EULER, SCALE_FLOOR, SD_OF_GUMBEL, learned
 from stream.core.evidence import (
     ALL,
+    DEPARTURES,
     FIRST,
     KEYS,
     LENGTH,
@@ -55,25 +57,26 @@ from stream.core.evidence import (
 )  # fmt: skip
 from stream.core.hours import Hour
 from stream.core.links import Group
-from stream.core.pace import COUNT as DEPARTURES
 from stream.core.priors import Normal
 from stream.core.sketch import KEPT, count_of, joined
 
 STATISTICS = (
-    "level_40m", "level_4h", "calls_6h", "calls_1d", "tokens_1d", "elevated", "newcomers", "pivot", "respawn",
-    "sustained",
+    "level_40m", "level_4h", "calls_6h", "tokens_1d", "tokens_3d", "tokens_7d", "elevated", "newcomers", "pivot",
+    "respawn", "days", "sustained",
 )  # fmt: skip
-LEVELS = 5
+LEVELS, FORMER_LEVELS = 6, 5
 """So many of them are levels: a value that is usual for the group, and how far it usually differs from that."""
-ELEVATED, NEWCOMERS, PIVOT, RESPAWN, SUSTAINED = range(LEVELS, len(STATISTICS))
+ELEVATED, NEWCOMERS, PIVOT, RESPAWN, DAYS, SUSTAINED = range(LEVELS, len(STATISTICS))
 OF_HOURS = (0, 1, 2, ELEVATED)
 """Those that look at hours alone, of levels and the elevated: a window of days remembers what is over."""
-MEASURED = STATISTICS[:SUSTAINED]
-"""What an hour shows; what lasts is made of these."""
-FORMER_STATISTICS = (6, 4)
-"""Where version 1 had two more."""
+OF_DAYS = slice(3, 6)
+"""Levels of days."""
+YESTERDAY = 3
+"""That of a single day."""
+MEASURED = STATISTICS[:DAYS]
+"""What an hour shows; the others are made of these."""
 Z_LEVELS = 2
-"""The first of them, of single keys' z; what follows are departures from their own paces."""
+"""The first of them, of single keys' z; what follows are departures from their own paces and days."""
 LEAST_INFORMATION = 10.0
 """A group of which less is known says nothing: sum of the inverse variances of its keys' departures."""
 OTHERS_INFORMATION = 50.0
@@ -85,16 +88,15 @@ LEAST_SPEAKERS = 5.0
 OTHERS = 20.0
 """The mean of the other keys is taken as if so many more had shown nothing."""
 DAY = 24
-USUAL_DAYS = 21.0
-PRIOR_DAYS = 10.0
-PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.8, 0.8)
+USUAL_DAYS = 50.0
+PRIOR_DAYS = 20.0
+PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.4, 0.4, 0.4)
 """Variance of each level times the group's size (keys, or information), before it has shown its own."""
 LEAST_SPREAD = 0.3
 """A spread never falls below this share of its prior."""
-SUSTAINED_HOURS = 36.0
-SUSTAINED_PRIOR_HOURS = 9.0
-USUAL_TOGETHER = -0.8
-"""So many usual hours, with that, are added: a group that has just begun to speak has nothing that lasts."""
+SUSTAINED_HOURS = 48.0
+SUSTAINED_PRIOR_HOURS = 12.0
+"""So many usual hours are added: a group that has just begun to speak has nothing that lasts."""
 LEAST_TOGETHER, MOST_TOGETHER = -2.0, 4.0
 """What one of them counts at least and at most in what they show together: none of them makes it alone."""
 COMMON_VARIANCE = 0.0005
@@ -107,6 +109,8 @@ MAXIMUM_CLIP = 2.0
 """So many standard deviations of a day's maximum are learned at most: a campaign comes slowly."""
 PRIOR_HOT = 0.08
 """Share of clean keys that are elevated."""
+PRESENT_DAY = 1.0
+"""So far yesterday has to stand out, standardised, for what lasts to go on."""
 PRESENT_SHARE = 0.5
 """Hours in which young keys spoke within a day, for each that came within a week: with fewer they have gone."""
 MOST_MODELS = 12
@@ -132,7 +136,7 @@ class GroupState(msgspec.Struct, array_like=True):
     maxima: for each statistic mean and variance of its daily maxima, today's, and the days behind that; law_day: today;
     spoilt: the last day that is not to be learned from
     clock: how many young keys spoke in each hour of UTC when it came last
-    sustained: over SUSTAINED_HOURS, sum of what the levels and the elevated show together, hours, and the last of them
+    sustained: over SUSTAINED_HOURS, sum of what the days show together, hours, and the last of them
     score: of the last hour in which it had enough keys, in decades
     """
 
@@ -215,14 +219,20 @@ class GroupState(msgspec.Struct, array_like=True):
         self.clock = [0.0] * DAY
         self.maxima = [[mean, variance, 0.0, 0.0] for mean, variance in laws]
 
-    def forget_paces(self) -> None:
-        """What version 1 had learned of its members' calls was something else: begin anew."""
-        if self.windows:
-            self.windows = [0.0] * 2 * DEPARTURES
-            self.usual[Z_LEVELS:] = [0.0] * DEPARTURES
-            self.spread[Z_LEVELS:] = PRIOR_SPREAD[Z_LEVELS:]
-            for place in FORMER_STATISTICS:
-                del self.maxima[place]
+    def renew_levels(self, laws: Sequence[tuple[float, float]], *, forgotten: Sequence[int] = ()) -> None:
+        """What a former version had learned of departures was of other ones: those begin anew.
+
+        laws: see `begin`; forgotten: places of its statistics that there are no more, beyond those of departures
+        """
+        if not self.windows:
+            return
+        self.windows = [0.0] * 2 * DEPARTURES
+        self.sustained = [0.0, 0.0, 0.0]
+        self.usual[Z_LEVELS:] = [0.0] * DEPARTURES
+        self.spread[Z_LEVELS:] = PRIOR_SPREAD[Z_LEVELS:]
+        for place in forgotten:
+            del self.maxima[place]
+        self.maxima[Z_LEVELS:FORMER_LEVELS] = [[mean, variance, 0.0, 0.0] for mean, variance in laws[Z_LEVELS:LEVELS]]
 
     def meet(self, hour: int, said: Hour) -> bool:
         """Take up who spoke, while there are too few to be a group; True if anything of it has to be written."""
@@ -325,11 +335,13 @@ class GroupState(msgspec.Struct, array_like=True):
     def is_present(self, lead: int, standardised: Sequence[float]) -> bool:
         """Whether an hour is unusual itself, by its STATISTICS, of which `lead` stands out most.
 
-        Of levels those of hours stand out together, as the highest of a day do; new keys that have come count for as
-        long as they are used. Others are of now anyway.
+        Of levels those of hours stand out together, as the highest of a day do; where it is days that do, yesterday
+        does; new keys that have come count for as long as they are used. Others are of now anyway.
         """
         if lead in (NEWCOMERS, RESPAWN):
             return sum(self.clock) >= PRESENT_SHARE * self.arrivals[1]
+        if lead in (DAYS, SUSTAINED):
+            return standardised[YESTERDAY] > PRESENT_DAY
         return lead == PIVOT or _together([standardised[i] for i in OF_HOURS]) > 0
 
     def settle(self) -> None:
@@ -384,12 +396,12 @@ class GroupState(msgspec.Struct, array_like=True):
     def standardised(
         self, values: Sequence[float], hour: int, laws: Sequence[tuple[float, float]], learns: bool
     ) -> list[float]:
-        """An hour's numbers by the group's own daily maxima, by a Gumbel law as in `DailyMaximum`; then what lasts.
+        """An hour's numbers by the group's own daily maxima, by a Gumbel law as in `DailyMaximum`; then its days.
 
         values: MEASURED; laws: see `begin`
         learns: the numbers count for today's maxima, if they are above zero
 
-        Returns STATISTICS. Each hour counts once for what lasts.
+        Returns STATISTICS. What days show together stands as it is; each hour counts once for what lasts.
         """
         maxima, day = self.maxima, hour // DAY
         if day != self.law_day:
@@ -405,16 +417,18 @@ class GroupState(msgspec.Struct, array_like=True):
             found.append((value - mean) / scale + EULER)
             if learns and value > peak:
                 law[2] = value
-        found.append(self._sustained(hour, found[:NEWCOMERS]))
-        return found
+        of_days = values[OF_DAYS]
+        together = sum(of_days) / len(of_days)
+        return [*found, together, self._sustained(hour, together)]
 
-    def _sustained(self, hour: int, levels: Sequence[float]) -> float:
-        """How far the levels and the elevated have stood out together of late, one more hour of them taken up."""
+    def _sustained(self, hour: int, together: float) -> float:
+        """How far the days have stood out together of late, one more hour taken up."""
         total, hours, before = self.sustained
         kept = math.exp((before - hour) / SUSTAINED_HOURS)
-        total, hours = total * kept + _together(levels), hours * kept + 1.0
+        total = total * kept + max(LEAST_TOGETHER, min(MOST_TOGETHER, together))
+        hours = hours * kept + 1.0
         self.sustained = [total, hours, float(hour)]
-        return (total + SUSTAINED_PRIOR_HOURS * USUAL_TOGETHER) / (hours + SUSTAINED_PRIOR_HOURS)
+        return total / (hours + SUSTAINED_PRIOR_HOURS)
 
     def follow(self, hour: int, members: Iterable[Member]) -> None:
         """Note who was blocked, and count the new keys that are like one of those."""

@@ -5,6 +5,8 @@ Each is MessagePack behind a version byte. No pickle: whoever can write the topi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from stream.core.campaign import Campaign
@@ -13,11 +15,14 @@ from stream.core.links import Group
 from stream.core.shardrecord import StateError
 from stream.core.suspects import Suspect
 
-VERSION = 3
-"""1 held what calls were due instead of paces; 2 did not hold what lasts."""
+VERSION = 4
+"""1 held what calls were due instead of paces; 2 did not hold what lasts; 3 knew nothing of days."""
+FIRST_STATISTICS = (6, 4)
+"""Where version 1 had two more."""
 HEAD_KEY = b"\x00groups"
 GROUP, CAMPAIGN = b"g", b"c"
 _START = bytes([VERSION])
+Laws = Sequence[tuple[float, float]]
 
 
 class GroupHead(msgspec.Struct):
@@ -71,26 +76,29 @@ def pack(value: GroupHead | GroupState | Written) -> bytes:
     return _START + _encode(value)
 
 
-def unpack_head(data: bytes) -> GroupHead:
-    """The head; raises StateError on a newer version or damage."""
+def unpack_head(data: bytes, laws: Laws) -> GroupHead:
+    """The head; `laws` as for `GroupState.begin`. Raises StateError on a newer version or damage."""
     try:
         head = _head(_checked(data, "the head of the groups"))
     except msgspec.MsgspecError as error:
         raise StateError(f"the head of the groups is damaged: {error}") from error
-    if data[0] == 1:
-        head.everybody.forget_paces()
+    _renew(head.everybody, data[0], laws)
     return head
 
 
-def unpack_group(data: bytes) -> GroupState:
-    """A group; raises StateError on a newer version or damage."""
+def unpack_group(data: bytes, laws: Laws) -> GroupState:
+    """A group; `laws` as for `GroupState.begin`. Raises StateError on a newer version or damage."""
     try:
         state = _group(_checked(data, "a group"))
     except msgspec.MsgspecError as error:
         raise StateError(f"a group is damaged: {error}") from error
-    if data[0] == 1:
-        state.forget_paces()
+    _renew(state, data[0], laws)
     return state
+
+
+def _renew(state: GroupState, version: int, laws: Laws) -> None:
+    if version < VERSION:
+        state.renew_levels(laws, forgotten=FIRST_STATISTICS if version == 1 else ())
 
 
 def unpack_written(data: bytes) -> Written:
@@ -99,7 +107,7 @@ def unpack_written(data: bytes) -> Written:
         written = _written(_checked(data, "a campaign"))
     except msgspec.MsgspecError as error:
         raise StateError(f"a campaign is damaged: {error}") from error
-    if data[0] < 3 and written.campaign is not None:
+    if data[0] < VERSION and written.campaign is not None:
         written.campaign.rescale()
     return written
 

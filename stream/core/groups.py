@@ -335,7 +335,7 @@ class Groups:
             if records:
                 raise StateError("there are groups but no head: the state topic of groups is damaged")
             return GroupStep()
-        head = unpack_head(packed)
+        head = unpack_head(packed, self.priors.laws)
         if head.digest != self.settings.state_digest:
             raise StateError(
                 "the groups were learned with another number of partitions or another bucket length: set it back, or "
@@ -347,7 +347,7 @@ class Groups:
         self._expected.update(head.expected)
         for name, value in records.items():
             if name[:1] == GROUP:
-                state = unpack_group(value)
+                state = unpack_group(value, self.priors.laws)
                 self._groups[state.group] = state
             elif name[:1] == CAMPAIGN:
                 written = unpack_written(value)

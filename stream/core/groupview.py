@@ -60,13 +60,13 @@ def group_summaries(records: Iterable[tuple[bytes, bytes | None]]) -> Iterator[G
     The priors of groups are the shipped ones. Raises StateError on a newer version or damage.
     """
     last = dict(records)
-    share = shipped_group_priors().tail.share
+    priors = shipped_group_priors()
     campaigns: dict[Group, Campaign] = {}
     for name, value in last.items():
         if name[:1] == CAMPAIGN and value is not None and (campaign := unpack_written(value).campaign) is not None:
             campaigns.update(dict.fromkeys((group_of(name), *campaign.joined), campaign))
     for name, value in sorted(last.items()):
         if name[:1] == GROUP and value is not None:
-            state = unpack_group(value)
+            state = unpack_group(value, priors.laws)
             if not state.is_small:
-                yield view_of(state, share(state.score), campaigns.get(state.group))
+                yield view_of(state, priors.tail.share(state.score), campaigns.get(state.group))

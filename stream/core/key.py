@@ -16,6 +16,7 @@ from stream.core.channels.drift import Drift
 from stream.core.channels.shape import Shape
 from stream.core.channels.surge import Surge
 from stream.core.control import Rule
+from stream.core.days import Days
 from stream.core.incidents import Incident
 from stream.core.judging import judge
 from stream.core.links import USED, USUAL, Links
@@ -45,7 +46,7 @@ class KeyState:
     """What is known of one key. `next_bucket` is the first one that has not been closed, -1 before the first."""
 
     __slots__ = (
-        "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "dirty", "ended",
+        "active_days", "active_in_step", "bar", "baseline", "calls", "chain", "channels", "days", "dirty", "ended",
         "first_seen", "flaps", "hour", "hour_tokens", "incident", "input_tokens", "judged_step", "key_id",
         "last_active_day", "last_seen", "late", "links", "moment", "next_bucket", "open", "org_id", "output_tokens",
         "pace", "plans", "presence", "residuals", "rules", "shown", "stale", "surge",
@@ -86,6 +87,7 @@ class KeyState:
         deviations, as of the last full hour: what is planned must not depend on when it is worked out."""
         self.chain = Chain()
         self.pace = Pace()
+        self.days = Days()
         self.hour, self.hour_tokens = -1, 0
         """The hour, in hours since the epoch, of the last bucket that was closed with calls, and its tokens so far."""
         self.flaps, self.ended = 0, -1

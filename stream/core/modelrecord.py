@@ -18,6 +18,7 @@ from msgspec import Meta
 from stream.core.adaptivemean import AdaptiveMean
 from stream.core.baseline import CALL_RATE, JUDGED, SLOTS, WEEK_HOURS, YOUNG_HOURS, Baseline
 from stream.core.channels.base import pack_sparse, take_arrays, take_sparse
+from stream.core.days import SIZE as DAYS_SIZE
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
 from stream.core.linksrecord import PackedLinks
@@ -38,6 +39,8 @@ _ALL_SEEN = bytes([YOUNG_HOURS << 4 | YOUNG_HOURS]) * (SLOTS // 4)
 _BLANKS = (_ALL_SEEN, _ALL_SEEN, *[_DAY] * (WEEK_HOURS // 24))
 """What is left out where it is just this: visits, and the days of the week."""
 _KEPT = struct.Struct("<H")
+_WITH_DAYS = 1 << 14
+"""Marks that a key's days stand behind the rest; what was written before there were days has none."""
 _IN_BLOCK = 1 << 15
 """Marks that the rest stands in a block, behind its length; in what was written first it stood as it is."""
 _LENGTH = struct.Struct("<H")
@@ -110,6 +113,9 @@ def pack_model(key: KeyState) -> bytes:
     parts += _arrays(key)
     parts += [key.plans[index] for index in plans]
     parts += [channel.pack() for channel in key.channels]
+    if days := key.days.pack(first // calendar.per_hour):
+        kept |= _WITH_DAYS
+        parts.append(days)
     numbers = b"".join(parts)
     start = _START.pack(VERSION, len(head)) + head
     if len(numbers) > MOST_IN_BLOCK:
@@ -186,6 +192,9 @@ def model_2(data: memoryview, key: KeyState) -> None:
         data = take_arrays(data, plan)
     for channel in key.channels:
         data = channel.unpack(data)
+    if kept & _WITH_DAYS:
+        key.days.unpack(bytes(data[:DAYS_SIZE]), first // calendar.per_hour)
+        data = data[DAYS_SIZE:]
     if data:
         raise ValueError("it is too long")
     key.stale = False

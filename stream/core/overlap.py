@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from stream.core.campaign import OF_NEW_KEYS, Campaign
+from stream.core.campaign import OF_NEW_KEYS, Campaign, family_of
 from stream.core.evidence import ALL, YOUNG, Cell
 from stream.core.group import Judged
 from stream.core.links import Group
@@ -50,7 +50,8 @@ class Overlap:
     def same(self, group: Group, hold: float) -> Group | None:
         """The campaign that a group shows too: most keys of the one are in the other, or most new keys, if it is they
         that it shows, or most of those that it would name; of each of the two, if the campaign is older and stands out
-        less.
+        less. New accounts in a network are not why its old ones take more, nor the other way round, unless they are
+        named alike.
 
         hold: the score from which on a group still shows a campaign
         """  # noqa: D205
@@ -62,7 +63,8 @@ class Overlap:
             campaign = self._campaigns[main]
             is_fresh = self._hour - campaign.started <= JOIN_HOURS
             shown = [*self._showing(campaign, hold)]
-            for other in shown:
+            apart = {family_of(one.lead), family_of(campaign.lead)} == {"more", "new"}
+            for other in () if apart else shown:
                 shared = self._common.get(_pair(group, other.state.group))
                 if shared is None:
                     continue

@@ -1,32 +1,27 @@
-"""A key's pace: how far its use of hours and days lies above what was due, and how far that usually is for this key.
+"""A key's pace: how far its calls of some hours lie above what was due, and how far they usually do for this key.
 
-A departure is ln((came + OFFSET) / (due + OFFSET)) over a window that fades, in calls or in tokens (in calls' worth).
-Each key has its own variance of it: how restless it is, and how well its baseline fits it. A group weighs its members'
-departures by the inverse of their variances, as best linear unbiased estimates do (Aitken, On Least Squares and Linear
-Combination of Observations, 1935), so that a restless or a heavy key counts for little. A mean of its own it has none:
-the baseline sees to that, and what a few weeks of days that are alike tell of a mean is more noise than it takes away.
+A departure is ln((came + OFFSET) / (due + OFFSET)) over a window that fades. Each key has its own variance of it: how
+restless it is, and how well its baseline fits it. A group weighs its members' departures by the inverse of their
+variances, as best linear unbiased estimates do (Aitken, On Least Squares and Linear Combination of Observations, 1935),
+so that a restless or a heavy key counts for little. A mean of its own it has none: the baseline sees to that, and what
+a few weeks of days that are alike tell of a mean is more noise than it takes away. What lasts longer than a baseline
+takes to learn it, `days` tell.
 
-All is held in 16 bits, rounded as it is learned, so that packing loses nothing: 22 bytes.
+All is held in 16 bits, rounded as it is learned, so that packing loses nothing: 10 bytes.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from array import array
-from collections.abc import Iterator
 from functools import lru_cache
 
-WINDOW_HOURS = (6.0, 24.0)
-"""Memories of the windows; each holds what was due, what came, and tokens in calls' worth."""
-DEPARTURES = ((0, 1), (1, 1), (1, 2))
-"""Of each departure its window, and what came there: 1 calls, 2 tokens. Longer windows remember what a baseline has
-learned meanwhile, and the weeks in which keys change for good: they found less."""
-COUNT = len(DEPARTURES)
+WINDOW_HOURS = 6.0
+"""Memory of the window. Longer ones remember what a baseline has learned meanwhile."""
 OFFSET = 2.0
 """Calls on both sides of a ratio: without them a key of few calls says much by chance."""
-PRIOR_VARIANCE = ((0.12, 3.0), (0.08, 2.0), (0.12, 4.0))
-"""Of each departure, over all keys: what no number of calls takes away, and what one due call adds to that."""
+FIXED_VARIANCE, DUE_VARIANCE = 0.12, 3.0
+"""Of a departure, over all keys: what no number of calls takes away, and what one due call adds to that."""
 PRIOR_DAYS = 10.0
 """The variance that is usual for such keys counts for so many days of a key's own."""
 MEMORY_DAYS = 40.0
@@ -48,47 +43,48 @@ _CODE = 1000.0
 _RATIO_CODE = 4096.0
 """Ratios to 0.0002, up to 16."""
 _MOST_CODE, _MOST_COUNT = 65_535, 255
-_HEAD = struct.Struct("<HBB")
-_SIZE = _HEAD.size + 2 * (3 * len(WINDOW_HOURS) + COUNT)
+_STATE = struct.Struct("<HBB3H")
+_FORMER = struct.Struct("<HBB9H")
+"""When a day's calls and tokens were told, too, of a second window."""
 
 
 class Pace:
-    """What is usual for one key: `take` an hour in which it was used, ask for its `departures`, then `learn` them.
+    """What is usual for one key: `take` an hour in which it was used, ask for its `departure`, then `learn` that.
 
     hour: the one that was taken last, -1: none so far; samples: how often it has learned; since: hours since then;
-    ratios: of each departure, the key's own variance to what is usual for keys of as many calls, in codes
+    due, came: the window's calls, in codes; ratio: the key's own variance to what is usual for keys of as many calls,
+    in codes
     """
 
-    __slots__ = ("hour", "ratios", "samples", "since", "windows")
+    __slots__ = ("came", "due", "hour", "ratio", "samples", "since")
 
     def __init__(self) -> None:
         self.hour = -1
         self.samples = 0
         self.since = SAMPLE_HOURS
-        self.windows = array("H", bytes(2 * 3 * len(WINDOW_HOURS)))
-        self.ratios = array("H", [round(_RATIO_CODE)] * COUNT)
+        self.due = self.came = 0
+        self.ratio = round(_RATIO_CODE)
 
-    def take(self, hour: int, due: float, calls: float, tokens: float) -> None:
-        """Move the windows: what came in an hour, and what was due since the one that was taken last.
+    def take(self, hour: int, due: float, calls: float) -> None:
+        """Move the window: what came in an hour, and what was due since the one that was taken last.
 
-        tokens: in calls' worth. What was due came due evenly, so that a part of it has faded by now.
+        What was due came due evenly, so that a part of it has faded by now.
         """
         passed = min(hour - self.hour, MOST_PASSED) if self.hour >= 0 else MOST_PASSED
         self.hour = hour
         self.since = min(self.since + passed, _MOST_COUNT)
-        windows = self.windows
-        for i, (decay, left) in enumerate(_decays(passed)):
-            for place, came in enumerate((due * left, calls, tokens), 3 * i):
-                windows[place] = min(round(math.log1p(_decoded(windows[place]) * decay + came) * _CODE), _MOST_CODE)
+        decay, left = _decays(passed)
+        self.due, self.came = (
+            _code_of(_decoded(self.due) * decay + due * left),
+            _code_of(_decoded(self.came) * decay + calls),
+        )
 
-    def departures(self) -> list[tuple[float, float]]:
-        """Each departure, clipped, and the variance that it usually has."""
-        found = []
-        for (x, prior), code in zip(self._readings(), self.ratios, strict=True):
-            variance = max(code / _RATIO_CODE, LEAST_RATIO) * prior
-            most = CLIP_SD * math.sqrt(variance)
-            found.append((max(-most, min(most, x)), variance))
-        return found
+    def departure(self) -> tuple[float, float]:
+        """How far what came lies above what was due, clipped, and the variance that this usually has."""
+        x, prior = self._reading()
+        variance = max(self.ratio / _RATIO_CODE, LEAST_RATIO) * prior
+        most = CLIP_SD * math.sqrt(variance)
+        return max(-most, min(most, x)), variance
 
     def learn(self, rate: float) -> None:
         """Take up the hour that was taken last; `rate` 1 is usual, less while something is wrong."""
@@ -96,12 +92,11 @@ class Pace:
             return
         days = min(PRIOR_DAYS + self.samples * SAMPLE_HOURS / DAY_HOURS, MEMORY_DAYS)
         share = rate * min(self.since, DAY_HOURS) / DAY_HOURS / days
-        ratios = self.ratios
-        for i, (x, prior) in enumerate(self._readings()):
-            ratio = ratios[i] / _RATIO_CODE
-            most = LEARNED_SD * LEARNED_SD * max(ratio, LEAST_RATIO)
-            ratio += share * (min(x * x / prior, most) - ratio)
-            ratios[i] = round(min(ratio, MOST_RATIO) * _RATIO_CODE)
+        x, prior = self._reading()
+        ratio = self.ratio / _RATIO_CODE
+        most = LEARNED_SD * LEARNED_SD * max(ratio, LEAST_RATIO)
+        ratio += share * (min(x * x / prior, most) - ratio)
+        self.ratio = round(min(ratio, MOST_RATIO) * _RATIO_CODE)
         self.since = 0
         self.samples = min(self.samples + 1, _MOST_COUNT)
 
@@ -110,25 +105,27 @@ class Pace:
         if self.hour < 0:
             return b""
         # beyond MOST_PASSED it is all the same
-        head = _HEAD.pack(min(hour - self.hour, _MOST_CODE), self.since, self.samples)
-        return head + self.windows.tobytes() + self.ratios.tobytes()
+        passed = min(hour - self.hour, _MOST_CODE)
+        return _STATE.pack(passed, self.since, self.samples, self.due, self.came, self.ratio)
 
     def unpack(self, data: bytes, hour: int) -> None:
-        """Take up what `pack` gave as of `hour`; raises ValueError on damage."""
-        if len(data) != _SIZE:
+        """Take up what `pack` gave as of `hour`, or what a former version did; raises ValueError on damage."""
+        if len(data) == _STATE.size:
+            passed, self.since, self.samples, self.due, self.came, self.ratio = _STATE.unpack(data)
+        elif len(data) == _FORMER.size:
+            passed, self.since, self.samples, self.due, self.came, _, _, _, _, self.ratio, _, _ = _FORMER.unpack(data)
+        else:
             raise ValueError("a key's pace is damaged")
-        passed, self.since, self.samples = _HEAD.unpack_from(data)
         self.hour = hour - passed
-        at = _HEAD.size + 2 * 3 * len(WINDOW_HOURS)
-        self.windows = array("H", data[_HEAD.size : at])
-        self.ratios = array("H", data[at:])
 
-    def _readings(self) -> Iterator[tuple[float, float]]:
-        """Each departure as it is, and the variance that is usual for keys with as many calls."""
-        windows = self.windows
-        for (window, what), (fixed, each) in zip(DEPARTURES, PRIOR_VARIANCE, strict=True):
-            due, came = _decoded(windows[3 * window]), _decoded(windows[3 * window + what])
-            yield math.log((came + OFFSET) / (due + OFFSET)), fixed + each / (due + OFFSET)
+    def _reading(self) -> tuple[float, float]:
+        """The departure as it is, and the variance that is usual for keys with as many calls."""
+        due = _decoded(self.due) + OFFSET
+        return math.log((_decoded(self.came) + OFFSET) / due), FIXED_VARIANCE + DUE_VARIANCE / due
+
+
+def _code_of(calls: float) -> int:
+    return min(round(math.log1p(calls) * _CODE), _MOST_CODE)
 
 
 @lru_cache(maxsize=8192)
@@ -137,7 +134,7 @@ def _decoded(code: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _decays(passed: int) -> tuple[tuple[float, float], ...]:
-    """For each window what is left of it after so many hours, and of what came evenly within them."""
+def _decays(passed: int) -> tuple[float, float]:
+    """What is left of the window after so many hours, and of what came evenly within them."""
     hours = max(passed, 1)
-    return tuple((math.exp(-passed / memory), memory / hours * -math.expm1(-hours / memory)) for memory in WINDOW_HOURS)
+    return math.exp(-passed / WINDOW_HOURS), WINDOW_HOURS / hours * -math.expm1(-hours / WINDOW_HOURS)

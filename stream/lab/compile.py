@@ -22,9 +22,10 @@ from pathlib import Path
 from stream.native import FOLDER, GROUP, MANIFEST, PACKAGE, digests, fitting, manifest
 
 MODULES = (
-    *("adaptivemean", "bucket", "baseline", "calendar", "calibration", "chains", "charted", "explanation", "fields"),
-    *("gathering", "holding", "judging", "key", "keyring", "links", "outlook", "pace", "presence", "quality"),
-    *("reporting", "residuals", "rule", "rules", "scales", "shard", "step", "sums", "watched", "why", "windows"),
+    *("adaptivemean", "bucket", "baseline", "calendar", "calibration", "chains", "charted", "days", "explanation"),
+    *("fields", "gathering", "holding", "judging", "key", "keyring", "links", "outlook", "pace", "presence"),
+    *("quality", "reporting", "residuals", "rule", "rules", "scales", "shard", "step", "sums", "watched", "why"),
+    "windows",
     *(f"channels.{name}" for name in ("base", "calls", "drift", "jump", "level", "newcomer", "quiet", "ramp")),
     *(f"channels.{name}" for name in ("records", "shape", "surge")),
 )

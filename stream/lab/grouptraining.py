@@ -1,6 +1,6 @@
 """`python -m stream.lab.grouptraining`: make the priors of groups that the package ships.
 
-Over campaign worlds of tuning seeds in which nothing happens: their history from its second week on, and three weeks
+Over campaign worlds of tuning seeds in which nothing happens, once their history of three weeks is known: three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.
 Groups read it once; the laws of the daily maxima, how often each statistic is exceeded, and how often the score that
 they give together begins to exceed a value are worked out from what they showed. Recording takes some minutes a world,
@@ -40,10 +40,10 @@ from stream.lab.worlds.campaigns.families import LONG_BRANCH
 from stream.lab.worlds.campaigns.world import CampaignWorld
 from stream.settings import Settings
 
-WORLDS = (("B", 11), ("C", 12), ("B", 13), ("C", 14), ("B", 15), ("C", 16))
+WORLDS = tuple(("BC"[(seed + 1) % 2], seed) for seed in range(11, 21))
 """Profile and seed; D is never tuned on."""
-WARM_DAYS = 10
-"""The first days of a world teach nothing: neither keys nor groups are known yet."""
+WARM_DAYS = 21
+"""The first days of a world teach nothing: neither keys nor groups are known yet, and few days can be compared."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
 OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""

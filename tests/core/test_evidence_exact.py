@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from stream.core.evidence import COUNT, NEVER, PACE, Cell, Evidence, Member
 from stream.core.evidencerecord import (
     FIRST_COUNT,
+    PACE_ONLY,
     RECORD_BYTES,
+    SECOND_COUNT,
     EvidenceError,
     evidence_records,
     pack_evidence,
@@ -143,16 +145,17 @@ GOLDEN = {
     version: f"0{version}" + f"94032a9196009196a16fc0cdfbf4c0c0c0dc00{count:02x}" + "cb3fe0000000000000" * count
     + "81a16dcb3fe00000000000009207cf40000000000000009196a26b0acb3ff8000000000000cbc008000000000000cb3fd0000000000000"
     "cbbff000000000000005c2"
-    for version, count in ((1, FIRST_COUNT), (2, COUNT))
+    for version, count in ((1, FIRST_COUNT), (2, SECOND_COUNT), (3, COUNT))
 }  # fmt: skip
 
 
 def test_the_bytes_of_evidence_of_every_release_are_read():
-    assert pack_evidence(PART).hex() == GOLDEN[2]
-    assert unpack_evidence(bytes.fromhex(GOLDEN[2]), 8) == PART
-    (cell,) = unpack_evidence(bytes.fromhex(GOLDEN[1]), 8).cells
-    assert cell.sums == [0.5] * PACE + [0.0] * (COUNT - PACE)
-    assert cell.members == PART.cells[0].members
+    assert pack_evidence(PART).hex() == GOLDEN[3]
+    assert unpack_evidence(bytes.fromhex(GOLDEN[3]), 8) == PART
+    for version, known in ((1, PACE), (2, PACE_ONLY)):
+        (cell,) = unpack_evidence(bytes.fromhex(GOLDEN[version]), 8).cells
+        assert cell.sums == [0.5] * known + [0.0] * (COUNT - known)
+        assert cell.members == PART.cells[0].members
 
 
 def test_what_is_told_is_keyed_by_the_organisation_or_else_by_what_there_is():
@@ -183,7 +186,7 @@ def packed(**changes):
     [
         (None, "no version 0"),
         (b"", "no version 0"),
-        (b"\x03\x94", "written by a newer Overdraw"),
+        (b"\x04\x94", "written by a newer Overdraw"),
         (b"\x01", "cannot be read"),
         (b"\x01\x93", "cannot be read"),
         (pack_evidence(PART)[:-9], "cannot be read"),

@@ -15,6 +15,7 @@ from stream.core.campaigns import MOST_JOINED, Campaigns
 from stream.core.evidence import (
     ALL,
     COUNT,
+    DEPARTURES,
     FIRST,
     HOT_Z,
     IS_YOUNG,
@@ -40,14 +41,15 @@ from stream.core.evidence import (
     leaf_of,
 )  # fmt: skip
 from stream.core.explain import WARNING, short
-from stream.core.group import MEASURED, GroupState, Judged
+from stream.core.group import ELEVATED, LEVELS, MEASURED, GroupState, Judged
 from stream.core.grouppriors import VERSION, GroupPriors
-from stream.core.grouprecord import Written, pack, unpack_written
+from stream.core.grouprecord import Written, pack, unpack_group, unpack_written
 from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.linksrecord import Traits
 from stream.core.overlap import Overlap
 from stream.core.pace import CLIP_SD
+from stream.core.priors import Normal
 from stream.core.suspects import Suspect, named, suspect
 from stream.settings import Settings
 
@@ -59,13 +61,14 @@ HISTORY = 14 * 24
 CALL_TOKENS = 2000.0
 DEVIATION = 0.5
 """Of a key's departures."""
+POPULATION = Normal(2.0, 1.5)
 PRIORS = GroupPriors.from_json(
     json.dumps(
         {
             "version": VERSION,
             "laws": {name: [0.8, 0.6] for name in MEASURED} | {"respawn": [0.1, 0.3]},
             "tails": {name: [[0.0, 0.6], [3.0, 0.05], [7.0, 0.001]] for name in MEASURED}
-            | {"sustained": [[-0.6, 0.3], [0.2, 0.03], [1.1, 0.0005]]}
+            | {"days": [[0.4, 0.3], [1.3, 0.03], [2.6, 0.0005]], "sustained": [[0.1, 0.3], [0.9, 0.03], [1.7, 0.0005]]}
             | {"pivot": [[0.0, 0.6], [2.0, 0.05], [5.0, 0.001]], "respawn": [[1.0, 0.002], [8.0, 0.0001]]},
             "tail": [[0.5, 0.5], [2.0, 0.05], [3.0, 0.001]],
         }
@@ -216,15 +219,16 @@ def test_a_part_that_stands_out_later_and_further_is_a_campaign_of_its_own():
 
     def make(hour, rng):
         cells = []
-        for n in range(140):
-            traits = key(n, client="many" if n < 60 else "sdk-1", network="192.0.2.0/24" if n < 10 else None)
-            factor = 3.5 if n < 10 and hour >= 60 else 1.45 if n < 60 and hour < 30 else 1.0
+        for n in range(280):
+            traits = key(n, client="many" if n < 130 else "sdk-1", network="192.0.2.0/24" if n < 10 else None)
+            early, late = 10 <= n < 130 and hour < 30, n < 10 and hour >= 72
+            factor = 3.5 if late else 1.45 if early else 1.0
             cells.append(said(f"key-{n}", traits, rng, factor))
         return cells
 
-    opened = [alert for alert in after(96, make) if alert.status == "opened"]
+    opened = [alert for alert in after(108, make) if alert.status == "opened"]
     assert [(alert.entity.type, alert.entity.id) for alert in opened[:1]] == [("client", "many")]
-    later = [alert for alert in opened if alert.started_at >= (START + HISTORY + 60) * 3600]
+    later = [alert for alert in opened if alert.started_at >= (START + HISTORY + 72) * 3600]
     assert [alert.entity.id for alert in later if alert.entity.type == "network"] == ["192.0.2.0/24"]
     assert {member.key_id for member in later[-1].members.top} == {f"key-{n}" for n in range(10)}
 
@@ -243,6 +247,7 @@ def test_its_members_are_those_of_the_group_that_shows_it_best():
     opened = [alert for alert in alerts if alert.status == "opened"]
     assert len(opened) == 1
     assert alerts[-1].members.shared_traits.items() >= {"client": "many", "network": "192.0.2.0/24"}.items()
+    assert next(iter(alerts[-1].members.shared_traits)) == "network"  # it shows it most clearly
     assert {member.key_id for member in alerts[-1].members.top} == {f"key-{n}" for n in range(24)}
 
 
@@ -280,6 +285,25 @@ def test_new_accounts_of_one_client_on_several_networks_are_one_campaign():
 
     opened = [alert for alert in after(72, make) if alert.status == "opened"]
     assert len(opened) == 1
+
+
+def test_old_keys_that_take_more_in_a_network_of_new_accounts_are_a_campaign_of_their_own():
+    """New ones in a network are not why a template's old keys, all of it, use more for days."""
+
+    def make(hour, rng):
+        place = {"network": "192.0.2.0/24"}
+        olds = [
+            said(f"key-{n}", key(n, template="shared", **place), rng, 2.0 if hour >= 40 else 1.0) for n in range(20)
+        ]
+        others = [said(f"key-{n}", key(n), rng) for n in range(20, 100)]
+        news = [young(f"new-{n}", Traits(org=f"new-{n}", **place), 2, first=hour == 0) for n in range(30)]
+        return [*olds, *others, *news]
+
+    opened = [alert for alert in after(90, make) if alert.status == "opened"]
+    assert opened[0].entity.id == "192.0.2.0/24"
+    assert "shared" in {alert.entity.id for alert in opened[1:]}
+    named_last = {member.key_id for member in opened[-1].members.top}
+    assert named_last <= {f"key-{n}" for n in range(20)}
 
 
 def test_new_accounts_where_a_group_has_moved_between_models_are_a_campaign_of_their_own():
@@ -431,13 +455,19 @@ def test_a_campaign_opens_in_an_hour_that_is_unusual_itself():
 def test_what_is_settled_begins_anew_with_what_is_usual():
     state = GroupState("template", "shared", START, START)
     state.begin(PRIORS.laws)
-    for hour in range(60):
-        state.standardised([3.0] * len(MEASURED), START + hour, PRIORS.laws, False)
-    lasting = state.sustained[0] / state.sustained[1]
+    sums = [0.0] * COUNT
+    sums[WEIGHT] = sums[WEIGHTED_HOT] = 20.0
+    sums[PACE::2] = [40.0] * len(sums[PACE::2])
+    sums[PACE + 1 :: 2] = [30.0] * len(sums[PACE::2])
+    everybody, calm = GroupState("all", "", START, START), Hour([0.0] * COUNT, [])
+    everybody.begin(PRIORS.laws)
+    everybody.take(START, Hour([5 * value for value in sums[:PACE]] + [500.0, 0.0] * (len(sums[PACE:]) // 2), []))
+    state.take(START, Hour(sums, []))
+    before = state.statistics(calm, state.levels(calm, everybody, calm), everybody, POPULATION)
     state.settle()
-    found = state.standardised([0.0] * len(MEASURED), START + 60, PRIORS.laws, False)
-    assert lasting > 2.0
-    assert found[-1] < 0
+    after = state.statistics(calm, state.levels(calm, everybody, calm), everybody, POPULATION)
+    assert min(before[2 : ELEVATED + 1]) > 2.0
+    assert max(abs(value) for value in after) < 1.0
 
 
 def test_an_old_campaign_has_no_score_of_todays_scale():
@@ -496,7 +526,7 @@ def test_of_new_accounts_only_their_own_use_says_whose_doing_it_is():
 
 
 def test_a_campaign_ends_three_days_after_its_last_hour():
-    alerts = after(24 * 6, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
+    alerts = after(24 * 7, lambda hour, rng: crowd(rng, 2.0 if hour < 40 else 1.0))
     assert [alert.status for alert in alerts if alert.status != "updated"] == ["opened", "resolved"]
     assert alerts[-1].resolved_at is not None
     assert alerts[-1].status_reason == "nothing unusual for 3 d"
@@ -596,3 +626,20 @@ def test_of_a_mixture_those_are_named_that_rose():
     chosen = set(named(suspects, new=False))
     assert len(chosen & {f"m-{n}" for n in range(20)}) >= 18
     assert len(chosen - {f"m-{n}" for n in range(20)}) <= 2
+
+
+def test_what_a_former_version_knew_of_a_group_is_kept_but_for_its_departures():
+    """It had five levels, of which the last two were of other windows."""
+    state = GroupState("template", "shared", START, START)
+    state.begin(PRIORS.laws)
+    state.hot, state.judged, state.mix = 0.2, 77, {"m": [0.5, 0.5]}
+    state.maxima = [[float(place), 1.0, 0.0, 9.0] for place in range(len(MEASURED) - 1)]
+    state.usual, state.spread, state.windows = [0.1] * 5, [0.7] * 5, [3.0] * 6
+    read = unpack_group(bytes([3]) + pack(state)[1:], PRIORS.laws)
+    assert (read.hot, read.judged, read.mix) == (0.2, 77, {"m": [0.5, 0.5]})
+    assert [law[0] for law in read.maxima[:2]] == [0.0, 1.0]
+    assert [law[0] for law in read.maxima[LEVELS:]] == [5.0, 6.0, 7.0, 8.0][: len(MEASURED) - LEVELS]
+    assert len(read.maxima) == len(MEASURED)
+    assert len(read.usual) == len(read.spread) == LEVELS
+    assert read.spread[:2] == [0.7, 0.7]
+    assert read.windows == [0.0] * (2 * DEPARTURES)

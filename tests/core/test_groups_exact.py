@@ -45,7 +45,7 @@ def undisturbed(seed):
 def records(run):
     """The state, less the position to read from, which is about the topic: what waits for whom is another matter."""
     state = dict(run.state)
-    state[HEAD_KEY] = msgspec.structs.replace(unpack_head(run.state[HEAD_KEY]), read_from=0)
+    state[HEAD_KEY] = msgspec.structs.replace(unpack_head(run.state[HEAD_KEY], run.groups.priors.laws), read_from=0)
     return state
 
 

@@ -98,14 +98,15 @@ def test_every_attribute_of_a_model_is_packed():
     key = unpacked(model, rules)
     list(walk(key, 50, 3, key.next_bucket + 20))
     twin = unpacked(pack_model(key), rules)
-    for part in ("baseline", "residuals", "presence", "pace"):
+    for part in ("baseline", "residuals", "presence", "pace", "days"):
         mine, theirs = getattr(key, part), getattr(twin, part)
         for name in set(mine.__slots__) - told_by_others - derived:
             one, other = getattr(mine, name), getattr(theirs, name)
             assert getattr(one, "value", one) == getattr(other, "value", other), (part, name)
     sums = {"calls", "dirty", "first_seen", "input_tokens", "key_id", "last_seen", "late", "open", "output_tokens"}
     apart = {"baseline", "residuals", "presence", "channels", "surge", "rules", "stale", "moment", "chain", "links"} | {
-        "pace"
+        "pace",
+        "days",
     }
     for name in set(KeyState.__slots__) - sums - apart:
         assert getattr(key, name) == getattr(twin, name), name

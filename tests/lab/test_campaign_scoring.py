@@ -66,7 +66,7 @@ def branch(*campaigns: Campaign, days: int = 6) -> Branch:
 
 def alert(
     link: Link, hours: float, named: Sequence[str] = (), status: str = "opened", severity: str = "warning",
-    sequence: int = 0, opened: float | None = None,
+    sequence: int = 0, opened: float | None = None, clearest: Link | None = None,
 ) -> Alert:  # fmt: skip
     kind, value = link
     entity = Entity(type="composite" if "+" in kind else kind, id=f"{kind} {value}" if "+" in kind else value)  # type: ignore[arg-type]
@@ -94,7 +94,11 @@ def alert(
         excess_tokens=0.0,
         excess_output_tokens=0.0,
         excess_per_hour=0.0,
-        members=Members(count=len(named), top=[Member(key_id=name, z=1.0, excess_tokens=1.0) for name in named]),
+        members=Members(
+            count=len(named),
+            top=[Member(key_id=name, z=1.0, excess_tokens=1.0) for name in named],
+            shared_traits=dict([link if clearest is None else clearest, link]),
+        ),
         data_quality=DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0),
         summary="",
         suggested_action="",
@@ -197,6 +201,22 @@ def test_a_campaign_that_the_background_speaks_of_some_hours_later_is_found_and_
     assert score_branch(branch(campaign()), [alert(LINK, 26, MEMBERS)], calm=later).campaigns[0].found
     twin = campaign(family="launch", benign=True, members=INNOCENTS[2:], links=(ELSEWHERE,))
     assert score_branch(branch(twin), [alert(ELSEWHERE, 26)], calm=later).twins[0].alerts == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [(23, None), (26, 2.0), (29.5, 5.5), (31, None)],
+)
+def test_an_alert_is_about_a_campaign_from_when_it_says_that_its_link_shows_it_most(
+    told: float, found: float | None
+) -> None:
+    """Whatever group it was opened for, and though the background has it open anyway."""
+    before = [alert(ELSEWHERE, 20)]
+    now = alert(ELSEWHERE, told, status="updated", sequence=1, opened=20, clearest=LINK)
+    (one,) = score_branch(branch(campaign()), [*before, now], calm=said(before)).campaigns
+    assert (None if one.delay_seconds is None else one.delay_seconds / HOUR) == found
+    always = [*before, alert(ELSEWHERE, 22, status="updated", sequence=1, opened=20, clearest=LINK)]
+    assert not score_branch(branch(campaign()), [*always, now], calm=said(always)).campaigns[0].found
 
 
 def test_group_days_are_of_three_keys_at_least_and_not_near_what_happened() -> None:

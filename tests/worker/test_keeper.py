@@ -239,7 +239,7 @@ async def test_an_owner_that_dies_between_the_plan_and_the_deed_has_given_up_all
     assert keeper is not None
     keeper.core.announce(keeper.core.done_without({2}))
     assert await dying.flush()
-    assert unpack_head(dict(kafka.group_state)[HEAD_KEY] or b"").ahead is not None
+    assert unpack_head(dict(kafka.group_state)[HEAD_KEY] or b"", keeper.core.priors.laws).ahead is not None
     await calm.assign()
     await calm.finish()
     assert calm.bench.observer.counts["incomplete"] > 200

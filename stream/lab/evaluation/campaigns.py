@@ -3,7 +3,8 @@
 Definitions. A group is a value of a trait, or of several joined ones, that keys share; a group-day is a UTC day on
 which at least three of its keys were active. An alert of a group belongs to a campaign if it opens between its start
 and two hours after its end (groups are judged by the hour), and most of the keys that it names are members, or the
-group is one of those that link them. It is false if nothing that happened has a member in its group on that day or in
+group is one of those that link them; or, from then on, once it says so between these times that the trait that shows
+it most clearly is one of those. It is false if nothing that happened has a member in its group on that day or in
 the two days before; those of one group within a day are one. Benign twins are on a line of their own.
 
 A world's branches have one background, whose false alerts come again in each of them: they are counted once, in the
@@ -14,13 +15,13 @@ or about some innocents of the right one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stream.alerts import Alert
-from stream.core.campaign import MOST_NAMED
+from stream.alerts import Alert, Entity
+from stream.core.campaign import MOST_NAMED, entity_of
 from stream.lab.evaluation.detector import PAGES
 from stream.lab.evaluation.scoring import merged
 from stream.lab.worlds.campaigns.labels import Campaign, Link
@@ -44,12 +45,14 @@ class Incident:
     """One incident of a group as its alerts told it; times in epoch seconds.
 
     links: the traits that its group is made of, one unless they are joined
+    clearest: when it was told, and of each time those of the group that showed it most clearly
     named: the keys that were named last, before it was over or its campaign was; told: when that was
     paged: when it first was high or critical, None if it never was
     """
 
     entity: Link
     links: tuple[Link, ...]
+    clearest: tuple[tuple[float, tuple[Link, ...]], ...]
     kind: str
     detected: float
     named: frozenset[str]
@@ -129,13 +132,15 @@ class CampaignScores:
 
 
 Members = dict[Link, frozenset[str]]
+Known = Mapping[tuple[Link, float], frozenset[Link]]
+"""Groups that alerts are about and when each was found, to the traits that they said to show it most clearly."""
 
 
 def score_branch(
     branch: Branch,
     alerts: Sequence[Alert],
     composites: Sequence[tuple[str, ...]] = (),
-    calm: Collection[tuple[Link, float]] | None = None,
+    calm: Known | None = None,
 ) -> CampaignScores:
     """Count the alerts of a branch's days, those of keys and of groups; `composites`: what else makes groups.
 
@@ -143,7 +148,7 @@ def score_branch(
     """
     members = {day.number: day.members(composites) for day in branch.days}
     start = branch.start
-    known = frozenset() if calm is None else calm
+    known: Known = {} if calm is None else calm
     incidents = [one for one in incidents_of(alerts, branch.campaigns) if not _is_said(one, known, branch.campaigns)]
     single = [alert for alert in alerts if alert.entity.type == "key" and alert.status == "opened"]
     touched = {
@@ -186,18 +191,25 @@ def score_branch(
     )
 
 
-def said(alerts: Iterable[Alert]) -> frozenset[tuple[Link, float]]:
-    """The groups that alerts are about, and when each was found."""
-    return frozenset((incident.entity, incident.detected) for incident in incidents_of(alerts))
+def said(alerts: Iterable[Alert]) -> Known:
+    """What alerts are about, and when."""
+    return {(one.entity, one.detected): _traits(one) for one in incidents_of(alerts)}
 
 
-def _is_said(incident: Incident, known: Collection[tuple[Link, float]], campaigns: Sequence[Campaign]) -> bool:
+def _traits(incident: Incident) -> frozenset[Link]:
+    return frozenset(link for _, links in incident.clearest for link in links)
+
+
+def _is_said(incident: Incident, known: Known, campaigns: Sequence[Campaign]) -> bool:
     """Whether it is what the background says anyway: at the same time, or within a day if it is about no campaign.
 
-    Beside a twin only at the same time: it must not raise anything.
+    Beside a twin only at the same time: it must not raise anything. What is open anyway may come to be about a
+    campaign.
     """
-    if (incident.entity, incident.detected) in known:
-        return True
+    before = known.get((incident.entity, incident.detected))
+    if before is not None:
+        more = _traits(incident) - before
+        return not any(not more.isdisjoint(one.links) and belongs(incident, one) for one in campaigns)
     near = any(entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS for entity, time in known)
     return near and not any(one.benign or belongs(incident, one) for one in campaigns)
 
@@ -213,7 +225,7 @@ def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) ->
     for steps in by_id.values():
         steps.sort(key=lambda alert: alert.sequence)
         opened = steps[0]
-        entity, links = _links_of(opened)
+        entity, links = _links_of(opened.entity)
         end = max(
             (one.end for one in campaigns if one.start <= opened.detected_at < one.end + GRACE_SECONDS),
             default=float("inf"),
@@ -225,6 +237,11 @@ def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) ->
             Incident(
                 entity=entity,
                 links=links,
+                clearest=tuple(
+                    (step.updated_at, _links_of(group)[1])
+                    for step in steps
+                    if step.status != "resolved" and (group := _clearest(step)) is not None
+                ),
                 kind=opened.kind,
                 detected=opened.detected_at,
                 named=frozenset(member.key_id for member in top),
@@ -236,9 +253,14 @@ def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) ->
     return found
 
 
-def _links_of(alert: Alert) -> tuple[Link, tuple[Link, ...]]:
-    """An alert's group as worlds name it, and the traits that it is made of."""
-    entity = alert.entity
+def _clearest(alert: Alert) -> Entity | None:
+    """The group that an alert says to show it most clearly: the first of what its members share."""
+    shared = alert.members.shared_traits if alert.members is not None else {}
+    return next((entity_of(group) for group in shared.items()), None)
+
+
+def _links_of(entity: Entity) -> tuple[Link, tuple[Link, ...]]:
+    """A group as worlds name it, and the traits that it is made of."""
     if entity.type != "composite":
         return (entity.type, entity.id), ((entity.type, entity.id),)
     kind, _, value = entity.id.partition(" ")
@@ -248,12 +270,25 @@ def _links_of(alert: Alert) -> tuple[Link, tuple[Link, ...]]:
 
 def belongs(incident: Incident, campaign: Campaign) -> bool:
     """Whether an incident of a group is about a campaign: see the module."""
-    if not campaign.start <= incident.detected < campaign.end + GRACE_SECONDS:
-        return False
-    if any(link in campaign.links for link in incident.links):
-        return True
-    true = incident.named & {*campaign.members, *campaign.also}
-    return len(true) >= 2 and len(true) >= NAMED_SHARE * len(incident.named)
+    return _told_of(incident, campaign) is not None
+
+
+def _told_of(incident: Incident, campaign: Campaign) -> float | None:
+    """When an incident first was about a campaign; None: it never was."""
+    end = campaign.end + GRACE_SECONDS
+    if campaign.start <= incident.detected < end:
+        true = incident.named & {*campaign.members, *campaign.also}
+        by_name = len(true) >= 2 and len(true) >= NAMED_SHARE * len(incident.named)
+        if by_name or any(link in campaign.links for link in incident.links):
+            return incident.detected
+    return min(
+        (
+            time
+            for time, links in incident.clearest
+            if campaign.start <= time < end and any(link in campaign.links for link in links)
+        ),
+        default=None,
+    )
 
 
 def concerns(incident: Incident, campaign: Campaign) -> bool:
@@ -297,8 +332,9 @@ def _merged(incidents: Iterable[Incident]) -> int:
 
 
 def _outcome(campaign: Campaign, incidents: Sequence[Incident], single: Sequence[Alert]) -> CampaignOutcome:
-    mine = [incident for incident in incidents if belongs(incident, campaign)]
-    first = min((incident.detected for incident in mine), default=None)
+    told = [(time, incident) for incident in incidents if (time := _told_of(incident, campaign)) is not None]
+    mine = [incident for _, incident in told]
+    first, earliest = min(told, key=lambda pair: pair[0], default=(None, None))
     also = [incident for incident in incidents if incident not in mine and concerns(incident, campaign)]
     during = [incident for incident in also if incident.detected < campaign.end + GRACE_SECONDS]
     own: dict[str, float] = {}
@@ -319,7 +355,7 @@ def _outcome(campaign: Campaign, incidents: Sequence[Incident], single: Sequence
         tokens=campaign.tokens,
         gone=campaign.tokens if first is None else int(tokens[begun < first].sum()),
         delay_seconds=None if first is None else first - campaign.start,
-        kind=None if first is None else min(mine, key=lambda one: one.detected).kind,
+        kind=None if earliest is None else earliest.kind,
         alerts=len(mine) + len(during),
         named=named,
         innocents=innocents,

@@ -1,0 +1,161 @@
+"""A key's days against the same days of some weeks ago: what a baseline that learns has long made its own.
+
+A baseline follows a key within a week, and by then whoever takes half as much again is what is usual. So the tokens of
+each UTC day are held by themselves, for four weeks, and the last day, three and seven days are compared with the same
+weekdays two and three weeks before, which are older than any change that is new; where a key is too young for that,
+with those of one week before.
+
+A departure is the mean of ln(tokens + OFFSET) over such days, less that of the days that they are compared with. Each
+key has its own variance of that of one day: a group weighs its members by the inverse of it, as by their `pace`.
+
+Days are held in 8 bits of a logarithm, and compared as such, so that packing loses nothing: 37 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from typing import Final
+
+DAY_HOURS: Final = 24
+WEEK: Final = 7
+HELD: Final = 4 * WEEK
+"""So far back lies the last day that the first of the last seven is compared with."""
+WINDOWS: Final = (1, 3, 7)
+"""Days behind each departure."""
+COUNT: Final = len(WINDOWS)
+OFFSET: Final = 1000.0
+"""Two calls of a usual size. Without them a key of few calls says much by chance."""
+PER_UNIT: Final = 12.5
+"""Codes of a day are 1 + ln(1 + tokens / OFFSET) × so much, 0 where nothing is known: to 4 %, up to 6 × 10^11. Chance
+alone moves a day further."""
+MOST_CODE: Final = 255
+FIXED_VARIANCE: Final = 0.4
+DUE_VARIANCE: Final = 2000.0
+"""Of a day's departure, over all keys: what no number of tokens takes away, and what one due token adds to that: four
+for a call of 500."""
+PRIOR_DAYS: Final = 14.0
+"""The variance that is usual for such keys counts for so many days of a key's own."""
+MEMORY_DAYS: Final = 30.0
+LEAST_RATIO: Final = 0.3
+MOST_RATIO: Final = 15.0
+"""Of a key's own variance to that of its like."""
+CLIP_SD: Final = 2.0
+"""So many standard deviations are told at most: one key must not make a group."""
+LEARNED_SD: Final = 3.0
+"""So many are learned at most: an attack must not make a key look restless."""
+
+_RATIO_CODE: Final = 4096.0
+_STATE = struct.Struct(f"<HBfH{HELD}s")
+SIZE = _STATE.size
+_MOST_PASSED: Final = 65_535
+_MOST_COUNT: Final = 255
+
+Departure = tuple[float, float]
+"""How far it lies above what it is compared with, clipped, and the variance that it usually has."""
+
+
+class Days:
+    """What a key used day by day: `take` what came in an hour, ask for the `departures` of the days that are over.
+
+    day: the one that is not over, in days since 1970, -1: none so far; today: its tokens; past: codes of those that
+    are, the newest last; ratio: the key's own variance to what is usual for keys of as many tokens, in codes; samples:
+    how often that has learned
+    """
+
+    __slots__ = ("day", "past", "ratio", "samples", "today")
+
+    def __init__(self) -> None:
+        self.day = -1
+        self.samples = 0
+        self.today = array("f", (0.0,))
+        self.ratio = round(_RATIO_CODE)
+        self.past = bytes(HELD)
+
+    def take(self, hour: int, tokens: float, rate: float) -> None:
+        """Add what came in an hour (since 1970). Days in between had no call.
+
+        rate: 1 is how days are usually learned, less while something is wrong
+        """
+        day = hour // DAY_HOURS
+        today = self.today
+        if day != self.day:
+            if self.day >= 0:
+                used = today[0]
+                for _ in range(min(day - self.day, HELD)):
+                    self.past = self.past[1:] + bytes((_code_of(used),))
+                    self._learn(rate)
+                    used = 0.0
+            self.day = day
+            today[0] = 0.0
+        today[0] += tokens
+
+    def departures(self) -> list[Departure]:
+        """Of each of WINDOWS up to yesterday, as far as each of its days can be compared; none if the key was silent
+        yesterday.
+        """  # noqa: D205
+        found: list[Departure] = []
+        past = self.past
+        due = _due(past, 1)
+        if past[-1] <= 1 or due == 0.0:
+            return found
+        variance = max(self.ratio / _RATIO_CODE, LEAST_RATIO) * _prior(due)
+        most = CLIP_SD * math.sqrt(variance)
+        total = 0.0
+        back = 0
+        for window in WINDOWS:
+            while back < window:
+                back += 1
+                one = _due(past, back)
+                if one == 0.0:
+                    return found
+                total += past[-back] - one
+            found.append((max(-most, min(most, total / (window * PER_UNIT))), variance))
+        return found
+
+    def _learn(self, rate: float) -> None:
+        """Take up how far the day that has just ended lies from those that it is compared with."""
+        due = _due(self.past, 1)
+        if due == 0.0:
+            return
+        ratio = self.ratio / _RATIO_CODE
+        square = ((self.past[-1] - due) / PER_UNIT) ** 2 / _prior(due)
+        share = rate / min(PRIOR_DAYS + self.samples, MEMORY_DAYS)
+        ratio += share * (min(square, LEARNED_SD * LEARNED_SD * max(ratio, LEAST_RATIO)) - ratio)
+        self.ratio = round(min(ratio, MOST_RATIO) * _RATIO_CODE)
+        self.samples = min(self.samples + 1, _MOST_COUNT)
+
+    def pack(self, hour: int) -> bytes:
+        """All that lasts, as of an hour not before the last one; nothing of a key that was never used."""
+        if self.day < 0:
+            return b""
+        passed = min(hour // DAY_HOURS - self.day, _MOST_PASSED)
+        return _STATE.pack(passed, self.samples, self.today[0], self.ratio, self.past)
+
+    def unpack(self, data: bytes, hour: int) -> None:
+        """Take up what `pack` gave as of `hour`; raises ValueError on damage."""
+        if len(data) != SIZE:
+            raise ValueError("a key's days are damaged")
+        passed, self.samples, today, self.ratio, self.past = _STATE.unpack(data)
+        if not 0 <= today < math.inf:
+            raise ValueError("a key's days are damaged")
+        self.day = hour // DAY_HOURS - passed
+        self.today = array("f", (today,))
+
+
+def _code_of(tokens: float) -> int:
+    return min(1 + round(math.log1p(max(tokens, 0.0) / OFFSET) * PER_UNIT), MOST_CODE)
+
+
+def _due(past: bytes, back: int) -> float:
+    """The mean code of the days that the one so far `back` (1: yesterday) is compared with; 0: there is none."""
+    a, b = past[-back - 2 * WEEK], past[-back - 3 * WEEK]
+    if a and b:
+        return (a + b) / 2
+    return float(a or b or past[-back - WEEK])
+
+
+def _prior(due: float) -> float:
+    """The variance that is usual for a key that is due so many tokens a day (a code)."""
+    return FIXED_VARIANCE + DUE_VARIANCE / (OFFSET * math.exp((due - 1) / PER_UNIT))

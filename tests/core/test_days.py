@@ -1,0 +1,149 @@
+"""A key's days: what lasts shows while it is newer than what it is compared with, and packing changes nothing."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.days import CLIP_SD, COUNT, DAY_HOURS, Days
+
+FIRST = 490_008
+"""A midnight, in hours since 1970."""
+HOURS = st.lists(
+    st.tuples(
+        st.integers(0, 900),  # hours that pass
+        st.floats(0, 1e12),  # tokens
+        st.sampled_from((0.15, 1.0)),
+    ),
+    max_size=60,
+)
+
+
+def go_on(days: Days, hours: list[tuple[int, float, float]], hour: int = FIRST) -> list[object]:
+    told: list[object] = []
+    for passed, tokens, rate in hours:
+        hour += passed
+        days.take(hour, tokens, rate)
+        told += days.departures()
+    return told
+
+
+def live(days: Days, count: int, *, tokens: float = 5e4, sd: float = 0.1, weekend: float = 0.3, first: int = 0) -> None:
+    """So many days of a key that uses some tokens a day, on two days of seven fewer."""
+    rng = random.Random(first)
+    for day in range(first, first + count):
+        level = tokens * (weekend if day % 7 >= 5 else 1.0) * math.exp(rng.gauss(0.0, sd))
+        for hour in (9, 14):
+            days.take(FIRST + DAY_HOURS * day + hour, level / 2, 1.0)
+
+
+@given(HOURS, HOURS, st.integers(0, 2000))
+def test_days_that_were_packed_go_on_as_if_they_had_not_been(before, after, passed):
+    days, other = Days(), Days()
+    go_on(days, before)
+    now = FIRST + sum(hour[0] for hour in before) + passed
+    packed = days.pack(now)
+    if packed:
+        other.unpack(packed, now)
+    assert go_on(other, after, now) == go_on(days, after, now)
+
+
+@given(HOURS)
+def test_whatever_comes_a_departure_is_a_number_within_its_bounds(hours):
+    for departure, variance in go_on(Days(), hours):
+        assert variance > 0
+        assert abs(departure) <= CLIP_SD * math.sqrt(variance) * (1 + 1e-12)
+
+
+def test_days_take_37_bytes():
+    days = Days()
+    live(days, 40)
+    assert len(days.pack(FIRST + 40 * DAY_HOURS)) == 37
+    assert Days().pack(FIRST) == b""
+
+
+def test_nothing_is_said_before_there_is_a_day_to_compare_with():
+    days = Days()
+    live(days, 8)  # seven are over
+    assert days.departures() == []
+    live(days, 1, first=8)
+    assert len(days.departures()) == 1
+
+
+def test_the_last_week_is_compared_once_each_of_its_days_can_be():
+    days = Days()
+    live(days, 14)
+    assert len(days.departures()) < COUNT
+    live(days, 1, first=14)
+    assert len(days.departures()) == COUNT
+
+
+def test_weekends_are_compared_with_weekends():
+    days = Days()
+    for day in range(22, 43):
+        days = Days()
+        live(days, day, sd=0.02)
+        assert all(abs(departure) < 0.15 for departure, _ in days.departures())
+
+
+@pytest.mark.parametrize("age", [2, 7, 13])
+def test_what_lasts_shows_for_two_weeks(age):
+    """A baseline has learned it by then."""
+    days = Days()
+    live(days, 30)
+    live(days, age + 1, tokens=7.5e4, first=30)
+    yesterday, some, week = (departure for departure, _ in days.departures())
+    assert yesterday == pytest.approx(math.log(1.5), abs=0.25)
+    assert some == pytest.approx(min(age, 3) / 3 * math.log(1.5), abs=0.2)
+    assert week == pytest.approx(min(age, 7) / 7 * math.log(1.5), abs=0.15)
+
+
+def test_what_has_lasted_for_longer_is_usual():
+    days = Days()
+    live(days, 30, sd=0.02)
+    live(days, 35, tokens=7.5e4, sd=0.02, first=30)
+    assert all(abs(departure) < 0.1 for departure, _ in days.departures())
+
+
+def test_a_restless_key_has_a_larger_variance_than_a_steady_one():
+    steady, restless = Days(), Days()
+    live(steady, 60)
+    live(restless, 60, sd=0.9)
+    for (_, small), (_, large) in zip(steady.departures(), restless.departures(), strict=True):
+        assert large > 2 * small
+
+
+def test_a_key_of_few_tokens_says_less_than_one_of_many():
+    few, many = Days(), Days()
+    live(few, 30, tokens=1e3)
+    live(many, 30, tokens=1e6)
+    assert few.departures()[0][1] > 2 * many.departures()[0][1]
+
+
+def test_while_an_incident_is_open_little_is_learned_of_how_far_days_lie_apart():
+    open_one, calm = Days(), Days()
+    for days, rate in ((open_one, 0.15), (calm, 1.0)):
+        live(days, 30)
+        for day in range(30, 38):
+            days.take(FIRST + DAY_HOURS * day, 1.5e6, rate)
+    assert open_one.departures()[0][1] < calm.departures()[0][1]
+
+
+def test_days_without_a_call_count_as_such_and_a_silent_yesterday_says_nothing():
+    days = Days()
+    live(days, 30)
+    days.take(FIRST + DAY_HOURS * 35, 5e4, 1.0)
+    assert days.departures() == []
+    days.take(FIRST + DAY_HOURS * 36, 5e4, 1.0)
+    assert days.departures()[0][0] == pytest.approx(0.0, abs=1.3)
+    assert days.past.endswith(bytes((1, 1, 1, 1, days.past[-1])))
+
+
+@pytest.mark.parametrize("data", [b"\x00", bytes(36), bytes(200), b"\xff" * 37])
+def test_damaged_days_are_refused(data):
+    with pytest.raises(ValueError, match="damaged"):
+        Days().unpack(data, FIRST)

@@ -111,7 +111,8 @@ class Campaign(msgspec.Struct, array_like=True):
     def rescale(self) -> None:
         """What former versions wrote had scores of another scale; the first two did not say what leads."""
         self.score = 0.0
-        self.lead = max(self.channels, key=lambda name: (self.channels[name], name), default="")
+        if not self.lead:
+            self.lead = max(self.channels, key=lambda name: (self.channels[name], name), default="")
 
     def own_share(self) -> float:
         """Which part of what it takes is the largest organisation's; 0 if nobody knows."""

@@ -3,7 +3,8 @@
 A baseline follows a key within a week, and by then whoever takes half as much again is what is usual. So the tokens of
 each UTC day are held by themselves, for four weeks, and the last day, three and seven days are compared with the same
 weekdays two and three weeks before, which are older than any change that is new; where a key is too young for that,
-with those of one week before.
+with those of one week before. Of two days the one with more counts: a day off, or one of which little was heard, must
+not make a rise of what is usual weeks later. Days without a call are compared with nothing, and nothing with them.
 
 A departure is the mean of ln(tokens + OFFSET) over such days, less that of the days that they are compared with. Each
 key has its own variance of that of one day: a group weighs its members by the inverse of it, as by their `pace`.
@@ -30,6 +31,8 @@ OFFSET: Final = 1000.0
 PER_UNIT: Final = 12.5
 """Codes of a day are 1 + ln(1 + tokens / OFFSET) × so much, 0 where nothing is known: to 4 %, up to 6 × 10^11. Chance
 alone moves a day further."""
+SILENT: Final = 1
+"""The code of a day without tokens; a key's first one, which has begun somewhere, counts as that, too."""
 MOST_CODE: Final = 255
 FIXED_VARIANCE: Final = 0.4
 DUE_VARIANCE: Final = 2000.0
@@ -74,7 +77,9 @@ class Days:
         self.past = bytes(HELD)
 
     def take(self, hour: int, tokens: float, rate: float) -> None:
-        """Add what came in an hour (since 1970). Days in between had no call.
+        """Add what came in an hour (since 1970), not before the last one. Days in between had no call.
+
+        A key tells of its last hour of a day when it is used again: that counts to the next day.
 
         rate: 1 is how days are usually learned, less while something is wrong
         """
@@ -82,7 +87,7 @@ class Days:
         today = self.today
         if day != self.day:
             if self.day >= 0:
-                used = today[0]
+                used = today[0] if any(self.past) else 0.0
                 for _ in range(min(day - self.day, HELD)):
                     self.past = self.past[1:] + bytes((_code_of(used),))
                     self._learn(rate)
@@ -92,32 +97,32 @@ class Days:
         today[0] += tokens
 
     def departures(self) -> list[Departure]:
-        """Of each of WINDOWS up to yesterday, as far as each of its days can be compared; none if the key was silent
-        yesterday.
+        """Of each of WINDOWS up to yesterday, by those of its days that can be compared; with an infinite variance, if
+        they are fewer than half. None at all if yesterday is not one of them.
         """  # noqa: D205
         found: list[Departure] = []
         past = self.past
         due = _due(past, 1)
-        if past[-1] <= 1 or due == 0.0:
+        if past[-1] <= SILENT or not due:
             return found
         variance = max(self.ratio / _RATIO_CODE, LEAST_RATIO) * _prior(due)
         most = CLIP_SD * math.sqrt(variance)
-        total = 0.0
-        back = 0
+        total = count = back = 0
         for window in WINDOWS:
             while back < window:
                 back += 1
                 one = _due(past, back)
-                if one == 0.0:
-                    return found
-                total += past[-back] - one
-            found.append((max(-most, min(most, total / (window * PER_UNIT))), variance))
+                if one and past[-back] > SILENT:
+                    total += past[-back] - one
+                    count += 1
+            x = total / (count * PER_UNIT)
+            found.append((max(-most, min(most, x)), variance) if 2 * count >= window else (0.0, math.inf))
         return found
 
     def _learn(self, rate: float) -> None:
         """Take up how far the day that has just ended lies from those that it is compared with."""
         due = _due(self.past, 1)
-        if due == 0.0:
+        if self.past[-1] <= SILENT or not due:
             return
         ratio = self.ratio / _RATIO_CODE
         square = ((self.past[-1] - due) / PER_UNIT) ** 2 / _prior(due)
@@ -145,17 +150,17 @@ class Days:
 
 
 def _code_of(tokens: float) -> int:
-    return min(1 + round(math.log1p(max(tokens, 0.0) / OFFSET) * PER_UNIT), MOST_CODE)
+    return min(SILENT + round(math.log1p(tokens / OFFSET) * PER_UNIT), MOST_CODE)
 
 
-def _due(past: bytes, back: int) -> float:
-    """The mean code of the days that the one so far `back` (1: yesterday) is compared with; 0: there is none."""
-    a, b = past[-back - 2 * WEEK], past[-back - 3 * WEEK]
-    if a and b:
-        return (a + b) / 2
-    return float(a or b or past[-back - WEEK])
+def _due(past: bytes, back: int) -> int:
+    """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: there is none."""
+    code = max(past[-back - 2 * WEEK], past[-back - 3 * WEEK])
+    if code <= SILENT:
+        code = past[-back - WEEK]
+    return code if code > SILENT else 0
 
 
-def _prior(due: float) -> float:
+def _prior(due: int) -> float:
     """The variance that is usual for a key that is due so many tokens a day (a code)."""
-    return FIXED_VARIANCE + DUE_VARIANCE / (OFFSET * math.exp((due - 1) / PER_UNIT))
+    return FIXED_VARIANCE + DUE_VARIANCE / (OFFSET * math.exp((due - SILENT) / PER_UNIT))

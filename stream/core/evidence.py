@@ -1,8 +1,8 @@
 """What a shard tells of its keys, so that those that move together can be found across all shards.
 
 Once in each hour in which it was used, a key gives evidence of itself when a bucket of it closes: how far it is above
-what is usual for it, over four windows, and what it took since the last time. Keys with the same traits in the same
-bucket make one cell; cells are what travels. A bucket's cells depend on nothing but the shard's log.
+what is usual for it, over windows of hours and days, and what it took since the last time. Keys with the same traits in
+the same bucket make one cell; cells are what travels. A bucket's cells depend on nothing but the shard's log.
 """
 
 from __future__ import annotations

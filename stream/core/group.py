@@ -98,7 +98,7 @@ SUSTAINED_HOURS = 48.0
 SUSTAINED_PRIOR_HOURS = 12.0
 """So many usual hours are added: a group that has just begun to speak has nothing that lasts."""
 LEAST_TOGETHER, MOST_TOGETHER = -2.0, 4.0
-"""What one of them counts at least and at most in what they show together: none of them makes it alone."""
+"""What one of them, or an hour, counts at least and at most in a mean."""
 COMMON_VARIANCE = 0.0005
 """What no size takes away: keys of a group have days in common."""
 FREEZE_Z = 2.2
@@ -345,7 +345,10 @@ class GroupState(msgspec.Struct, array_like=True):
         return lead == PIVOT or _together([standardised[i] for i in OF_HOURS]) > 0
 
     def settle(self) -> None:
-        """A campaign is over: what it left in the windows must not open another one."""
+        """A campaign is over: what it left in the windows must not open another one.
+
+        Its keys tell of its last days for a week; but yesterday has to stand out for days to open anything.
+        """
         self.windows[1::2] = [0.0] * DEPARTURES
         self.recent[1] = self.hot * self.recent[0]
         self.sustained = [0.0, 0.0, 0.0]
@@ -472,7 +475,7 @@ class Judged(msgspec.Struct):
     score: float
     speaking: Speaking
     present: bool
-    """The last hours show it too: a window of days remembers a campaign that is over."""
+    """The last hours, or yesterday, show it too: a window of days remembers a campaign that is over."""
 
     @property
     def lead(self) -> str:

@@ -98,7 +98,10 @@ def unpack_group(data: bytes, laws: Laws) -> GroupState:
 
 def _renew(state: GroupState, version: int, laws: Laws) -> None:
     if version < VERSION:
-        state.renew_levels(laws, forgotten=FIRST_STATISTICS if version == 1 else ())
+        try:
+            state.renew_levels(laws, forgotten=FIRST_STATISTICS if version == 1 else ())
+        except IndexError as error:
+            raise StateError("a group is damaged: it has too few statistics") from error
 
 
 def unpack_written(data: bytes) -> Written:

@@ -30,6 +30,7 @@ from stream.core.arrivals import WEEK_HOURS
 from stream.core.calibration import EULER, SD_OF_GUMBEL
 from stream.core.course import CALM_HOURS
 from stream.core.evidence import Evidence
+from stream.core.evidencerecord import VERSION as EVIDENCE
 from stream.core.evidencerecord import pack_evidence, unpack_evidence
 from stream.core.group import MEASURED, STATISTICS, GroupState
 from stream.core.grouppriors import VERSION, GroupPriors
@@ -81,7 +82,7 @@ class Record:
 def record(profile: str, seed: int, folder: Path) -> Record:
     """Take a world in which nothing happens through one shard, unless its evidence is in the folder."""
     world = CampaignWorld(seed, profile, days=LONG_BRANCH)
-    told = Record(folder / f"{profile}-{seed}.evidence", int(world.start // 3600) + 24 * WARM_DAYS)
+    told = Record(folder / f"{profile}-{seed}-{EVIDENCE}.evidence", int(world.start // 3600) + 24 * WARM_DAYS)
     if told.path.exists():
         return told
     shard = Shard(0, Settings(partitions=1), partition_of=lambda key_id: 0)

@@ -68,22 +68,21 @@ def test_days_take_37_bytes():
 
 def test_nothing_is_said_before_there_is_a_day_to_compare_with():
     days = Days()
-    live(days, 8)  # seven are over
+    live(days, 9)  # eight are over, of which the first is not whole
     assert days.departures() == []
-    live(days, 1, first=8)
-    assert len(days.departures()) == 1
+    live(days, 1, first=9)
+    assert [math.isinf(variance) for _, variance in days.departures()] == [False, True, True]
 
 
-def test_the_last_week_is_compared_once_each_of_its_days_can_be():
+def test_the_last_week_is_compared_once_half_of_its_days_can_be():
     days = Days()
-    live(days, 14)
-    assert len(days.departures()) < COUNT
-    live(days, 1, first=14)
-    assert len(days.departures()) == COUNT
+    live(days, 12)
+    assert math.isinf(days.departures()[2][1])
+    live(days, 1, first=12)
+    assert not any(math.isinf(variance) for _, variance in days.departures())
 
 
 def test_weekends_are_compared_with_weekends():
-    days = Days()
     for day in range(22, 43):
         days = Days()
         live(days, day, sd=0.02)
@@ -107,6 +106,36 @@ def test_what_has_lasted_for_longer_is_usual():
     live(days, 30, sd=0.02)
     live(days, 35, tokens=7.5e4, sd=0.02, first=30)
     assert all(abs(departure) < 0.1 for departure, _ in days.departures())
+
+
+@pytest.mark.parametrize("later", [8, 15, 22])
+@pytest.mark.parametrize("left", [0.0, 2e3])
+def test_a_day_off_makes_no_rise_of_what_is_usual_weeks_later(later, left):
+    """Be it that nobody worked, or that little of it was heard."""
+    days = Days()
+    live(days, 30, sd=0.02)
+    days.take(FIRST + DAY_HOURS * 30 + 9, left, 1.0)
+    live(days, later, sd=0.02, first=31)
+    assert max(departure for departure, _ in days.departures()) < 0.1
+
+
+def test_a_key_that_is_used_now_and_then_stands_out_only_by_what_it_uses():
+    days, rng = Days(), random.Random(5)
+    told = []
+    for day in range(120):
+        if rng.random() < 0.6:
+            days.take(FIRST + DAY_HOURS * day + 9, 5e4 * math.exp(rng.gauss(0.0, 0.1)), 1.0)
+            told += [departure for departure, variance in days.departures() if not math.isinf(variance)]
+    assert len(told) > 10
+    assert max(abs(departure) for departure in told) < 0.5
+
+
+def test_a_holiday_makes_nobody_restless():
+    days = Days()
+    live(days, 40, sd=0.1)
+    before = days.ratio
+    live(days, 5, sd=0.1, first=55)
+    assert days.ratio == pytest.approx(before, rel=0.2)
 
 
 def test_a_restless_key_has_a_larger_variance_than_a_steady_one():
@@ -140,6 +169,7 @@ def test_days_without_a_call_count_as_such_and_a_silent_yesterday_says_nothing()
     assert days.departures() == []
     days.take(FIRST + DAY_HOURS * 36, 5e4, 1.0)
     assert days.departures()[0][0] == pytest.approx(0.0, abs=1.3)
+    assert len(days.departures()) == COUNT
     assert days.past.endswith(bytes((1, 1, 1, 1, days.past[-1])))
 
 

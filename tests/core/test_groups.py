@@ -41,7 +41,17 @@ from stream.core.evidence import (
     leaf_of,
 )  # fmt: skip
 from stream.core.explain import WARNING, short
-from stream.core.group import ELEVATED, LEVELS, MEASURED, GroupState, Judged
+from stream.core.group import (
+    DAYS,
+    ELEVATED,
+    LEVELS,
+    MEASURED,
+    OF_DAYS,
+    SUSTAINED,
+    YESTERDAY,
+    GroupState,
+    Judged,
+)  # fmt: skip
 from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.grouprecord import Written, pack, unpack_group, unpack_written
 from stream.core.groups import Groups
@@ -50,6 +60,7 @@ from stream.core.linksrecord import Traits
 from stream.core.overlap import Overlap
 from stream.core.pace import CLIP_SD
 from stream.core.priors import Normal
+from stream.core.shardrecord import StateError
 from stream.core.suspects import Suspect, named, suspect
 from stream.settings import Settings
 
@@ -628,18 +639,40 @@ def test_of_a_mixture_those_are_named_that_rose():
     assert len(chosen - {f"m-{n}" for n in range(20)}) <= 2
 
 
-def test_what_a_former_version_knew_of_a_group_is_kept_but_for_its_departures():
-    """It had five levels, of which the last two were of other windows."""
+@pytest.mark.parametrize(("version", "levels", "statistics"), [(1, 7, 11), (2, 5, 9), (3, 5, 9)])
+def test_what_a_former_version_knew_of_a_group_is_kept_but_for_its_departures(version, levels, statistics):
+    """It had other levels of days; the first one's 5th and 7th statistic there are no more."""
     state = GroupState("template", "shared", START, START)
     state.begin(PRIORS.laws)
     state.hot, state.judged, state.mix = 0.2, 77, {"m": [0.5, 0.5]}
-    state.maxima = [[float(place), 1.0, 0.0, 9.0] for place in range(len(MEASURED) - 1)]
-    state.usual, state.spread, state.windows = [0.1] * 5, [0.7] * 5, [3.0] * 6
-    read = unpack_group(bytes([3]) + pack(state)[1:], PRIORS.laws)
+    state.maxima = [[float(place), 1.0, 0.0, 9.0] for place in range(statistics)]
+    state.usual, state.spread, state.windows = [0.1] * levels, [0.7] * levels, [3.0] * 6
+    read = unpack_group(bytes([version]) + pack(state)[1:], PRIORS.laws)
     assert (read.hot, read.judged, read.mix) == (0.2, 77, {"m": [0.5, 0.5]})
     assert [law[0] for law in read.maxima[:2]] == [0.0, 1.0]
-    assert [law[0] for law in read.maxima[LEVELS:]] == [5.0, 6.0, 7.0, 8.0][: len(MEASURED) - LEVELS]
+    assert [law[0] for law in read.maxima[LEVELS:]] == [statistics - place for place in (4.0, 3.0, 2.0, 1.0)]
     assert len(read.maxima) == len(MEASURED)
     assert len(read.usual) == len(read.spread) == LEVELS
     assert read.spread[:2] == [0.7, 0.7]
     assert read.windows == [0.0] * (2 * DEPARTURES)
+    state.maxima = state.maxima[:1]
+    with pytest.raises(StateError, match="damaged"):
+        unpack_group(bytes([1]) + pack(state)[1:], PRIORS.laws)
+
+
+def test_what_lasts_goes_on_while_yesterday_stands_out():
+    state = GroupState("template", "shared", START, START)
+    state.begin(PRIORS.laws)
+    values = [0.0] * len(MEASURED)
+    values[OF_DAYS] = [3.0, 3.0, 3.0]
+    found = [state.standardised(values, START + hour, PRIORS.laws, False) for hour in range(100)]
+    lasting = [one[SUSTAINED] for one in found]
+    assert lasting == sorted(lasting)
+    assert lasting[0] < 0.3 < 2.0 < lasting[-1] < 3.0
+    assert all(one[DAYS] == 3.0 for one in found)
+    assert state.is_present(SUSTAINED, found[-1])
+    values[YESTERDAY] = 0.0
+    over = state.standardised(values, START + 100, PRIORS.laws, False)
+    assert over[SUSTAINED] > 2.0
+    assert not state.is_present(SUSTAINED, over)
+    assert not state.is_present(DAYS, over)

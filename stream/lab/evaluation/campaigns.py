@@ -16,7 +16,7 @@ or about some innocents of the right one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,7 +149,8 @@ def score_branch(
     members = {day.number: day.members(composites) for day in branch.days}
     start = branch.start
     known: Known = {} if calm is None else calm
-    incidents = [one for one in incidents_of(alerts, branch.campaigns) if not _is_said(one, known, branch.campaigns)]
+    told = incidents_of(alerts, branch.campaigns)
+    incidents = [one for each in told if (one := _unsaid(each, known, branch.campaigns)) is not None]
     single = [alert for alert in alerts if alert.entity.type == "key" and alert.status == "opened"]
     touched = {
         number: _touched(branch.campaigns, start + (number - branch.first_day) * DAY, groups)
@@ -200,18 +201,31 @@ def _traits(incident: Incident) -> frozenset[Link]:
     return frozenset(link for _, links in incident.clearest for link in links)
 
 
-def _is_said(incident: Incident, known: Known, campaigns: Sequence[Campaign]) -> bool:
-    """Whether it is what the background says anyway: at the same time, or within a day if it is about no campaign.
+def _unsaid(incident: Incident, known: Known, campaigns: Sequence[Campaign]) -> Incident | None:
+    """What of an incident the background does not say anyway, at the same time, or within a day; None: nothing.
 
-    Beside a twin only at the same time: it must not raise anything. What is open anyway may come to be about a
-    campaign.
+    What is open anyway may come to be about a campaign, and is then as if found when it says so. Beside a twin nothing
+    is left out that comes at another time: it must not raise anything.
     """
-    before = known.get((incident.entity, incident.detected))
-    if before is not None:
-        more = _traits(incident) - before
-        return not any(not more.isdisjoint(one.links) and belongs(incident, one) for one in campaigns)
-    near = any(entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS for entity, time in known)
-    return near and not any(one.benign or belongs(incident, one) for one in campaigns)
+    same = known.get((incident.entity, incident.detected))
+    near = [
+        traits
+        for (entity, time), traits in known.items()
+        if entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS
+    ]
+    if same is None and not near:
+        return incident
+    before = frozenset[Link]().union(*near)
+    clearest = tuple(one for one in incident.clearest if before.isdisjoint(one[1]))
+    left = replace(incident, clearest=clearest)
+    if same is None:
+        return left if any(one.benign or belongs(left, one) for one in campaigns) else None
+    times = [time for one in campaigns if not one.benign and (time := _says(left, one)) is not None]
+    if not times:
+        return None
+    first = min(times)
+    paged = None if incident.paged is None or incident.paged < first else incident.paged
+    return replace(left, links=(), named=frozenset(), detected=first, paged=paged)
 
 
 def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) -> list[Incident]:
@@ -227,7 +241,11 @@ def incidents_of(alerts: Iterable[Alert], campaigns: Sequence[Campaign] = ()) ->
         opened = steps[0]
         entity, links = _links_of(opened.entity)
         end = max(
-            (one.end for one in campaigns if one.start <= opened.detected_at < one.end + GRACE_SECONDS),
+            (
+                one.end
+                for one in campaigns
+                if one.start <= steps[-1].updated_at and opened.detected_at < one.end + GRACE_SECONDS
+            ),
             default=float("inf"),
         )
         telling = [step for step in steps if step.status != "resolved" and step.updated_at < end + GRACE_SECONDS]
@@ -281,11 +299,16 @@ def _told_of(incident: Incident, campaign: Campaign) -> float | None:
         by_name = len(true) >= 2 and len(true) >= NAMED_SHARE * len(incident.named)
         if by_name or any(link in campaign.links for link in incident.links):
             return incident.detected
+    return _says(incident, campaign)
+
+
+def _says(incident: Incident, campaign: Campaign) -> float | None:
+    """When it first said, while a campaign went on, that one of its links shows it most clearly; None: never."""
     return min(
         (
             time
             for time, links in incident.clearest
-            if campaign.start <= time < end and any(link in campaign.links for link in links)
+            if campaign.start <= time < campaign.end + GRACE_SECONDS and any(link in campaign.links for link in links)
         ),
         default=None,
     )

@@ -9,7 +9,7 @@ not make a rise of what is usual weeks later. Days without a call are compared w
 A departure is the mean of ln(tokens + OFFSET) over such days, less that of the days that they are compared with. Each
 key has its own variance of that of one day: a group weighs its members by the inverse of it, as by their `pace`.
 
-Days are held in 8 bits of a logarithm, and compared as such, so that packing loses nothing: 37 bytes.
+Days are held in 8 bits of a logarithm, and compared as such, so that packing loses nothing: 36 bytes.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ LEARNED_SD: Final = 3.0
 """So many are learned at most: an attack must not make a key look restless."""
 
 _RATIO_CODE: Final = 4096.0
-_STATE = struct.Struct(f"<HBfH{HELD}s")
+_STATE = struct.Struct(f"<BBfH{HELD}s")
 SIZE = _STATE.size
-_MOST_PASSED: Final = 65_535
+_MOST_PASSED: Final = 255
 _MOST_COUNT: Final = 255
 
 Departure = tuple[float, float]

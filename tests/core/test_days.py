@@ -59,10 +59,10 @@ def test_whatever_comes_a_departure_is_a_number_within_its_bounds(hours):
         assert abs(departure) <= CLIP_SD * math.sqrt(variance) * (1 + 1e-12)
 
 
-def test_days_take_37_bytes():
+def test_days_take_36_bytes():
     days = Days()
     live(days, 40)
-    assert len(days.pack(FIRST + 40 * DAY_HOURS)) == 37
+    assert len(days.pack(FIRST + 40 * DAY_HOURS)) == 36
     assert Days().pack(FIRST) == b""
 
 
@@ -173,7 +173,7 @@ def test_days_without_a_call_count_as_such_and_a_silent_yesterday_says_nothing()
     assert days.past.endswith(bytes((1, 1, 1, 1, days.past[-1])))
 
 
-@pytest.mark.parametrize("data", [b"\x00", bytes(36), bytes(200), b"\xff" * 37])
+@pytest.mark.parametrize("data", [b"\x00", bytes(35), bytes(200), b"\xff" * 36])
 def test_damaged_days_are_refused(data):
     with pytest.raises(ValueError, match="damaged"):
         Days().unpack(data, FIRST)

@@ -103,7 +103,7 @@ class Days:
         found: list[Departure] = []
         past = self.past
         due = _due(past, 1)
-        if past[-1] <= SILENT or not due:
+        if not due:
             return found
         variance = max(self.ratio / _RATIO_CODE, LEAST_RATIO) * _prior(due)
         most = CLIP_SD * math.sqrt(variance)
@@ -112,7 +112,7 @@ class Days:
             while back < window:
                 back += 1
                 one = _due(past, back)
-                if one and past[-back] > SILENT:
+                if one:
                     total += past[-back] - one
                     count += 1
             x = total / (count * PER_UNIT)
@@ -122,7 +122,7 @@ class Days:
     def _learn(self, rate: float) -> None:
         """Take up how far the day that has just ended lies from those that it is compared with."""
         due = _due(self.past, 1)
-        if self.past[-1] <= SILENT or not due:
+        if not due:
             return
         ratio = self.ratio / _RATIO_CODE
         square = ((self.past[-1] - due) / PER_UNIT) ** 2 / _prior(due)
@@ -154,7 +154,9 @@ def _code_of(tokens: float) -> int:
 
 
 def _due(past: bytes, back: int) -> int:
-    """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: there is none."""
+    """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: it can be with none."""
+    if past[-back] <= SILENT:
+        return 0
     code = max(past[-back - 2 * WEEK], past[-back - 3 * WEEK])
     if code <= SILENT:
         code = past[-back - WEEK]

@@ -38,13 +38,11 @@ from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.shard import Shard
 from stream.lab.worlds.campaigns.families import LONG_BRANCH
-from stream.lab.worlds.campaigns.world import CampaignWorld
+from stream.lab.worlds.campaigns.world import HISTORY_DAYS, CampaignWorld
 from stream.settings import Settings
 
 WORLDS = tuple(("BC"[(seed + 1) % 2], seed) for seed in range(11, 21))
 """Profile and seed; D is never tuned on."""
-WARM_DAYS = 21
-"""The first days of a world teach nothing: neither keys nor groups are known yet, and few days can be compared."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
 OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""
@@ -68,7 +66,10 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the keys of a world told, in a file, and its first hour that counts."""
+    """What the keys of a world told, in a file, and its first hour that counts.
+
+    Its history teaches nothing: neither keys nor groups are known yet, and few days can be compared.
+    """
 
     path: Path
     first_hour: int
@@ -82,7 +83,7 @@ class Record:
 def record(profile: str, seed: int, folder: Path) -> Record:
     """Take a world in which nothing happens through one shard, unless its evidence is in the folder."""
     world = CampaignWorld(seed, profile, days=LONG_BRANCH)
-    told = Record(folder / f"{profile}-{seed}-{EVIDENCE}.evidence", int(world.start // 3600) + 24 * WARM_DAYS)
+    told = Record(folder / f"{profile}-{seed}-{EVIDENCE}.evidence", int(world.start // 3600) + 24 * HISTORY_DAYS)
     if told.path.exists():
         return told
     shard = Shard(0, Settings(partitions=1), partition_of=lambda key_id: 0)

@@ -474,11 +474,13 @@ def test_what_is_settled_begins_anew_with_what_is_usual():
     everybody.begin(PRIORS.laws)
     everybody.take(START, Hour([5 * value for value in sums[:PACE]] + [500.0, 0.0] * (len(sums[PACE:]) // 2), []))
     state.take(START, Hour(sums, []))
+    state.standardised([3.0] * len(MEASURED), START, PRIORS.laws, False)
     before = state.statistics(calm, state.levels(calm, everybody, calm), everybody, POPULATION)
     state.settle()
     after = state.statistics(calm, state.levels(calm, everybody, calm), everybody, POPULATION)
     assert min(before[2 : ELEVATED + 1]) > 2.0
     assert max(abs(value) for value in after) < 1.0
+    assert state.sustained == [0.0, 0.0, 0.0]
 
 
 def test_an_old_campaign_has_no_score_of_todays_scale():

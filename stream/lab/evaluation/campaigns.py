@@ -207,18 +207,17 @@ def _unsaid(incident: Incident, known: Known, campaigns: Sequence[Campaign]) -> 
     What is open anyway may come to be about a campaign, and is then as if found when it says so. Beside a twin nothing
     is left out that comes at another time: it must not raise anything.
     """
-    same = known.get((incident.entity, incident.detected))
     near = [
         traits
         for (entity, time), traits in known.items()
         if entity == incident.entity and abs(time - incident.detected) < MERGE_SECONDS
     ]
-    if same is None and not near:
+    if not near:
         return incident
     before = frozenset[Link]().union(*near)
     clearest = tuple(one for one in incident.clearest if before.isdisjoint(one[1]))
     left = replace(incident, clearest=clearest)
-    if same is None:
+    if (incident.entity, incident.detected) not in known:
         return left if any(one.benign or belongs(left, one) for one in campaigns) else None
     times = [time for one in campaigns if not one.benign and (time := _says(left, one)) is not None]
     if not times:

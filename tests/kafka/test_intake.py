@@ -23,7 +23,7 @@ from stream.worker.topics import create_topics
 from tests.kafka.workers import (
     Start,
     Worker,
-    applied_to_the_end,
+    all_passed,
     dumped,
     eventually,
     overdraw,
@@ -89,27 +89,6 @@ async def pour(settings: Settings, values: list[bytes], partitions: int, per_sec
         await producer.stop()
 
 
-async def all_passed(settings: Settings, workers: list[Worker], ends: dict[int, int]) -> None:
-    """Wait until the intake has committed every partition to its end, and the shards what came of it."""
-
-    def committed() -> bool:
-        rows = [row for worker in workers for row in (worker.get("/api/status") or {}).get("intake", []) if row["live"]]
-        return {row["partition"]: row["committed"] for row in rows if row["partition"] in ends} == ends
-
-    try:
-        await asyncio.to_thread(eventually, committed, 60, "all passed")
-    except AssertionError:
-        raise AssertionError("\n".join(worker.said()[-3000:] for worker in workers)) from None
-    await applied_to_the_end(settings, workers)
-
-
-async def ends_of(settings: Settings, topic: str, partitions: int) -> dict[int, int]:
-    ends: dict[int, int] = {}
-    for record in await records_of(settings.model_copy(update={"partitions": partitions}), topic):
-        ends[record.partition] = record.offset
-    return ends
-
-
 async def test_an_unkeyed_topic_is_counted_exactly_while_workers_are_killed(unkeyed: Settings, start: Start) -> None:
     rnd = random.Random(11)
     events = traffic()
@@ -123,7 +102,7 @@ async def test_an_unkeyed_topic_is_counted_exactly_while_workers_are_killed(unke
         workers[victim].kill()
         workers[victim] = start(unkeyed, instance=f"worker-{victim}")
     await pouring
-    await all_passed(unkeyed, workers, await ends_of(unkeyed, unkeyed.intake_topic or "", 6))
+    await all_passed(unkeyed, workers, 6)
     assert dumped(unkeyed) == sums(events)
     letters = [json.loads(record.value) for record in await records_of(unkeyed, unkeyed.dead_letter_topic)]
     places = [(letter["topic"], letter["partition"], letter["offset"], letter["element"]) for letter in letters]
@@ -163,14 +142,14 @@ async def test_offsets_that_were_reset_count_nothing_twice(unkeyed: Settings, st
     await make_topics(unkeyed, 3)
     worker = start(unkeyed)
     await pour(unkeyed, first, 3, 0, rnd)
-    await all_passed(unkeyed, [worker], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
+    await all_passed(unkeyed, [worker], 3)
     assert worker.end()[0] == 0, worker.said()
     passed = len(await records_of(unkeyed, unkeyed.source_topic))
     assert passed == 1000
     await reset_offsets(unkeyed, 3)
     again = start(unkeyed)
     await pour(unkeyed, more, 3, 0, rnd)
-    await all_passed(unkeyed, [again], await ends_of(unkeyed, unkeyed.intake_topic or "", 3))
+    await all_passed(unkeyed, [again], 3)
     assert len(await records_of(unkeyed, unkeyed.source_topic)) == 2000 + 500, "all of it was written again"
     assert dumped(unkeyed) == sums(events)
     text = await asyncio.to_thread(scrape, again)

@@ -38,6 +38,7 @@ from tests.kafka.rights import (
 )
 from tests.kafka.workers import (
     Worker,
+    all_passed,
     applied_to_the_end,
     dumped,
     eventually,
@@ -133,12 +134,7 @@ def test_with_an_intake_a_worker_needs_what_is_listed_and_to_write_the_source(le
     assert f"{chosen.source_topic}: we lack the right Write" in done.stdout
     add(chosen.broker, [Rule(TOPIC, chosen.source_topic, WRITE)])
     with running(chosen, tmp_path) as worker:
-
-        def lags() -> list[int | None]:
-            return [row["lag"] for row in (worker.get("/api/status") or {}).get("intake", [])]
-
-        eventually(lambda: lags() == [0] * chosen.partitions, 60, worker.said)
-        asyncio.run(applied_to_the_end(chosen, [worker]))
+        asyncio.run(all_passed(chosen, [worker], chosen.partitions))
         code, _ = worker.end()
     assert code == 0
     assert dumped(chosen) == sums(events)

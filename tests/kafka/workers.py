@@ -13,13 +13,13 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.lab.chaos.topics import records_of
@@ -216,16 +216,51 @@ def dumped(settings: Settings) -> dict[str, tuple[int, int, int]]:
     return {view["key_id"]: (view["calls"], view["input_tokens"], view["output_tokens"]) for view in views}
 
 
+async def ends_of(settings: Settings, topic: str) -> dict[int, int]:
+    """The offset of the last record of every partition that has one."""
+    return {record.partition: record.offset for record in await records_of(settings, topic)}
+
+
+async def all_visible(settings: Settings, topic: str) -> None:
+    """Wait until a topic has no open transaction: the broker answers a commit before it has written the markers."""
+    partitions = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+    levels = ("read_committed", "read_uncommitted")
+    options = client_options(settings)
+    async with AsyncExitStack() as stack:
+        readers = [
+            await stack.enter_async_context(AIOKafkaConsumer(**options, isolation_level=level)) for level in levels
+        ]
+        deadline = time.monotonic() + 60
+        while True:
+            stable, written = [await reader.end_offsets(partitions) for reader in readers]
+            if stable == written:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{topic}: it ends at {written}, and can be read up to {stable}")
+            await asyncio.sleep(0.1)
+
+
+async def all_passed(settings: Settings, workers: Sequence[Worker], intake_partitions: int) -> None:
+    """Wait until the intake has committed every partition to its end, and the shards what came of it."""
+    ends = await ends_of(settings.model_copy(update={"partitions": intake_partitions}), settings.intake_topic or "")
+
+    def committed() -> bool:
+        rows = [row for worker in workers for row in (worker.get("/api/status") or {}).get("intake", []) if row["live"]]
+        return {row["partition"]: row["committed"] for row in rows if row["partition"] in ends} == ends
+
+    await asyncio.to_thread(eventually, committed, 60, lambda: "\n".join(worker.said()[-3000:] for worker in workers))
+    await all_visible(settings, settings.source_topic)
+    await applied_to_the_end(settings, workers)
+
+
 async def applied_to_the_end(settings: Settings, workers: Sequence[Worker]) -> None:
     """Wait until every partition is committed to its end."""
-    ends: dict[int, int] = defaultdict(int)
-    for record in await records_of(settings, settings.source_topic):
-        ends[record.partition] = record.offset
+    ends = await ends_of(settings, settings.source_topic)
     deadline = time.monotonic() + 60
     while True:
         held = {p: row["committed"] for worker in workers for p, row in worker.partitions().items()}
         if all(held.get(partition) == end for partition, end in ends.items()):
             return
         if time.monotonic() > deadline:
-            raise AssertionError(f"{held} instead of {dict(ends)}\n" + "\n".join(w.said()[-3000:] for w in workers))
+            raise AssertionError(f"{held} instead of {ends}\n" + "\n".join(w.said()[-3000:] for w in workers))
         await asyncio.sleep(0.1)

@@ -94,6 +94,8 @@ class Campaigns:
         older = sorted(self.open)
         for group in strong:
             main = overlap.same(group, self.hold_score)
+            if main is None and overlap.explained(group, self.hold_score, self.open_score):
+                continue  # asked again in an hour: once it stands out without them, too, it is one of its own
             if main is None:
                 told.append((self._open(judged[group], hour, bars), "opened"))
             else:

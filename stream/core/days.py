@@ -19,7 +19,6 @@ import struct
 from array import array
 from typing import Final
 
-DAY_HOURS: Final = 24
 WEEK: Final = 7
 HELD: Final = 4 * WEEK
 """So far back lies the last day that the first of the last seven is compared with."""
@@ -60,7 +59,7 @@ Departure = tuple[float, float]
 
 
 class Days:
-    """What a key used day by day: `take` what came in an hour, ask for the `departures` of the days that are over.
+    """What a key used day by day: `take` what came, ask for the `departures` of the days that are over.
 
     day: the one that is not over, in days since 1970, -1: none so far; today: its tokens; past: codes of those that
     are, the newest last; ratio: the key's own variance to what is usual for keys of as many tokens, in codes; samples:
@@ -76,14 +75,11 @@ class Days:
         self.ratio = round(_RATIO_CODE)
         self.past = bytes(HELD)
 
-    def take(self, hour: int, tokens: float, rate: float) -> None:
-        """Add what came in an hour (since 1970), not before the last one. Days in between had no call.
-
-        A key tells of its last hour of a day when it is used again: that counts to the next day.
+    def take(self, day: int, tokens: float, rate: float) -> None:
+        """Add what came on a day (since 1970), not before the last one. Days in between had no call.
 
         rate: 1 is how days are usually learned, less while something is wrong
         """
-        day = hour // DAY_HOURS
         today = self.today
         if day != self.day:
             if self.day >= 0:
@@ -131,21 +127,37 @@ class Days:
         self.ratio = round(min(ratio, MOST_RATIO) * _RATIO_CODE)
         self.samples = min(self.samples + 1, _MOST_COUNT)
 
-    def pack(self, hour: int) -> bytes:
-        """All that lasts, as of an hour not before the last one; nothing of a key that was never used."""
+    def settle(self) -> None:
+        """What was unusual is over: none of the last days counts as above what it is compared with."""
+        past = bytearray(self.past)
+        for back in range(WINDOWS[-1], 0, -1):
+            due = _due(past, back)
+            if due:
+                past[-back] = min(past[-back], due)
+        self.past = bytes(past)
+        due = _due(self.past + b"\xff", 1)
+        if due:
+            self.today[0] = min(self.today[0], OFFSET * math.expm1((due - SILENT) / PER_UNIT))
+
+    def accept(self) -> None:
+        """What was unusual is the new normal: there is nothing yet to compare it with."""
+        self.past = bytes(HELD)
+
+    def pack(self, day: int) -> bytes:
+        """All that lasts, as of a day not before the last one; nothing of a key that was never used."""
         if self.day < 0:
             return b""
-        passed = min(hour // DAY_HOURS - self.day, _MOST_PASSED)
+        passed = min(day - self.day, _MOST_PASSED)
         return _STATE.pack(passed, self.samples, self.today[0], self.ratio, self.past)
 
-    def unpack(self, data: bytes, hour: int) -> None:
-        """Take up what `pack` gave as of `hour`; raises ValueError on damage."""
+    def unpack(self, data: bytes, day: int) -> None:
+        """Take up what `pack` gave as of `day`; raises ValueError on damage."""
         if len(data) != SIZE:
             raise ValueError("a key's days are damaged")
         passed, self.samples, today, self.ratio, self.past = _STATE.unpack(data)
         if not 0 <= today < math.inf:
             raise ValueError("a key's days are damaged")
-        self.day = hour // DAY_HOURS - passed
+        self.day = day - passed
         self.today = array("f", (today,))
 
 
@@ -153,7 +165,7 @@ def _code_of(tokens: float) -> int:
     return min(SILENT + round(math.log1p(tokens / OFFSET) * PER_UNIT), MOST_CODE)
 
 
-def _due(past: bytes, back: int) -> int:
+def _due(past: bytes | bytearray, back: int) -> int:
     """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: it can be with none."""
     if past[-back] <= SILENT:
         return 0

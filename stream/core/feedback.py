@@ -38,9 +38,7 @@ def follow(key: KeyState, message: Feedback, bucket: int, quality: DataQuality) 
     calendar = key.rules.calendar
     level = max(float(open_one.peak), open_one.observed / max(1, bucket - open_one.started) * calendar.per_hour)
     control.expect(message, level, bucket, bucket + key.rules.accept_buckets)
-    key.baseline.accept()
-    for channel in key.channels:
-        channel.accept()
+    key.accept()
     return resolve(key, open_one, bucket - 1, quality, said)
 
 

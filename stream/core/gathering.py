@@ -113,7 +113,6 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
     pace, days = key.pace, key.days
     hour = bucket // key.rules.calendar.per_hour
     rate = 1.0 if key.incident is None else INCIDENT_RATE
-    days.take(hour, tokens, rate)
     if usual > 0:
         pace.take(hour, expected / usual, calls)
     if moment.warm and moment.hourly:  # else nobody has asked the slow channels: what they hold is no state

@@ -235,6 +235,8 @@ class KeyState:
             baseline.turn(bucket)
         else:
             baseline.learn(bucket, tokens, calls, share, rate, fast)
+        if sums is not None:
+            self.days.take(bucket // calendar.per_day, tokens, rate)
         if not guarded and (incident is not None or not anomalous):
             for channel in asked:
                 channel.learn(moment)
@@ -259,10 +261,15 @@ class KeyState:
         rules = self.rules
         guarded, accepted = self.chain.goes_on(incident.started, bucket, rules.accept_buckets, rules.chain_buckets)
         if accepted:
-            self.baseline.accept()
-            for channel in self.channels:
-                channel.accept()
+            self.accept()
         return guarded
+
+    def accept(self) -> None:
+        """What was unusual is the new normal: learn it as quickly as in a young key."""
+        self.baseline.accept()
+        self.days.accept()
+        for channel in self.channels:
+            channel.accept()
 
     def event(self, bucket: int) -> Rule | None:
         """The planned event that the key is in, if any."""
@@ -339,6 +346,7 @@ class KeyState:
     def settle(self) -> None:
         """An incident is over: what it left in windows and sums must not open another one."""
         self.residuals.settle()
+        self.days.settle()
         for channel in self.channels:
             channel.settle()
 

@@ -113,7 +113,7 @@ def pack_model(key: KeyState) -> bytes:
     parts += _arrays(key)
     parts += [key.plans[index] for index in plans]
     parts += [channel.pack() for channel in key.channels]
-    if days := key.days.pack(first // calendar.per_hour):
+    if days := key.days.pack(first // calendar.per_day):
         kept |= _WITH_DAYS
         parts.append(days)
     numbers = b"".join(parts)
@@ -193,7 +193,7 @@ def model_2(data: memoryview, key: KeyState) -> None:
     for channel in key.channels:
         data = channel.unpack(data)
     if kept & _WITH_DAYS:
-        key.days.unpack(bytes(data[:DAYS_SIZE]), first // calendar.per_hour)
+        key.days.unpack(bytes(data[:DAYS_SIZE]), first // calendar.per_day)
         data = data[DAYS_SIZE:]
     if data:
         raise ValueError("it is too long")

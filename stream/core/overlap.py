@@ -75,14 +75,46 @@ class Overlap:
                         return main
             if not mine:
                 continue
-            if main not in self._named:
-                self._named[main] = {*named(campaign.among(self._suspects), campaign.is_of_new)}
-            theirs = self._named[main]
+            theirs = self._names(main)
             stands_out = not is_fresh and all(one.score > other.score for other in shown)
             size = max(len(mine), len(theirs)) if stands_out else len(mine)
             if len(mine & theirs) >= SAME_SHARE * size:
                 return main
         return None
+
+    def explained(self, group: Group, hold: float, opening: float) -> bool:
+        """Whether a group would not be told of, were it not for those whom campaigns name that stand out further.
+
+        What stands out by so many standard deviations has about as many decades as their square; those who are named
+        have brought the part of them that their share of the z is of all that its own suspects show.
+
+        hold: see `same`; opening: the score from which on a group is told of
+        """
+        one = self._judged[group]
+        suspects = self._suspects.get(group)
+        if not suspects or family_of(one.lead) != "more":
+            return False
+        known = set[str]().union(
+            *(
+                self._names(main)
+                for main, campaign in self._campaigns.items()
+                if family_of(campaign.lead) == "more"
+                and any(other.score >= one.score for other in self._showing(campaign, hold))
+            )
+        )
+        total = theirs = 0.0
+        for key_id in sorted(named(suspects, new=False)):
+            z = max(suspects[key_id].mean, 0.0)
+            total += z
+            theirs += z if key_id in known else 0.0
+        return total > 0 and one.score * (1 - theirs / total) ** 2 < opening
+
+    def _names(self, main: Group) -> set[str]:
+        """Whom an open campaign names."""
+        if main not in self._named:
+            campaign = self._campaigns[main]
+            self._named[main] = {*named(campaign.among(self._suspects), campaign.is_of_new)}
+        return self._named[main]
 
     def _showing(self, campaign: Campaign, hold: float) -> Iterator[Judged]:
         """What the hour showed of a campaign's own group, and of those that joined it and still show it.

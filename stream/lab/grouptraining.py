@@ -3,8 +3,9 @@
 Over campaign worlds of tuning seeds in which nothing happens, once their history of three weeks is known: three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.
 Groups read it once; the laws of the daily maxima, how often each statistic is exceeded, and how often the score that
-they give together begins to exceed a value are worked out from what they showed. Recording takes some minutes a world,
-all else one.
+they give together begins to exceed a value are worked out from what they showed. Then they read it again at some dials,
+for what opens a campaign also changes what is learned and what opens next: how many they do open is what the dial is
+marked by. Recording takes some minutes a world, all else as long.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import json
 import multiprocessing
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 
 from stream.core import grouppriors
 from stream.core.arrivals import WEEK_HOURS
-from stream.core.calibration import EULER, SD_OF_GUMBEL
+from stream.core.calibration import EULER, SD_OF_GUMBEL, TailLaw
+from stream.core.campaign import HOUR
 from stream.core.course import CALM_HOURS
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import VERSION as EVIDENCE
@@ -37,6 +39,8 @@ from stream.core.grouppriors import VERSION, GroupPriors
 from stream.core.groups import Groups
 from stream.core.hours import Hour
 from stream.core.shard import Shard
+from stream.lab.evaluation.campaigns import MERGE_SECONDS
+from stream.lab.evaluation.scoring import merged
 from stream.lab.worlds.campaigns.families import LONG_BRANCH
 from stream.lab.worlds.campaigns.world import HISTORY_DAYS, CampaignWorld
 from stream.settings import Settings
@@ -44,6 +48,8 @@ from stream.settings import Settings
 WORLDS = tuple(("BC"[(seed + 1) % 2], seed) for seed in range(11, 21))
 """Profile and seed; D is never tuned on."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
+DIALS = (0.5, 1.0, 3.0, 10.0)
+"""Openings in 1,000 group-days that are asked for by what the score alone says, to see how many there are."""
 OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""
 LEAST_COUNT = 8
@@ -232,6 +238,38 @@ def opening_tail(found: Readings, column: Values) -> list[list[float]]:
     return _rising((beyond(share * len(peaks)), share) for share in shares)
 
 
+def opened(told: Record, document: Document, dial: float) -> int:
+    """Campaigns that groups open where nothing happens, those of one group within a day once, as a report counts."""
+    settings = Settings(partitions=1, false_alerts_per_1000_group_days=dial)
+    groups = Groups(settings, GroupPriors.from_json(json.dumps(document)))
+    groups.expect([0])
+    hours: dict[tuple[str, str], list[int]] = {}
+    for part in told.evidence():
+        groups.take([part])
+        if part.complete:
+            for alert in groups.close().alerts:
+                hour = int(alert.detected_at // HOUR)
+                if alert.status == "opened" and hour >= told.first_hour:
+                    hours.setdefault((alert.entity.type, alert.entity.id), []).append(hour)
+    return sum(merged(found, int(MERGE_SECONDS // HOUR)) for found in hours.values())
+
+
+def realised_tail(tail: TailLaw, opened_at: Mapping[float, float]) -> list[list[float]]:
+    """Scores, rising, and how many campaigns open beyond each, for a group-day.
+
+    tail: by which the dials were; opened_at: of each dial, what opened for a group-day. Raises ValueError if that is
+    nothing.
+    """
+    points: list[tuple[float, float]] = []
+    for dial in sorted(opened_at, reverse=True):
+        share = opened_at[dial]
+        if not share:
+            raise ValueError(f"nothing opens at {dial} in 1,000 group-days: there are too few worlds")
+        if not points or share < points[-1][1]:
+            points.append((tail.threshold(dial / 1000), share))
+    return _rising(points)
+
+
 def scores_of(found: Readings, tails: Document) -> Values:
     """The score of each hour, as `Groups` work it out."""
     laws = {name: list(GUESS) for name in MEASURED}
@@ -255,6 +293,19 @@ def train(parts: Sequence[Readings]) -> Document:
     return document_of(laws, tails, opening_tail(standardised, scores_of(standardised, tails)))
 
 
+def mark(document: Document, records: Sequence[Record], group_days: int, pool: Executor) -> Document:
+    """The same priors, with a dial that says what groups do open."""
+    tail = TailLaw([(score, share) for score, share in document["tail"]])
+    tasks = [(told, document, dial) for dial in DIALS for told in records]
+    counts = pool.map(opened, *zip(*tasks, strict=True))
+    found = dict.fromkeys(DIALS, 0)
+    for (_, _, dial), count in zip(tasks, counts, strict=True):
+        found[dial] += count
+    for dial, count in found.items():
+        sys.stderr.write(f"at {dial:g} in 1,000 group-days {count} of {dial * group_days / 1000:.1f} open\n")
+    return {**document, "tail": realised_tail(tail, {dial: count / group_days for dial, count in found.items()})}
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,7 +319,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
             records = list(pool.map(_record, [(*world, folder) for world in WORLDS]))
-            document = train(list(pool.map(read, records)))
+            parts = list(pool.map(read, records))
+            group_days = sum(len(part.peaks(part.hour.astype(float))) for part in parts)
+            document = mark(train(parts), records, group_days, pool)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     score, share = document["tail"][-1]
     sys.stdout.write(f"{arguments.out}: {share} openings beyond a score of {score} for a clean group-day\n")

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.days import CLIP_SD, COUNT, DAY_HOURS, Days
+from stream.core.days import CLIP_SD, COUNT, Days
 
-FIRST = 490_008
-"""A midnight, in hours since 1970."""
-HOURS = st.lists(
+FIRST = 20_417
+"""In days since 1970."""
+USE = st.lists(
     st.tuples(
-        st.integers(0, 900),  # hours that pass
+        st.integers(0, 40),  # days that pass
         st.floats(0, 1e12),  # tokens
         st.sampled_from((0.15, 1.0)),
     ),
@@ -23,11 +23,11 @@ HOURS = st.lists(
 )
 
 
-def go_on(days: Days, hours: list[tuple[int, float, float]], hour: int = FIRST) -> list[object]:
+def go_on(days: Days, use: list[tuple[int, float, float]], day: int = FIRST) -> list[object]:
     told: list[object] = []
-    for passed, tokens, rate in hours:
-        hour += passed
-        days.take(hour, tokens, rate)
+    for passed, tokens, rate in use:
+        day += passed
+        days.take(day, tokens, rate)
         told += days.departures()
     return told
 
@@ -37,24 +37,24 @@ def live(days: Days, count: int, *, tokens: float = 5e4, sd: float = 0.1, weeken
     rng = random.Random(first)
     for day in range(first, first + count):
         level = tokens * (weekend if day % 7 >= 5 else 1.0) * math.exp(rng.gauss(0.0, sd))
-        for hour in (9, 14):
-            days.take(FIRST + DAY_HOURS * day + hour, level / 2, 1.0)
+        for _ in range(2):
+            days.take(FIRST + day, level / 2, 1.0)
 
 
-@given(HOURS, HOURS, st.integers(0, 2000))
+@given(USE, USE, st.integers(0, 90))
 def test_days_that_were_packed_go_on_as_if_they_had_not_been(before, after, passed):
     days, other = Days(), Days()
     go_on(days, before)
-    now = FIRST + sum(hour[0] for hour in before) + passed
+    now = FIRST + sum(passed for passed, *_ in before) + passed
     packed = days.pack(now)
     if packed:
         other.unpack(packed, now)
     assert go_on(other, after, now) == go_on(days, after, now)
 
 
-@given(HOURS)
-def test_whatever_comes_a_departure_is_a_number_within_its_bounds(hours):
-    for departure, variance in go_on(Days(), hours):
+@given(USE)
+def test_whatever_comes_a_departure_is_a_number_within_its_bounds(use):
+    for departure, variance in go_on(Days(), use):
         assert variance > 0
         assert abs(departure) <= CLIP_SD * math.sqrt(variance) * (1 + 1e-12)
 
@@ -62,7 +62,7 @@ def test_whatever_comes_a_departure_is_a_number_within_its_bounds(hours):
 def test_days_take_36_bytes():
     days = Days()
     live(days, 40)
-    assert len(days.pack(FIRST + 40 * DAY_HOURS)) == 36
+    assert len(days.pack(FIRST + 40)) == 36
     assert Days().pack(FIRST) == b""
 
 
@@ -114,7 +114,7 @@ def test_a_day_off_makes_no_rise_of_what_is_usual_weeks_later(later, left):
     """Be it that nobody worked, or that little of it was heard."""
     days = Days()
     live(days, 30, sd=0.02)
-    days.take(FIRST + DAY_HOURS * 30 + 9, left, 1.0)
+    days.take(FIRST + 30, left, 1.0)
     live(days, later, sd=0.02, first=31)
     assert max(departure for departure, _ in days.departures()) < 0.1
 
@@ -124,7 +124,7 @@ def test_a_key_that_is_used_now_and_then_stands_out_only_by_what_it_uses():
     told = []
     for day in range(120):
         if rng.random() < 0.6:
-            days.take(FIRST + DAY_HOURS * day + 9, 5e4 * math.exp(rng.gauss(0.0, 0.1)), 1.0)
+            days.take(FIRST + day, 5e4 * math.exp(rng.gauss(0.0, 0.1)), 1.0)
             told += [departure for departure, variance in days.departures() if not math.isinf(variance)]
     assert len(told) > 10
     assert max(abs(departure) for departure in told) < 0.5
@@ -158,19 +158,46 @@ def test_while_an_incident_is_open_little_is_learned_of_how_far_days_lie_apart()
     for days, rate in ((open_one, 0.15), (calm, 1.0)):
         live(days, 30)
         for day in range(30, 38):
-            days.take(FIRST + DAY_HOURS * day, 1.5e6, rate)
+            days.take(FIRST + day, 1.5e6, rate)
     assert open_one.departures()[0][1] < calm.departures()[0][1]
 
 
 def test_days_without_a_call_count_as_such_and_a_silent_yesterday_says_nothing():
     days = Days()
     live(days, 30)
-    days.take(FIRST + DAY_HOURS * 35, 5e4, 1.0)
+    days.take(FIRST + 35, 5e4, 1.0)
     assert days.departures() == []
-    days.take(FIRST + DAY_HOURS * 36, 5e4, 1.0)
+    days.take(FIRST + 36, 5e4, 1.0)
     assert days.departures()[0][0] == pytest.approx(0.0, abs=1.3)
     assert len(days.departures()) == COUNT
     assert days.past.endswith(bytes((1, 1, 1, 1, days.past[-1])))
+
+
+def test_what_was_settled_is_above_nothing_any_more_and_what_comes_after_it_is_told_again():
+    days = Days()
+    live(days, 30, sd=0.02)
+    live(days, 5, tokens=2e5, sd=0.02, first=30)
+    days.take(FIRST + 35, 9e5, 1.0)
+    assert min(departure for departure, _ in days.departures()) > 0.5
+    days.settle()
+    assert max(departure for departure, _ in days.departures()) <= 0
+    live(days, 1, sd=0.02, first=36)
+    assert max(departure for departure, _ in days.departures()) <= 0
+    live(days, 2, tokens=2e5, sd=0.02, first=37)
+    assert days.departures()[0][0] > 1
+
+
+def test_what_was_accepted_is_compared_with_what_comes_after_it():
+    days = Days()
+    live(days, 30, sd=0.02)
+    live(days, 8, tokens=2e5, sd=0.02, first=30)
+    days.accept()
+    live(days, 8, tokens=2e5, sd=0.02, first=38)
+    assert days.departures() == []
+    live(days, 1, tokens=4e5, sd=0.02, first=46)
+    assert abs(days.departures()[0][0]) < 0.2
+    live(days, 1, tokens=4e5, sd=0.02, first=47)
+    assert days.departures()[0][0] == pytest.approx(math.log(2), abs=0.2)
 
 
 @pytest.mark.parametrize("data", [b"\x00", bytes(35), bytes(200), b"\xff" * 36])

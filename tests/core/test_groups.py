@@ -8,6 +8,7 @@ import random
 from functools import cache
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from stream.core.campaign import MOST_OWNERS, Campaign, grade
@@ -435,6 +436,42 @@ def test_a_group_that_would_name_mostly_the_same_keys_shows_the_same_campaign(fi
     said_now = {main: judged(main, 4.0), other: judged(other, 4.0)}
     overlap = Overlap(START, said_now, [], campaigns, [other], suspects)
     assert overlap.same(other, hold=2.0) == (main if same else None)
+
+
+@pytest.mark.parametrize(
+    ("known", "score", "lead", "theirs", "explained"),
+    [
+        (0, 3.1, "sustained", 9.0, False),
+        (2, 3.1, "sustained", 9.0, True),
+        (2, 3.1, "sustained", 3.0, False),
+        (2, 6.0, "sustained", 9.0, False),
+        (4, 6.0, "sustained", 9.0, True),
+        (4, 6.0, "newcomers", 9.0, False),
+    ],
+)
+def test_a_group_that_a_campaigns_members_lift_over_the_line_is_not_told_of(
+    known: int, score: float, lead: str, theirs: float, explained: bool
+):
+    """Ten of it stand out, of whom an open campaign that stands out further names so many: the others are too few."""
+    main, other = ("network", "n"), ("template", "t")
+    high, low = Suspect(90.0, 40, 1e6, 0, START), Suspect(0.0, 40, 0.0, 0, START)
+    suspects = {
+        main: {f"key-{n}": high for n in range(20)} | {f"calm-{n}": low for n in range(16)},
+        other: {f"key-{n}": high for n in range(20 - known, 30 - known)} | {f"quiet-{n}": low for n in range(10)},
+    }
+    campaigns = Campaigns(SETTINGS, PRIORS)
+    campaigns.open_score, campaigns.hold_score = 2.9, 2.0
+    campaigns.open[main] = Campaign(main, "campaign", START - 30, 0.0, 0, suspects=suspects[main])
+    campaigns.suspects.update(suspects)
+    one = msgspec.structs.replace(judged(other, score), speaking=[(lead, score)])
+    hour = {main: judged(main, theirs), other: one}
+    overlap = Overlap(START, hour, [], campaigns.open, [other], suspects)
+    assert overlap.explained(other, campaigns.hold_score, campaigns.open_score) == explained
+    states = {group: each.state for group, each in hour.items()}
+    alerts, _ = campaigns.follow(START, hour, [], states, groups=10, incomplete=False)
+    told = [alert.entity.id for alert in alerts if alert.status == "opened"]
+    assert told == ([] if explained else ["t"])
+    assert not campaigns.open[main].joined, "it is no trait of it"
 
 
 def test_a_campaign_is_graded_by_the_group_that_shows_it_best():

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 
+import msgspec
 import numpy as np
+import pytest
 
+from stream.core.calibration import TailLaw
+from stream.core.evidence import Evidence
+from stream.core.evidencerecord import pack_evidence
 from stream.core.group import MEASURED
-from stream.core.grouppriors import GroupPriors
-from stream.lab.grouptraining import Readings, train
+from stream.core.grouppriors import GroupPriors, shipped_group_priors
+from stream.lab.grouptraining import (
+    GUESS,
+    GUESSED_TAILS,
+    Readings,
+    Record,
+    document_of,
+    opened,
+    realised_tail,
+    train,
+)
+from tests.core.group_evidence import FIRST_HOUR, cell, traits_of
 
 GROUPS, DAYS = 30, 30
 
@@ -54,3 +71,47 @@ def test_of_what_groups_showed_the_asked_share_lies_beyond_the_threshold() -> No
     scores = np.array([priors.score(priors.weighed(priors.decades(row))) for row in rows])
     opened = fresh.openings(scores, thresholds[0]) / len(fresh.peaks(scores))
     assert 0.015 < opened < 0.06
+
+
+PER_HOUR = 12
+ATTACK, LASTING = 200, 20
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """What sixteen keys told in ten days, in the ninth of which every other one took more for hours."""
+    rng = random.Random(3)
+    parts: list[bytes] = []
+    for hour in range(FIRST_HOUR, FIRST_HOUR + 240):
+        raised = ATTACK <= hour - FIRST_HOUR < ATTACK + LASTING
+        cells = []
+        for number in range(16):
+            more = raised and number % 2 == 0
+            z = rng.gauss(0.0, 0.6) + (2.2 if more else 0.0)
+            tokens = 4000.0 * (2.0 if more else 1.0) + rng.randrange(500)
+            cells.append(cell(f"key-{number}", traits_of(number), max(-3.0, min(3.0, z)), tokens, number=number))
+        end = (hour + 1) * PER_HOUR - 1
+        parts += map(pack_evidence, (Evidence(0, hour * PER_HOUR, cells), Evidence(0, end, [], complete=True)))
+    path = tmp_path_factory.mktemp("told") / "world"
+    path.write_bytes(msgspec.msgpack.encode(parts))
+    return Record(path, FIRST_HOUR + 100)
+
+
+def test_what_opens_in_the_counted_hours_is_counted_at_the_dial(told: Record) -> None:
+    shipped = shipped_group_priors()
+    tail = [[score, np.exp(log)] for score, log in zip(shipped.tail.scores, shipped.tail.logs, strict=True)]
+    laws = {name: list(GUESS) for name in MEASURED}
+    document = document_of(laws, GUESSED_TAILS, tail)
+    assert opened(told, document, 100.0) >= 1
+    assert opened(told, document, 0.01) == 0
+    later = replace(told, first_hour=FIRST_HOUR + ATTACK + LASTING + 12)
+    assert opened(later, document, 100.0) == 0
+
+
+def test_the_dial_is_marked_by_what_groups_open() -> None:
+    tail = TailLaw([(1.0, 0.1), (2.0, 0.01), (3.0, 0.001)])
+    rows = realised_tail(tail, {1.0: 0.002, 10.0: 0.02, 3.0: 0.03})
+    assert rows == [[2.0, 0.02], [3.0, 0.002]], "more that open at a higher score are chance"
+    assert TailLaw([(score, share) for score, share in rows]).threshold(0.001) == pytest.approx(3.301, abs=1e-3)
+    with pytest.raises(ValueError, match="too few worlds"):
+        realised_tail(tail, {1.0: 0.0, 10.0: 0.02})

@@ -107,7 +107,10 @@ class Overlap:
             z = max(suspects[key_id].mean, 0.0)
             total += z
             theirs += z if key_id in known else 0.0
-        return total > 0 and one.score * (1 - theirs / total) ** 2 < opening
+        if not total:
+            return False
+        left = 1 - theirs / total
+        return one.score * left * left < opening
 
     def _names(self, main: Group) -> set[str]:
         """Whom an open campaign names."""

@@ -3,15 +3,16 @@
 Over campaign worlds of tuning seeds in which nothing happens, once their history of three weeks is known: three weeks
 more. What their keys tell is recorded once; with `--evidence DIR` it lies there, and is only read if it does already.
 Groups read it once; the laws of the daily maxima, how often each statistic is exceeded, and how often the score that
-they give together begins to exceed a value are worked out from what they showed. Then they read it again at some dials,
-for what opens a campaign also changes what is learned and what opens next: how many they do open is what the dial is
-marked by. Recording takes some minutes a world, all else as long.
+they give together begins to exceed a value are worked out from what they showed. Then groups read it again at some
+dials, for what opens a campaign also changes what is learned and what opens next: how many they do open, by what the
+worlds of the other fold taught, is what the dial is marked by. Recording takes some minutes a world, all else as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import sys
 from bisect import bisect_left
@@ -48,8 +49,9 @@ from stream.settings import Settings
 WORLDS = tuple(("BC"[(seed + 1) % 2], seed) for seed in range(11, 21))
 """Profile and seed; D is never tuned on."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
-DIALS = (0.5, 1.0, 3.0, 10.0)
+DIALS = (0.5, 1.0, 3.0)
 """Openings in 1,000 group-days that are asked for by what the score alone says, to see how many there are."""
+FOLDS = 2
 OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""
 LEAST_COUNT = 8
@@ -255,18 +257,20 @@ def opened(told: Record, document: Document, dial: float) -> int:
 
 
 def realised_tail(tail: TailLaw, opened_at: Mapping[float, float]) -> list[list[float]]:
-    """Scores, rising, and how many campaigns open beyond each, for a group-day.
+    """Scores, rising, and how many campaigns open beyond each, for a group-day, at most.
 
-    tail: by which the dials were; opened_at: of each dial, what opened for a group-day. Raises ValueError if that is
-    nothing.
+    tail: by which the dials were; opened_at: of each dial, what opened for a group-day. Where that is less than was
+    asked for, what was asked for stands: fewer may be chance, and a dial promises no more. What is seen more often than
+    at the highest dial is taken to open as much more often as there.
     """
-    points: list[tuple[float, float]] = []
+    highest = max(opened_at)
+    ratio = max(opened_at[highest] / (highest / 1000), 1.0)
+    often = [(score, math.exp(log)) for score, log in zip(tail.scores, tail.logs, strict=True)]
+    points = [(score, round(share * ratio, 6)) for score, share in often if share > highest / 1000 * (1 + 1e-9)]
     for dial in sorted(opened_at, reverse=True):
-        share = opened_at[dial]
-        if not share:
-            raise ValueError(f"nothing opens at {dial} in 1,000 group-days: there are too few worlds")
+        share = max(opened_at[dial], dial / 1000)
         if not points or share < points[-1][1]:
-            points.append((tail.threshold(dial / 1000), share))
+            points.append((tail.threshold(dial / 1000), round(share, 6)))
     return _rising(points)
 
 
@@ -293,10 +297,14 @@ def train(parts: Sequence[Readings]) -> Document:
     return document_of(laws, tails, opening_tail(standardised, scores_of(standardised, tails)))
 
 
-def mark(document: Document, records: Sequence[Record], group_days: int, pool: Executor) -> Document:
-    """The same priors, with a dial that says what groups do open."""
+def mark(document: Document, parts: Sequence[Readings], records: Sequence[Record], pool: Executor) -> Document:
+    """The same priors, with a dial that says what groups open in worlds that they did not learn from."""
     tail = TailLaw([(score, share) for score, share in document["tail"]])
-    tasks = [(told, document, dial) for dial in DIALS for told in records]
+    group_days = sum(len(part.peaks(part.values[:, 0])) for part in parts)
+    # worlds of two profiles take turns: each fold has both
+    folds = [number // 2 % FOLDS for number in range(len(parts))]
+    taught = [train([part for part, its in zip(parts, folds, strict=True) if its != fold]) for fold in range(FOLDS)]
+    tasks = [(told, taught[fold], dial) for dial in DIALS for told, fold in zip(records, folds, strict=True)]
     counts = pool.map(opened, *zip(*tasks, strict=True))
     found = dict.fromkeys(DIALS, 0)
     for (_, _, dial), count in zip(tasks, counts, strict=True):
@@ -320,8 +328,7 @@ def main() -> None:
         with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
             records = list(pool.map(_record, [(*world, folder) for world in WORLDS]))
             parts = list(pool.map(read, records))
-            group_days = sum(len(part.peaks(part.hour.astype(float))) for part in parts)
-            document = mark(train(parts), records, group_days, pool)
+            document = mark(train(parts), parts, records, pool)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     score, share = document["tail"][-1]
     sys.stdout.write(f"{arguments.out}: {share} openings beyond a score of {score} for a clean group-day\n")

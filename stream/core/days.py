@@ -127,18 +127,6 @@ class Days:
         self.ratio = round(min(ratio, MOST_RATIO) * _RATIO_CODE)
         self.samples = min(self.samples + 1, _MOST_COUNT)
 
-    def settle(self) -> None:
-        """What was unusual is over: none of the last days counts as above what it is compared with."""
-        past = bytearray(self.past)
-        for back in range(WINDOWS[-1], 0, -1):
-            due = _due(past, back)
-            if due:
-                past[-back] = min(past[-back], due)
-        self.past = bytes(past)
-        due = _due(self.past + b"\xff", 1)
-        if due:
-            self.today[0] = min(self.today[0], OFFSET * math.expm1((due - SILENT) / PER_UNIT))
-
     def accept(self) -> None:
         """What was unusual is the new normal: there is nothing yet to compare it with."""
         self.past = bytes(HELD)
@@ -165,7 +153,7 @@ def _code_of(tokens: float) -> int:
     return min(SILENT + round(math.log1p(tokens / OFFSET) * PER_UNIT), MOST_CODE)
 
 
-def _due(past: bytes | bytearray, back: int) -> int:
+def _due(past: bytes, back: int) -> int:
     """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: it can be with none."""
     if past[-back] <= SILENT:
         return 0

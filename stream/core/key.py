@@ -236,7 +236,8 @@ class KeyState:
         else:
             baseline.learn(bucket, tokens, calls, share, rate, fast)
         if sums is not None:
-            self.days.take(bucket // calendar.per_day, tokens, rate)
+            # a planned event must not be what later weeks are compared with
+            self.days.take(bucket // calendar.per_day, min(tokens, slow) if planned else tokens, rate)
         if not guarded and (incident is not None or not anomalous):
             for channel in asked:
                 channel.learn(moment)
@@ -346,7 +347,6 @@ class KeyState:
     def settle(self) -> None:
         """An incident is over: what it left in windows and sums must not open another one."""
         self.residuals.settle()
-        self.days.settle()
         for channel in self.channels:
             channel.settle()
 

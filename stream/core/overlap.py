@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from stream.core.campaign import OF_NEW_KEYS, Campaign, family_of
@@ -83,16 +84,16 @@ class Overlap:
         return None
 
     def explained(self, group: Group, hold: float, opening: float) -> bool:
-        """Whether a group would not be told of, were it not for those whom campaigns name that stand out further.
+        """Whether a group would not be told of in this hour, were it not for those whom campaigns name that now stand
+        out further.
 
-        What stands out by so many standard deviations has about as many decades as their square; those who are named
-        have brought the part of them that their share of the z is of all that its own suspects show.
+        Decades are taken to grow with the square of what its members' z come to; those who are named have brought their
+        part of that.
 
         hold: see `same`; opening: the score from which on a group is told of
-        """
+        """  # noqa: D205
         one = self._judged[group]
-        suspects = self._suspects.get(group)
-        if not suspects or family_of(one.lead) != "more":
+        if family_of(one.lead) != "more":
             return False
         known = set[str]().union(
             *(
@@ -102,14 +103,15 @@ class Overlap:
                 and any(other.score >= one.score for other in self._showing(campaign, hold))
             )
         )
-        total = theirs = 0.0
-        for key_id in sorted(named(suspects, new=False)):
-            z = max(suspects[key_id].mean, 0.0)
-            total += z
-            theirs += z if key_id in known else 0.0
-        if not total:
+        if not known:
             return False
-        left = 1 - theirs / total
+        # by this hour, and by all, not by whom it would name: many who take a little more each must not be hidden
+        members = one.said.members
+        total = math.fsum(member.z for member in members)
+        theirs = math.fsum(member.z for member in members if member.key_id in known)
+        if theirs <= 0 or total <= 0:
+            return False
+        left = max(1 - theirs / total, 0.0)
         return one.score * left * left < opening
 
     def _names(self, main: Group) -> set[str]:

@@ -52,6 +52,8 @@ SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
 DIALS = (0.5, 1.0, 3.0)
 """Openings in 1,000 group-days that are asked for by what the score alone says, to see how many there are."""
 FOLDS = 2
+LEAST_FALL = 0.8
+"""Beyond the last point a tail goes on as between the last two: a chance count must not make it flat."""
 OPENING_SHARES = tuple(share for share in SHARES if share <= 0.1)
 """Beyond lower scores there are fewer openings, not more: groups stay there for days."""
 LEAST_COUNT = 8
@@ -269,7 +271,7 @@ def realised_tail(tail: TailLaw, opened_at: Mapping[float, float]) -> list[list[
     points = [(score, round(share * ratio, 6)) for score, share in often if share > highest / 1000 * (1 + 1e-9)]
     for dial in sorted(opened_at, reverse=True):
         share = max(opened_at[dial], dial / 1000)
-        if not points or share < points[-1][1]:
+        if not points or share <= LEAST_FALL * points[-1][1]:
             points.append((tail.threshold(dial / 1000), round(share, 6)))
     return _rising(points)
 

@@ -173,20 +173,6 @@ def test_days_without_a_call_count_as_such_and_a_silent_yesterday_says_nothing()
     assert days.past.endswith(bytes((1, 1, 1, 1, days.past[-1])))
 
 
-def test_what_was_settled_is_above_nothing_any_more_and_what_comes_after_it_is_told_again():
-    days = Days()
-    live(days, 30, sd=0.02)
-    live(days, 5, tokens=2e5, sd=0.02, first=30)
-    days.take(FIRST + 35, 9e5, 1.0)
-    assert min(departure for departure, _ in days.departures()) > 0.5
-    days.settle()
-    assert max(departure for departure, _ in days.departures()) <= 0
-    live(days, 1, sd=0.02, first=36)
-    assert max(departure for departure, _ in days.departures()) <= 0
-    live(days, 2, tokens=2e5, sd=0.02, first=37)
-    assert days.departures()[0][0] > 1
-
-
 def test_what_was_accepted_is_compared_with_what_comes_after_it():
     days = Days()
     live(days, 30, sd=0.02)

@@ -8,7 +8,6 @@ import random
 from functools import cache
 from itertools import pairwise
 
-import msgspec
 import pytest
 
 from stream.core.campaign import MOST_OWNERS, Campaign, grade
@@ -439,31 +438,34 @@ def test_a_group_that_would_name_mostly_the_same_keys_shows_the_same_campaign(fi
 
 
 @pytest.mark.parametrize(
-    ("known", "score", "lead", "theirs", "explained"),
+    ("known", "others", "z", "score", "lead", "theirs", "explained"),
     [
-        (0, 3.1, "sustained", 9.0, False),
-        (2, 3.1, "sustained", 9.0, True),
-        (2, 3.1, "sustained", 3.0, False),
-        (2, 6.0, "sustained", 9.0, False),
-        (4, 6.0, "sustained", 9.0, True),
-        (4, 6.0, "newcomers", 9.0, False),
+        (0, 10, 2.0, 3.1, "sustained", 9.0, False),
+        (2, 8, 2.0, 3.1, "sustained", 9.0, True),
+        (2, 8, 2.0, 3.1, "sustained", 3.0, False),
+        (2, 8, 2.0, 6.0, "sustained", 9.0, False),
+        (4, 6, 2.0, 6.0, "sustained", 9.0, True),
+        (4, 6, 2.0, 6.0, "newcomers", 9.0, False),
+        (6, 60, 0.4, 9.0, "sustained", 10.0, False),  # many who take a little more each
+        (6, 60, -1.0, 9.0, "sustained", 10.0, False),  # nobody's doing: it cannot be said whose
     ],
 )
 def test_a_group_that_a_campaigns_members_lift_over_the_line_is_not_told_of(
-    known: int, score: float, lead: str, theirs: float, explained: bool
+    known: int, others: int, z: float, score: float, lead: str, theirs: float, explained: bool
 ):
-    """Ten of it stand out, of whom an open campaign that stands out further names so many: the others are too few."""
+    """An open campaign that stands out further names so many of it, at 2; what the others bring has to be enough."""
     main, other = ("network", "n"), ("template", "t")
     high, low = Suspect(90.0, 40, 1e6, 0, START), Suspect(0.0, 40, 0.0, 0, START)
-    suspects = {
-        main: {f"key-{n}": high for n in range(20)} | {f"calm-{n}": low for n in range(16)},
-        other: {f"key-{n}": high for n in range(20 - known, 30 - known)} | {f"quiet-{n}": low for n in range(10)},
-    }
+    suspects = {main: {f"key-{n}": high for n in range(20)} | {f"calm-{n}": low for n in range(16)}}
     campaigns = Campaigns(SETTINGS, PRIORS)
     campaigns.open_score, campaigns.hold_score = 2.9, 2.0
     campaigns.open[main] = Campaign(main, "campaign", START - 30, 0.0, 0, suspects=suspects[main])
     campaigns.suspects.update(suspects)
-    one = msgspec.structs.replace(judged(other, score), speaking=[(lead, score)])
+    one = judged(other, score)
+    one.speaking = [(lead, score)]
+    its = [Member(f"key-{n}", 2.0, 0.0, 1.5, 4.0, 0) for n in range(known)]
+    its += [Member(f"other-{n}", z, 0.0, 1.5, 4.0, 0) for n in range(others)]
+    one.said.cells.append(Cell(0, [key(1)], one.said.sums, {}, [], its))
     hour = {main: judged(main, theirs), other: one}
     overlap = Overlap(START, hour, [], campaigns.open, [other], suspects)
     assert overlap.explained(other, campaigns.hold_score, campaigns.open_score) == explained

@@ -6,10 +6,12 @@ import math
 import random
 
 import pytest
+from core_streams import HOUR, Run, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.days import CLIP_SD, COUNT, Days
+from stream.core.days import CLIP_SD, COUNT, OFFSET, PER_UNIT, SILENT, Days
+from stream.events import Call
 
 FIRST = 20_417
 """In days since 1970."""
@@ -184,6 +186,30 @@ def test_what_was_accepted_is_compared_with_what_comes_after_it():
     assert abs(days.departures()[0][0]) < 0.2
     live(days, 1, tokens=4e5, sd=0.02, first=47)
     assert days.departures()[0][0] == pytest.approx(math.log(2), abs=0.2)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_call_counts_to_the_day_of_its_bucket_to_the_last_one_of_the_day(crash: bool):
+    """Two calls a day, the later one in its last hour; with `crash` each is read by another owner."""
+    tokens = {(day, hour): 1000 * (3 * day + hour + 1) for day in range(3) for hour in (9, 23)}
+    stream = []
+    for (day, hour), amount in {**tokens, (3, 0): 7, (3, 5): 0}.items():
+        at = (FIRST + day) * 24 * HOUR + hour * HOUR + 60
+        stream.append((at, Call(event_id=f"{day}-{hour}", time=at, key_id="k", input_tokens=amount, output_tokens=0)))
+    log, run = log_of(stream), Run()
+    for position in range(len(log)):
+        run.observe(log, position)
+        run.flush()
+        if crash:
+            run.crash()
+    keys = run.shard._keys
+    key = keys.held.get("k") or keys.wake("k")
+    assert key is not None
+    days = key.days
+    assert (days.day, days.today[0]) == (FIRST + 3, 7.0)
+    # the first day has begun somewhere: it counts as silent
+    told = [sum(tokens[day, hour] for hour in (9, 23)) for day in (1, 2)]
+    assert list(days.past[-3:]) == [SILENT, *(SILENT + round(math.log1p(t / OFFSET) * PER_UNIT) for t in told)]
 
 
 @pytest.mark.parametrize("data", [b"\x00", bytes(35), bytes(200), b"\xff" * 36])

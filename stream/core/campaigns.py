@@ -94,12 +94,11 @@ class Campaigns:
         older = sorted(self.open)
         for group in strong:
             main = overlap.same(group, self.hold_score)
-            if main is None and overlap.explained(group, self.hold_score, self.open_score):
-                continue  # asked again in an hour: once it stands out without them, too, it is one of its own
-            if main is None:
-                told.append((self._open(judged[group], hour, bars), "opened"))
-            else:
+            if main is not None:
                 self._join(main, group)
+            # asked again in an hour: once it stands out without them, too, it is one of its own
+            elif not overlap.explained(group, self.hold_score, self.open_score):
+                told.append((self._open(judged[group], hour, bars), "opened"))
         for group in older:
             campaign = self.open[group]
             clearest = states.get(campaign.clearest, states[group])

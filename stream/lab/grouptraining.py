@@ -301,7 +301,7 @@ def train(parts: Sequence[Readings]) -> Document:
 
 def mark(document: Document, parts: Sequence[Readings], records: Sequence[Record], pool: Executor) -> Document:
     """The same priors, with a dial that says what groups open in worlds that they did not learn from."""
-    tail = TailLaw([(score, share) for score, share in document["tail"]])
+    tail = TailLaw(document["tail"])
     group_days = sum(len(part.peaks(part.values[:, 0])) for part in parts)
     # worlds of two profiles take turns: each fold has both
     folds = [number // 2 % FOLDS for number in range(len(parts))]

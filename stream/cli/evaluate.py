@@ -57,6 +57,10 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
     "--caution", type=click.FloatRange(0, 1), default=0.0, metavar="DECADES",
     help="As if data were so poor all the time that the bar for alerts is raised by so much, 0 to 1.",
 )  # fmt: skip
+@click.option(
+    "--calibrated", is_flag=True,
+    help="Set each world's dial as `overdraw calibrate` does, by six weeks of other keys of its kind without attacks.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores. The result is the same.")
 @click.option("--tuning", is_flag=True, help="No report: the profiles that are tuned on, seeds below 1000; 1.")
 @click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
@@ -73,6 +77,7 @@ def command(
     against: tuple[str, ...],
     knobs: tuple[str, ...],
     caution: float,
+    calibrated: bool,
     jobs: int | None,
     tuning: bool,
     floors: bool,
@@ -108,8 +113,11 @@ def command(
       overdraw evaluate --suite nab --data NAB
       overdraw evaluate --suite ci --floors
       overdraw evaluate --suite ci --caution 1
+      overdraw evaluate --keys 1200 --calibrated
       overdraw evaluate --suite ci --vary min_excess_tokens=30000,300000 --vary accept_days=3,14
     """
+    from stream.lab.calibration.run import DialError
+    from stream.lab.calibration.tail import TooFewError
     from stream.lab.evaluation.floors import held
     from stream.lab.evaluation.knobs import effects
     from stream.lab.evaluation.rivals import RIVALS
@@ -122,7 +130,7 @@ def command(
         raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, CAMPAIGNS, NAB))}")
     wish = Wish(seed, keys, days, data, tuning)
     if suite == NAB:
-        if replace(wish, data=None) != Wish() or dials or against or floors or knobs or caution:
+        if replace(wish, data=None) != Wish() or dials or against or floors or knobs or caution or calibrated:
             raise BadInput("the suite nab is what it is: it takes --data and --json")
         return _nab(data, as_json)
     if floors and suite != "ci":
@@ -130,14 +138,17 @@ def command(
     if caution and (floors or knobs or suite == CAMPAIGNS):
         raise BadInput("--caution goes without --floors and --vary, and not with campaigns")
     if suite == CAMPAIGNS:
-        if dials or against or knobs:
+        if dials or against or knobs or calibrated:
             raise BadInput(
-                "campaigns have a dial of their own, --set false_alerts_per_1000_group_days=X, and no rivals"
+                "campaigns have a dial of their own, --set false_alerts_per_1000_group_days=X, and no rivals; they go "
+                "without --vary and --calibrated"
             )
         _campaigns(wish, worlds, settings_from(assignments, config), jobs or os.cpu_count() or 1, as_json)
         return
     if worlds is not None:
         raise BadInput("--worlds is for --suite campaigns")
+    if calibrated and (suite == "ci" or caution or knobs):
+        raise BadInput("--calibrated is for the suites synthetic and servegen, without --vary and --caution")
     if knobs and (dials or against or floors):
         raise BadInput("--vary goes without --dial, --against and --floors: it runs the worlds once for each value")
     if suite == "ci" and dials:
@@ -155,6 +166,7 @@ def command(
         against=rivals,
         jobs=jobs or os.cpu_count() or 1,
         rules=partial(cautious, caution),
+        calibrated=calibrated,
     )
     progress = _Progress()
     results: list[Result] = []
@@ -166,6 +178,8 @@ def command(
                 found += effects(case, variants, progress, jobs=manner.jobs)
             else:
                 results += evaluate(case, manner, progress)
+    except (DialError, TooFewError) as error:
+        raise BadInput(f"--calibrated: {error}") from error
     except (SuiteError, NoTracesError) as error:
         raise BadInput(str(error)) from error
     if knobs:

@@ -197,6 +197,22 @@ def test_active_keys_are_those_of_a_whole_day():
     assert Peaks().active_keys() == 0.0
 
 
+def test_days_that_were_heard_apart_are_those_that_were_heard_together():
+    apart, others = heard(10, lambda day: float(day)), heard(9, key_id="other")
+    apart.add(others)
+    together = heard(9, key_id="other", peaks=heard(10, lambda day: float(day)))
+    for young in (False, True):
+        one, two = apart.rows(young=young), together.rows(young=young)
+        assert one.key.tolist() == two.key.tolist()
+        assert one.day.tolist() == two.day.tolist()
+        assert one.peak.tolist() == two.peak.tolist()
+    assert apart.keys == 2
+    heard(1, key_id="other", peaks=apart, start=20_009)
+    assert apart.rows(young=True, first=20_009).key.tolist() == [1], "its number stays"
+    with pytest.raises(ValueError, match="same key"):
+        apart.add(others)
+
+
 @pytest.mark.slow
 def test_on_the_second_half_of_a_world_the_dial_of_the_first_half_holds():
     """The keys go through the detector, with attacks or without: nothing opens while it is only listened to."""

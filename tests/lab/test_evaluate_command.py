@@ -48,6 +48,10 @@ SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
         (["--suite", "ci", "--caution", "1", "--floors"], "--caution goes without --floors"),
         (["--suite", "campaigns", "--caution", "1"], "not with campaigns"),
         (["--caution", "2"], "0<=x<=1"),
+        (["--suite", "ci", "--calibrated"], "for the suites synthetic and servegen"),
+        (["--suite", "campaigns", "--calibrated"], "without --vary and --calibrated"),
+        (["--suite", "nab", "--calibrated"], "it takes --data and --json"),
+        (["--vary", "min_calls=3", "--calibrated"], "without --vary and --caution"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_advice(words: list[str], what: str) -> None:
@@ -126,6 +130,31 @@ def one_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the synthetic suite the first world alone."""
     synthetic = SUITES["synthetic"]
     monkeypatch.setitem(SUITES, "synthetic", lambda wish: synthetic(wish)[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_world")
+def test_a_dial_can_be_set_by_a_history_of_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "HISTORY_KEYS", 24)
+    words = [*SMALL, "--tuning", "--calibrated", "--dial", "60"]
+    done = CliRunner().invoke(command, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["results"]
+    fit = result["calibration"]["alerts"]
+    assert fit["dial"] == 60
+    assert fit["before"]["score"] != fit["after"]["score"]
+    assert result["calibration"]["excluded"]["key_days"] > 0, "its look-alikes"
+    shown = CliRunner().invoke(command, words)
+    assert f"calibrated    on {fit['key_days']:,} clean key-days of other such keys: at dial 60" in shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_world")
+def test_a_history_that_is_too_short_for_the_dial_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "HISTORY_KEYS", 10)
+    done = CliRunner().invoke(command, [*SMALL, "--calibrated"])
+    assert done.exit_code == 2
+    assert "or a dial of" in done.output
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.lab.evaluation import detector
 from stream.lab.evaluation.attainable import attainable, chance_of, statistic
+from stream.lab.evaluation.calibrated import calibrated, calibration_of
 from stream.lab.evaluation.detector import Alarm, detect, summed, told_early
 from stream.lab.evaluation.intervals import poisson, wilson
 from stream.lab.evaluation.keydays import Kind, key_days
@@ -21,6 +22,7 @@ from stream.lab.evaluation.notifications import told, told_words
 from stream.lab.evaluation.rivals import RIVALS, alarms_over, match, threshold_for
 from stream.lab.evaluation.rows import rows_of
 from stream.lab.evaluation.scoring import Line, Scores, score
+from stream.lab.worlds.synthetic import synthetic_world
 from stream.lab.worlds.world import Episode, World
 from stream.notify.hold import HOLD_HOURS
 from stream.settings import Settings
@@ -336,6 +338,19 @@ def test_usage_that_was_not_given_is_estimated_and_kept_apart() -> None:
         100, 2, 4_000, 9_000
     )  # fmt: skip
     assert bucket.same_model() == 18
+
+
+@pytest.mark.slow
+def test_what_sets_the_dial_is_the_same_for_any_number_of_jobs_and_decides() -> None:
+    history = synthetic_world(3, keys=24, days=42, attacks=False)
+    settings = Settings(false_alerts_per_1000_key_days=60)
+    alone = calibration_of(history, settings)
+    assert alone.text == calibration_of(history, settings, jobs=2).text
+    assert alone.incidents == len(history.lookalikes) > 0
+    assert alone.counted_from == alone.first_day + history.first_day
+    threshold = alone.alerts.threshold(alone.alerts.new)
+    assert calibrated(alone.text, settings).open_score == pytest.approx(threshold)
+    assert Rules(settings).open_score != pytest.approx(threshold)
 
 
 def test_rules_for_other_buckets_are_refused() -> None:

@@ -75,6 +75,17 @@ class Peaks:
         elif value > self._peak[row]:
             self._peak[row] = value
 
+    def add(self, other: Peaks) -> None:
+        """Take up what was heard of other keys; raises ValueError if one of them is known."""
+        if not self._last.keys().isdisjoint(other._last):
+            raise ValueError("days of the same key were heard apart")
+        keys, rows = len(self._last), len(self._day)
+        self._last.update((key_id, rows + row) for key_id, row in other._last.items())
+        self._key.extend(keys + number for number in other._key)
+        self._day.extend(other._day)
+        self._young.extend(other._young)
+        self._peak.extend(other._peak)
+
     @property
     def keys(self) -> int:
         """Keys that were heard of."""

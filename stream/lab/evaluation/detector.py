@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from stream.lab.evaluation.summed import Summed
 from stream.lab.worlds.world import World
 
 PAGES = ("high", "critical")
+T = TypeVar("T")
 KEYS_A_TASK = 8
 """So few that progress shows and no process waits long for another at the end."""
 QUALITY = DataQuality(missing_usage=0.0, late=0.0, duplicates=0.0, lag_seconds=0.0)
@@ -98,33 +100,43 @@ def detect(
     bucket_seconds = make_rules().settings.bucket_seconds
     if bucket_seconds != world.bucket_seconds:
         raise ValueError(f"buckets of {world.bucket_seconds} s, but rules for {bucket_seconds} s")
-    chosen = range(len(world.key_ids)) if columns is None else columns
-    first, end, keys = world.first_bucket, world.first_bucket + len(world.calls), len(world.key_ids)
-    tasks = [
-        Task(tuple(traffic_of(world, key) for key in chosen[start : start + KEYS_A_TASK]), make_rules, first, end, keys)
-        for start in range(0, len(chosen), KEYS_A_TASK)
-    ]
     alarms: list[Alarm] = []
-    done = 0
-    for task, found in zip(tasks, _work(tasks, jobs), strict=True):
+    for found in each_of(do, tasks_of(world, make_rules, columns), jobs, progress):
         alarms += found
-        done += len(task.traffic)
-        if progress is not None:
-            progress(done, len(chosen))
     return alarms
 
 
-def _work(tasks: Sequence[Task], jobs: int) -> Iterator[list[Alarm]]:
-    """Each task's alarms, in the order of the tasks."""
+def tasks_of(world: World, make_rules: MakeRules, columns: Sequence[int] | None = None) -> list[Task]:
+    """The keys of a world, or those in `columns`, some for each task."""
+    chosen = range(len(world.key_ids)) if columns is None else columns
+    first, end, keys = world.first_bucket, world.first_bucket + len(world.calls), len(world.key_ids)
+    return [
+        Task(tuple(traffic_of(world, key) for key in chosen[start : start + KEYS_A_TASK]), make_rules, first, end, keys)
+        for start in range(0, len(chosen), KEYS_A_TASK)
+    ]
+
+
+def each_of(work: Callable[[Task], T], tasks: Sequence[Task], jobs: int, progress: Progress | None) -> Iterator[T]:
+    """What each task comes to, in the order of the tasks."""
+    keys = sum(len(task.traffic) for task in tasks)
+    done = 0
+    for task, result in zip(tasks, _work(work, tasks, jobs), strict=True):
+        done += len(task.traffic)
+        if progress is not None:
+            progress(done, keys)
+        yield result
+
+
+def _work(work: Callable[[Task], T], tasks: Sequence[Task], jobs: int) -> Iterator[T]:
     if jobs == 1 or len(tasks) < 2:
-        yield from map(do, tasks)
+        yield from map(work, tasks)
         return
     # spawned, not forked: a fork in the midst of another library's threads can hang
     pool = ProcessPoolExecutor(
         min(jobs, len(tasks)), multiprocessing.get_context("spawn"), initializer=leave_interrupts_to_the_parent
     )
     try:
-        yield from pool.map(do, tasks)
+        yield from pool.map(work, tasks)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
 from stream.core.quality import Quality
 from stream.core.rules import Rules
+from stream.lab.calibration.run import Calibration
 from stream.lab.evaluation.attainable import attainable
+from stream.lab.evaluation.calibrated import calibrated, calibration_of
 from stream.lab.evaluation.detector import detect
 from stream.lab.evaluation.keydays import Kind, key_days
 from stream.lab.evaluation.notifications import Told, told
@@ -40,12 +42,14 @@ class Case:
 
     seen: what tuning knew of it
     twin: also run it without its attacks, for what chance and an oracle attain
+    history: makes another world of its kind, without attacks, to set the dial by; None: there is none
     """
 
     name: str
     seen: Seen
     make: Callable[[bool], World]
     twin: bool = True
+    history: Callable[[], World] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Result:
     calm: clean key-days of the same keys without the attacks, and what was said on them; more of them than in
     `scores`, where the days around attacks do not count. None where that was not tried
     told: how often people would be told of its incidents, by notifier
+    calibration: what set the dial, None: the shipped priors
     """
 
     world: str
@@ -67,6 +72,7 @@ class Result:
     rivals: tuple[Match, ...]
     calm: Line | None = None
     told: tuple[Told, ...] = ()
+    calibration: Calibration | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain data."""
@@ -76,6 +82,7 @@ class Result:
             "keys": self.keys,
             "days": self.days,
             "dial": self.dial,
+            "calibration": None if self.calibration is None else self.calibration.as_json(),
             **scores_json(self.scores),
             "calm": None if self.calm is None else line_json(self.calm),
             "told": [one.as_json() for one in self.told],
@@ -87,13 +94,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides."""
+    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides.
+
+    calibrated: set each world's dials by a history of its kind; what decides are rules by that, then
+    """
 
     settings: Settings
     dials: Sequence[float]
     against: Sequence[str] = ()
     jobs: int = 1
     rules: Callable[[Settings], Rules] = Rules
+    calibrated: bool = False
 
 
 def cautious(caution: float, settings: Settings) -> Rules:
@@ -104,7 +115,15 @@ def cautious(caution: float, settings: Settings) -> Rules:
 
 
 def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
-    """The results of a case, dial by dial."""
+    """The results of a case, dial by dial.
+
+    Raises DialError and TooFewError if its dial is to be set by a history that does not tell enough, ValueError if it
+    has none.
+    """
+    calibration: Calibration | None = None
+    if manner.calibrated:
+        calibration = _calibration(case, manner, tell)
+        manner = replace(manner, rules=partial(calibrated, calibration.text))
     tell(f"{case.name}: making it", 0, 1)
     world = case.make(True)
     twin = case.make(False) if case.twin else None
@@ -114,7 +133,18 @@ def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
         rival_scores[name] = RIVALS[name].scores(world)
         tell(f"{case.name}: rivals", number, len(manner.against))
     for dial in manner.dials:
-        yield _at(dial, case, world, twin, rival_scores, manner, tell)
+        result = _at(dial, case, world, twin, rival_scores, manner, tell)
+        yield replace(result, calibration=calibration)
+
+
+def _calibration(case: Case, manner: Manner, tell: Tell) -> Calibration:
+    """What sets the dials of a case: one tail for all of them, of which the lowest dial needs the longest history."""
+    if case.history is None:
+        raise ValueError(f"{case.name} has no history to set its dial by")
+    settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": min(manner.dials)})
+    return calibration_of(
+        case.history(), settings, jobs=manner.jobs, progress=partial(tell, f"{case.name}: keys of its history")
+    )
 
 
 def _at(

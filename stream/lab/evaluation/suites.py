@@ -25,6 +25,8 @@ TUNING_SEEDS = 1000
 """Seeds below this one belong to tuning: what is measured on them says nothing about other traffic."""
 SEED = 2001
 KEYS, DAYS = 200, 42
+HISTORY_KEYS = 1200
+"""Keys of the history that sets the dial, or more: in six weeks they have about 21 false alerts at the default dial."""
 CI_PROFILES = ("B", "D")
 CI_SEED, CI_KEYS, CI_DAYS = 3001, 100, 35
 """Small enough for a minute on two cores; its numbers are rough, its floors have room for that."""
@@ -78,7 +80,9 @@ def servegen(wish: Wish) -> list[Case]:
         return real_world(clients, half, seed, attacks=attacks)
 
     seen = Seen.TUNED if wish.tuning else Seen.NEW_CLIENTS
-    return [Case(f"ServeGen, half {half}, seed {seed}", seen, make)]
+    # clients of the other half: those to report on must not set a dial that they are reported at
+    history = partial(real_world, clients, TUNED_HALF, _history_seed(seed), attacks=False)
+    return [Case(f"ServeGen, half {half}, seed {seed}", seen, make, history=history)]
 
 
 SUITES: dict[str, Callable[[Wish], list[Case]]] = {"synthetic": synthetic, "servegen": servegen, "ci": continuous}
@@ -101,9 +105,20 @@ def checked_seed(wish: Wish) -> int:
 
 def _synthetic(seed: int, keys: int, days: int, profiles: tuple[str, ...], *, twin: bool) -> list[Case]:
     return [
-        Case(f"synthetic {profile}, seed {seed}", seen(profile, seed), partial(_make, seed, keys, days, profile), twin)
+        Case(
+            f"synthetic {profile}, seed {seed}",
+            seen(profile, seed),
+            partial(_make, seed, keys, days, profile),
+            twin,
+            partial(_make, _history_seed(seed), max(keys, HISTORY_KEYS), max(days, DAYS), profile, attacks=False),
+        )
         for profile in profiles
     ]
+
+
+def _history_seed(seed: int) -> int:
+    """Another seed, for the same purpose."""
+    return (seed + TUNING_SEEDS // 2) % TUNING_SEEDS if seed < TUNING_SEEDS else seed + TUNING_SEEDS
 
 
 def seen(profile: str, seed: int) -> Seen:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.core.explain import short, span
+from stream.lab.calibration.run import Calibration
 from stream.lab.evaluation.attainable import STEP_SECONDS
 from stream.lab.evaluation.notifications import told_words
 from stream.lab.evaluation.rivals import RIVALS
@@ -51,6 +52,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 def _lines(result: Result) -> Iterator[Text]:
     scores = result.scores
+    if result.calibration is not None:
+        yield Text(f"calibrated    {_moved(result.calibration)}")
     yield Text(f"clean keys    {_rates(scores.clean)}")
     if result.calm is not None:
         yield Text(f"  not attacked {_rates(result.calm)}")
@@ -66,6 +69,16 @@ def _lines(result: Result) -> Iterator[Text]:
 
     if result.told:
         yield Text(f"told          {told_words(result.told)}")
+
+
+def _moved(calibration: Calibration) -> str:
+    """What a history has made of the dial."""
+    fit = calibration.alerts
+    before, after = fit.threshold(fit.old), fit.threshold(fit.new)
+    return (
+        f"on {len(fit.days):,} clean key-days of other such keys: at dial {fit.dial:g} from score {before:.2f}, which "
+        f"{fit.rate(fit.old).count} of them exceed, to {after:.2f}, which {fit.rate(fit.new).count} do"
+    )
 
 
 def _rates(line: Line) -> str:

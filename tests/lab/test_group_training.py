@@ -15,16 +15,11 @@ from stream.core.evidence import Evidence
 from stream.core.evidencerecord import pack_evidence
 from stream.core.group import MEASURED
 from stream.core.grouppriors import GroupPriors
-from stream.lab.grouptraining import (
-    GUESS,
-    GUESSED_TAILS,
-    Readings,
-    Record,
-    document_of,
-    opened,
-    realised_tail,
-    train,
-)
+from stream.lab.grouptraining.dial import opened, realised_tail
+from stream.lab.grouptraining.document import GUESS, GUESSED_TAILS, document_of
+from stream.lab.grouptraining.fit import train
+from stream.lab.grouptraining.readings import Readings
+from stream.lab.grouptraining.records import Record
 from tests.core.group_evidence import FIRST_HOUR, cell, traits_of
 
 GROUPS, DAYS = 30, 30
@@ -69,8 +64,8 @@ def test_of_what_groups_showed_the_asked_share_lies_beyond_the_threshold() -> No
     laws = {name: [law[0], law[1]] for name, law in json.loads(json.dumps(train([fresh])["laws"])).items()}
     rows = fresh.standardised(laws).values.tolist()
     scores = np.array([priors.score(priors.weighed(priors.decades(row))) for row in rows])
-    opened = fresh.openings(scores, thresholds[0]) / len(fresh.peaks(scores))
-    assert 0.015 < opened < 0.06
+    share = fresh.openings(scores, thresholds[0]) / len(fresh.peaks(scores))
+    assert 0.015 < share < 0.06
 
 
 PER_HOUR = 12

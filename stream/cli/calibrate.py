@@ -46,9 +46,8 @@ def command(
 
     INPUT is what `replay` takes, in order of time: six weeks of calls or more, of which the first three only teach what
     is usual, and so many keys that five false alerts are due in the rest. What makes a score stays as it is; fitted is
-    how many alerts there are beyond which score for a clean key-day: a UTC day with a call, after the key's first week.
-    Days of a key one after the other are one alert. Leave out, with --exclude, the incidents that you know to be
-    attacks, and only those: all others count as false.
+    how many clean key-days reach which score. A key-day is a UTC day with a call, after the key's first week. Leave
+    out, with --exclude, the incidents that you know to be attacks, and only those: all others count as false.
 
     \b
     Example:
@@ -143,4 +142,4 @@ def _tell_fit(fit: Fit) -> None:
 
 def _rate(rate: Rate) -> str:
     low, high = rate.interval
-    return f"{rate.count:,} alerts, {rate.per_1000:.2f} per 1,000 (95 %: {low:.2f} to {high:.2f})"
+    return f"{rate.count:,} key-days, {rate.per_1000:.2f} per 1,000 (95 %: {low:.2f} to {high:.2f})"

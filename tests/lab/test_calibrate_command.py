@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slow
 
 START = 1_772_409_600
 HOUR = 3600
-KEYS, DAYS = 36, 40
+KEYS, DAYS = 14, 40
 COARSE = ("--set", "bucket_seconds=3600", "--set", "partitions=2", "--set", "min_excess_tokens=1000")
-DIAL = ("--set", "false_alerts_per_1000_key_days=30")
+DIAL = ("--set", "false_alerts_per_1000_key_days=150")
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def test_it_writes_a_whole_priors_file_and_says_what_it_means(history, tmp_path)
     assert Priors.from_json(out.read_text("utf-8")).tail != Priors.from_json(shipped_text()).tail
     assert "key-1" not in out.read_text("utf-8")
     assert (
-        "36 keys from 2026-03-02 to 2026-04-10, 36 of them in use on a day; counted from 2026-03-23 on" in result.stdout
+        "14 keys from 2026-03-02 to 2026-04-10, 14 of them in use on a day; counted from 2026-03-23 on" in result.stdout
     )
-    assert re.search(r"684 key-days after the first week; dial 30 per 1,000: 20\.5 expected", result.stdout)
+    assert re.search(r"266 key-days after the first week; dial 150 per 1,000: 39\.9 expected", result.stdout)
     assert re.search(r"after .* per 1,000 \(95 %: [\d.]+ to [\d.]+\)", result.stdout)
     assert "as it was: only 0 key-days of first weeks" in result.stdout
-    assert "At 36 active keys the dial means 1.1 false alerts a day, 7.6 a week" in result.stdout
+    assert "At 14 active keys the dial means 2.1 false alerts a day, 14.7 a week" in result.stdout
     assert f"use it with priors_file={out}" in result.stdout
 
 
@@ -62,8 +62,8 @@ def test_the_new_file_brings_the_realised_rate_to_the_dial(history, tmp_path):
     out = tmp_path / "priors.json"
     first = json.loads(run(history, *COARSE, *DIAL, "--out", out, "--json").stdout)
     after = first["alerts"]["after"]
-    assert 0.5 < after["per_1000"] / 30 < 2
-    assert abs(after["per_1000"] - 30) < abs(first["alerts"]["before"]["per_1000"] - 30)
+    assert 0.5 < after["per_1000"] / 150 < 2
+    assert abs(after["per_1000"] - 150) < abs(first["alerts"]["before"]["per_1000"] - 150)
     again = run(history, *COARSE, *DIAL, "--set", f"priors_file={out}", "--out", tmp_path / "second.json", "--json")
     second = json.loads(again.stdout)
     assert second["alerts"]["before"] == after
@@ -76,21 +76,21 @@ def test_confirmed_incidents_are_left_out(history, tmp_path):
     result = run(history, *COARSE, *DIAL, "--out", tmp_path / "p.json", "--exclude", labels, "--json")
     report = json.loads(result.stdout)
     assert report["excluded"] == {"incidents": 1, "key_days": 4}
-    assert report["alerts"]["key_days"] == 680
+    assert report["alerts"]["key_days"] == 262
 
 
 def test_a_dial_that_is_too_low_for_the_history_ends_with_1_and_writes_nothing(history, tmp_path):
     out = tmp_path / "priors.json"
     result = run(history, *COARSE, "--out", out)
     assert result.exit_code == 1
-    assert "a dial of 7.7 or more" in result.stderr
-    assert "684 clean key-days" in result.stderr
+    assert "a dial of 19 or more" in result.stderr
+    assert "266 clean key-days" in result.stderr
     assert not out.exists()
 
 
 def test_a_shorter_warm_up_counts_more_days(history, tmp_path):
     result = run(history, *COARSE, *DIAL, "--warm-up", "7", "--out", tmp_path / "p.json", "--json")
-    assert json.loads(result.stdout)["alerts"]["key_days"] == 36 * 33
+    assert json.loads(result.stdout)["alerts"]["key_days"] == 14 * 33
     assert run(history, "--warm-up", "6").exit_code == 2
 
 

@@ -38,13 +38,10 @@ NONE = Incidents({}, 0)
 DAY = 86_400
 
 
-def key_days(peaks, keys=None, before=None):
+def key_days(peaks, keys=None):
     count = len(peaks)
     keys = np.arange(count) % 300 if keys is None else np.asarray(keys)
-    before = np.zeros(count) if before is None else before
-    return KeyDays(
-        keys.astype(np.int32), np.zeros(count, np.int32), np.asarray(peaks, np.float32), np.asarray(before, np.float32)
-    )
+    return KeyDays(keys.astype(np.int32), np.zeros(count, np.int32), np.asarray(peaks, np.float32))
 
 
 def drawn(count, rate, mean, seed):
@@ -102,7 +99,7 @@ def test_one_wild_key_does_not_set_the_threshold_of_all():
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=200))
 def test_no_key_has_more_than_its_part_of_the_exceedances(keys):
-    weights = _weights(np.array(keys, np.int32), np.ones(len(keys), np.bool_))
+    weights = _weights(np.array(keys, np.int32))
     sums = [weights[np.array(keys) == key].sum() for key in set(keys)]
     assert (weights > 0).all()
     assert (weights <= 1).all()
@@ -112,13 +109,9 @@ def test_no_key_has_more_than_its_part_of_the_exceedances(keys):
 
 
 @settings(max_examples=30)
-@given(
-    st.lists(st.tuples(st.floats(0, 12, width=16), st.floats(0, 12, width=16)), min_size=150, max_size=300),
-    st.integers(1, 60),
-)
-def test_any_tail_can_be_stored_and_falls(pairs, keys):
-    peaks, before = zip(*pairs, strict=True)
-    days = key_days(peaks, np.arange(len(peaks)) % keys, before)
+@given(st.lists(st.floats(0, 12, width=16), min_size=150, max_size=300), st.integers(1, 60))
+def test_any_tail_can_be_stored_and_falls(peaks, keys):
+    days = key_days(peaks, np.arange(len(peaks)) % keys)
     try:
         rows = refit(days, SHIPPED)
     except TooFewError:
@@ -152,25 +145,6 @@ def test_a_rate_is_counted_with_its_interval():
     assert high == pytest.approx(608.1, abs=0.5)
 
 
-def test_days_that_exceed_one_after_the_other_are_one_alert():
-    days = key_days([3.0, 2.0, 0.5, 2.0, 2.0], [0, 0, 0, 0, 1], [0.0, 3.0, 2.0, 0.5, 0.0])
-    assert [realised(days, score).count for score in (0.1, 1.0, 2.5, 3.0)] == [2, 3, 1, 0]
-
-
-def test_the_dial_counts_alerts_of_several_days_once():
-    """Every alert lasts three days: the threshold is that of the first days, had the others shown nothing."""
-    alerts = drawn(20_000, 0.1, 0.5, 7)
-    none = np.zeros(20_000)
-    lasting = key_days(
-        np.concatenate([alerts] * 3), np.tile(np.arange(20_000), 3), np.concatenate([none, alerts, alerts])
-    )
-    short = key_days(np.concatenate([alerts, none, none]), np.tile(np.arange(20_000), 3))
-    by_lasting, by_short = (TailLaw(refit(days, SHIPPED)).threshold(0.001) for days in (lasting, short))
-    assert by_lasting == pytest.approx(by_short, abs=0.02)
-    thrice = TailLaw(refit(key_days(lasting.peak, lasting.key), SHIPPED)).threshold(0.001)
-    assert thrice > by_lasting + 0.3
-
-
 # ---------------------------------------------------------------- what counts
 
 
@@ -192,7 +166,6 @@ def test_a_key_day_is_a_day_after_the_first_week_and_holds_its_highest_score():
     days = heard(10, lambda day: float(day)).rows(young=False)
     assert days.day.tolist() == [20_007, 20_008, 20_009]
     assert days.peak.tolist() == [7.0, 8.0, 9.0]
-    assert days.before.tolist() == [0.0, 7.0, 8.0], "the week before has a tail of its own"
     assert len(heard(10).rows(young=True)) == 7
 
 
@@ -233,7 +206,6 @@ def test_days_that_were_heard_apart_are_those_that_were_heard_together():
         assert one.key.tolist() == two.key.tolist()
         assert one.day.tolist() == two.day.tolist()
         assert one.peak.tolist() == two.peak.tolist()
-        assert one.before.tolist() == two.before.tolist()
     assert apart.keys == 2
     heard(1, key_id="other", peaks=apart, start=20_009)
     assert apart.rows(young=True, first=20_009).key.tolist() == [1], "its number stays"

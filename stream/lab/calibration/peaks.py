@@ -28,21 +28,19 @@ Spans = Mapping[str, Sequence[tuple[float, float]]]
 class KeyDays:
     """One row a key-day, in no particular order.
 
-    key: a number that stands for the key; day: UTC days since 1970; peak: the day's highest score, 0 if there was none;
-    before: that of the key's day before, 0 if it is not of the same kind
+    key: a number that stands for the key; day: UTC days since 1970; peak: the day's highest score, 0 if there was none
     """
 
     key: NDArray[np.int32]
     day: NDArray[np.int32]
     peak: NDArray[np.float32]
-    before: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.peak)
 
     def where(self, chosen: NDArray[np.bool_]) -> KeyDays:
         """Some of the rows."""
-        return KeyDays(self.key[chosen], self.day[chosen], self.peak[chosen], self.before[chosen])
+        return KeyDays(self.key[chosen], self.day[chosen], self.peak[chosen])
 
 
 class Peaks:
@@ -127,12 +125,4 @@ class Peaks:
         return float(np.count_nonzero((day >= first) & (day < newest)) / (newest - first))
 
     def _every(self) -> KeyDays:
-        key, day, peak = np.array(self._key, np.int32), np.array(self._day, np.int32), np.array(self._peak, np.float32)
-        order = np.lexsort((day, key))
-        goes_on = np.diff(key[order], prepend=-1) == 0
-        goes_on &= (np.diff(day[order], prepend=0) == 1) & (
-            np.diff(np.array(self._young, np.int8)[order], prepend=0) == 0
-        )
-        before = np.zeros_like(peak)
-        before[order] = np.where(goes_on, np.roll(peak[order], 1), 0.0)
-        return KeyDays(key, day, peak, before)
+        return KeyDays(np.array(self._key, np.int32), np.array(self._day, np.int32), np.array(self._peak, np.float32))

@@ -42,7 +42,7 @@ class Fit:
         return TailLaw(rows).threshold(self.dial / 1000)
 
     def rate(self, rows: Rows) -> Rate:
-        """How often the key-days begin to exceed it."""
+        """How often the key-days exceed it."""
         return realised(self.days, self.threshold(rows))
 
     def as_json(self) -> dict[str, Any]:

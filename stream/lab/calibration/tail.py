@@ -1,10 +1,7 @@
-"""From the peaks of clean key-days to the tail of a priors file: how many alerts beyond which score for a key-day.
+"""From the peaks of clean key-days to the tail of a priors file: which share of them exceeds which score.
 
-Days of a key that exceed a score one after the other are one alert, so what counts is the first of them: the days that
-exceed it less those of which the day before did, too (an upcrossing). Above about the 40th largest peak that is taken
-to fall exponentially (peaks over a threshold, J. Pickands, Statistical inference using extreme order statistics, Ann.
-Stat. 3, 1975, with shape 0), and its mean excess is what lies between start and peak, or the day before and peak, for
-each alert at the start; below, upcrossings are counted.
+Above the 40th largest peak the excesses are taken as exponential (peaks over a threshold, J. Pickands, Statistical
+inference using extreme order statistics, Ann. Stat. 3, 1975, with shape 0); below it the peaks themselves are counted.
 Both are shrunk towards the table that was shipped, by as much as PRIOR_EXCEEDANCES weigh against what was seen: the
 logarithm of a rate as a mean of the two logarithms (their errors go by the number of exceedances), the mean excess as a
 mean of the two.
@@ -50,7 +47,7 @@ class TooFewError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` alerts on `key_days`."""
+    """`count` of `key_days` exceeded something."""
 
     count: int
     key_days: int
@@ -68,8 +65,8 @@ class Rate:
 
 
 def realised(days: KeyDays, score: float) -> Rate:
-    """How often the key-days begin to exceed `score`: each time is an alert."""
-    return Rate(int(np.count_nonzero((days.peak > score) & (days.before <= score))), len(days))
+    """How many key-days have a peak above `score`: each is an alert, or a day of one."""
+    return Rate(int(np.count_nonzero(days.peak > score)), len(days))
 
 
 def least_dial(key_days: int) -> float:
@@ -80,34 +77,31 @@ def least_dial(key_days: int) -> float:
 def refit(days: KeyDays, shipped: Sequence[tuple[float, float]]) -> Rows:
     """The tail of these key-days, falling; raises TooFewError."""
     order = np.argsort(-days.peak, kind="stable")
-    peaks, before, keys = days.peak[order].astype(np.float64), days.before[order].astype(np.float64), days.key[order]
+    peaks, keys = days.peak[order].astype(np.float64), days.key[order]
     law = TailLaw(shipped)
-    count = _tail_count(peaks, before, keys)
+    count = _tail_count(peaks, keys)
     start = float(peaks[count])
-    weights = _weights(keys[:count], before[:count] <= start)
-    excess = float((weights * np.maximum(peaks[:count] - np.maximum(before[:count], start), 0.0)).sum())
+    weights = _weights(keys[:count])
+    excess = float((weights * (peaks[:count] - start)).sum())
     usual = PRIOR_EXCEEDANCES * _mean_excess(law, start)
-    alerts = _alerts(before, keys, count, start)
-    mean = (excess + usual) / (alerts + PRIOR_EXCEEDANCES)
+    mean = (excess + usual) / (weights.sum() + PRIOR_EXCEEDANCES)
     rows = []
-    rank, most = float(count), alerts
+    rank = float(count)
     while rank < COUNTED_SHARE * len(peaks) and peaks[int(rank)] > 0:
         above = int(np.searchsorted(-peaks, -peaks[int(rank)], side="left"))
         score = float(peaks[int(rank)])
-        # lower, alerts grow into one another: that makes them longer, not fewer
-        most = max(most, _alerts(before, keys, above, score))
-        rows.append((score, _share(_usual(law, score), most, len(peaks))))
+        rows.append((score, _share(_usual(law, score), float(_weights(keys[:above]).sum()), len(peaks))))
         rank *= RANK_STEP
     if not rows:
-        rows.append((start, _share(_usual(law, start), alerts, len(peaks))))
+        rows.append((start, _share(_usual(law, start), float(weights.sum()), len(peaks))))
     rows.reverse()
     first = rows[-1][1]
     rows.append((start + mean * math.log(first / LEAST_TAIL), LEAST_TAIL))
     return _strictly(rows)
 
 
-def _tail_count(peaks: NDArray[np.float64], before: NDArray[np.float64], keys: NDArray[np.int32]) -> int:
-    """How many of the falling peaks make the tail: those whose alerts, by their weights, come to EXCEEDANCES.
+def _tail_count(peaks: NDArray[np.float64], keys: NDArray[np.int32]) -> int:
+    """How many of the falling peaks make the tail: those that come to EXCEEDANCES once no key has more than its part.
 
     There may be fewer; raises TooFewError if they are too few, or if nothing lies below them.
     """
@@ -116,7 +110,7 @@ def _tail_count(peaks: NDArray[np.float64], before: NDArray[np.float64], keys: N
     low, high = 0, max(most, 0)
     while low < high:
         middle = (low + high) // 2
-        if _alerts(before, keys, middle, float(peaks[middle])) >= EXCEEDANCES:
+        if _weights(keys[:middle]).sum() >= EXCEEDANCES:
             high = middle
         else:
             low = middle + 1
@@ -125,28 +119,22 @@ def _tail_count(peaks: NDArray[np.float64], before: NDArray[np.float64], keys: N
         low += 1
     while low > 0 and peaks[low] == peaks[low - 1]:
         low -= 1
-    if low < 1 or _alerts(before, keys, low, float(peaks[low])) < LEAST_EXCEEDANCES - 1e-9:
+    if low < 1 or _weights(keys[:low]).sum() < LEAST_EXCEEDANCES - 1e-9:
         raise TooFewError(
             f"of {len(peaks):,} key-days only {positive:,} show any score, which makes no tail of at least "
-            f"{LEAST_EXCEEDANCES} alerts of several keys"
+            f"{LEAST_EXCEEDANCES} days of several keys"
         )
     return low
 
 
-def _alerts(before: NDArray[np.float64], keys: NDArray[np.int32], count: int, score: float) -> float:
-    """What the alerts beyond a score come to, which `count` of the falling peaks exceed."""
-    first = before[:count] <= score
-    return float(_weights(keys[:count], first)[first].sum())
+def _weights(keys: NDArray[np.int32]) -> NDArray[np.float64]:
+    """One for each exceedance, but less for those of a key that has more than MOST_SHARE of what all come to.
 
-
-def _weights(keys: NDArray[np.int32], first: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """One for each day that exceeds a score, but less for those of a key that has more than MOST_SHARE of the alerts.
-
-    first: which days are the first of an alert. Of fewer than five keys each may have an equal part.
+    Of fewer than five keys each may have an equal part.
     """
-    if not first.any():
-        return np.ones(len(keys))
-    known, counts = np.unique(keys[first], return_counts=True)
+    if not len(keys):
+        return np.zeros(0)
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
     most = max(MOST_SHARE, 1 / len(counts))
     falling = np.sort(counts)[::-1]
     total = float(falling.sum())
@@ -156,10 +144,7 @@ def _weights(keys: NDArray[np.int32], first: NDArray[np.bool_]) -> NDArray[np.fl
         total = float(falling[capped:].sum()) / (1 - most * capped)
         if falling[capped] <= most * total + 1e-9:
             break
-    own = np.minimum(1.0, most * total / counts)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    # a key all of whose days follow on one that does not count has no alert here
-    weights: NDArray[np.float64] = np.where(known[place] == keys, own[place], 1.0)
+    weights: NDArray[np.float64] = np.minimum(1.0, most * total / counts)[place]
     return weights
 
 

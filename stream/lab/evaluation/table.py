@@ -76,8 +76,8 @@ def _moved(calibration: Calibration) -> str:
     fit = calibration.alerts
     before, after = fit.threshold(fit.old), fit.threshold(fit.new)
     return (
-        f"on {len(fit.days):,} clean key-days of other such keys: at dial {fit.dial:g} from score {before:.2f}, of "
-        f"{fit.rate(fit.old).count} alerts there, to {after:.2f}, of {fit.rate(fit.new).count}"
+        f"on {len(fit.days):,} clean key-days of other such keys: at dial {fit.dial:g} from score {before:.2f}, which "
+        f"{fit.rate(fit.old).count} of them exceed, to {after:.2f}, which {fit.rate(fit.new).count} do"
     )
 
 

@@ -137,24 +137,40 @@ def one_world(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dial_can_be_set_by_a_history_of_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "HISTORY_KEYS", 24)
     words = [*SMALL, "--tuning", "--calibrated", "--dial", "60"]
-    done = CliRunner().invoke(command, [*words, "--json"])
+    done = CliRunner().invoke(command, [*words, "--dial", "90", "--json"])
     assert done.exit_code == 0, done.output
-    (result,) = json.loads(done.stdout)["results"]
-    fit = result["calibration"]["alerts"]
-    assert fit["dial"] == 60
-    assert fit["before"]["score"] != fit["after"]["score"]
-    assert result["calibration"]["excluded"]["key_days"] > 0, "its look-alikes"
+    results = json.loads(done.stdout)["results"]
+    fits = [one["calibration"]["alerts"] for one in results]
+    assert [fit["dial"] for fit in fits] == [60, 90]
+    assert fits[0]["after"]["score"] > fits[1]["after"]["score"] != fits[1]["before"]["score"]
+    assert results[0]["calibration"]["excluded"]["key_days"] > 0, "its look-alikes"
     shown = CliRunner().invoke(command, words)
-    assert f"calibrated    on {fit['key_days']:,} clean key-days of other such keys: at dial 60" in shown.stdout
+    assert shown.exit_code == 0, shown.output
+    after = fits[0]["after"]
+    what = f"on {fits[0]['key_days']:,} clean key-days of other keys"
+    assert f"calibrated    {what}: from score {fits[0]['before']['score']:.2f}" in shown.stdout
+    assert f"to {after['score']:.2f} ({after['count']})" in shown.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_world")
 def test_a_history_that_is_too_short_for_the_dial_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "HISTORY_KEYS", 10)
-    done = CliRunner().invoke(command, [*SMALL, "--calibrated"])
+    done = CliRunner().invoke(command, [*SMALL, "--calibrated", "--dial", "9"])
     assert done.exit_code == 2
-    assert "or a dial of" in done.output
+    assert "clean key-days: too few for dial 9, enough for" in done.output
+    assert "making it" not in done.output, "no world is judged before"
+
+
+def test_a_history_is_neither_reported_on_nor_tuned_on() -> None:
+    for wish in (Wish(keys=10, days=29), Wish(keys=10, days=29, tuning=True)):
+        for case in SUITES["synthetic"](wish):
+            assert case.history is not None
+            (_, *_), (seed, keys, days, profile) = case.make.args, case.history.args  # type: ignore[attr-defined]
+            assert seed > suites.HISTORY_SEEDS
+            assert (keys, days) == (suites.HISTORY_KEYS, suites.DAYS)
+            assert case.name.startswith(f"synthetic {profile}")
+            assert case.history.keywords == {"attacks": False}  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -169,7 +185,7 @@ def test_people_get_a_table_and_how_to_read_it() -> None:
         assert text in done.stdout
 
 
-def half_found(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
+def half_found(case: Case, manner: Manner, tell: Tell, by: None) -> Iterator[Result]:
     """Of two attacks one was found."""
     episode = Episode(0, 0, 12, "surge", "x10", False, 100)
     found = Outcome(episode, 100, 20, 300.0, 1, paged=True, covered=False)

@@ -14,7 +14,7 @@ from stream.core.key import KeyState
 from stream.core.rules import Rules
 from stream.lab.evaluation import detector
 from stream.lab.evaluation.attainable import attainable, chance_of, statistic
-from stream.lab.evaluation.calibrated import calibrated, calibration_of
+from stream.lab.evaluation.calibrated import HistoryError, calibrated, calibrations
 from stream.lab.evaluation.detector import Alarm, detect, summed, told_early
 from stream.lab.evaluation.intervals import poisson, wilson
 from stream.lab.evaluation.keydays import Kind, key_days
@@ -344,13 +344,17 @@ def test_usage_that_was_not_given_is_estimated_and_kept_apart() -> None:
 def test_what_sets_the_dial_is_the_same_for_any_number_of_jobs_and_decides() -> None:
     history = synthetic_world(3, keys=24, days=42, attacks=False)
     settings = Settings(false_alerts_per_1000_key_days=60)
-    alone = calibration_of(history, settings)
-    assert alone.text == calibration_of(history, settings, jobs=2).text
+    alone = calibrations(history, settings, [60.0])[60.0]
+    assert alone.text == calibrations(history, settings, [60.0], jobs=2)[60.0].text
     assert alone.incidents == len(history.lookalikes) > 0
     assert alone.counted_from == alone.first_day + history.first_day
     threshold = alone.alerts.threshold(alone.alerts.new)
     assert calibrated(alone.text, settings).open_score == pytest.approx(threshold)
     assert Rules(settings).open_score != pytest.approx(threshold)
+    clean = int(key_days(history).of_keys(Kind.CLEAN).sum())
+    assert len(alone.alerts.days) == pytest.approx(clean, rel=0.01), "what a report counts"
+    with pytest.raises(HistoryError, match="too few for dial 1, enough for"):
+        calibrations(history, settings, [60.0, 1.0])
 
 
 def test_rules_for_other_buckets_are_refused() -> None:

@@ -12,7 +12,7 @@ from stream.core.quality import Quality
 from stream.core.rules import Rules
 from stream.lab.calibration.run import Calibration
 from stream.lab.evaluation.attainable import attainable
-from stream.lab.evaluation.calibrated import calibrated, calibration_of
+from stream.lab.evaluation.calibrated import HistoryError, calibrated, calibrations
 from stream.lab.evaluation.detector import detect
 from stream.lab.evaluation.keydays import Kind, key_days
 from stream.lab.evaluation.notifications import Told, told
@@ -94,17 +94,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides.
-
-    calibrated: set each world's dials by a history of its kind; what decides are rules by that, then
-    """
+    """How to evaluate: the dials, who else is to be tried, on how many processes, and what decides."""
 
     settings: Settings
     dials: Sequence[float]
     against: Sequence[str] = ()
     jobs: int = 1
     rules: Callable[[Settings], Rules] = Rules
-    calibrated: bool = False
 
 
 def cautious(caution: float, settings: Settings) -> Rules:
@@ -114,16 +110,21 @@ def cautious(caution: float, settings: Settings) -> Rules:
     return rules
 
 
-def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
+def calibrations_of(case: Case, manner: Manner, tell: Tell) -> dict[float, Calibration]:
+    """What sets each dial of a case by its history; raises HistoryError if that tells too little, or there is none."""
+    if case.history is None:
+        raise HistoryError(f"{case.name} has no history to set its dial by")
+    what = f"{case.name}: keys of its history"
+    return calibrations(
+        case.history(), manner.settings, manner.dials, jobs=manner.jobs, progress=partial(tell, what)
+    )  # fmt: skip
+
+
+def evaluate(case: Case, manner: Manner, tell: Tell, by: Mapping[float, Calibration] | None = None) -> Iterator[Result]:
     """The results of a case, dial by dial.
 
-    Raises DialError and TooFewError if its dial is to be set by a history that does not tell enough, ValueError if it
-    has none.
+    by: what sets each dial, instead of the priors in force
     """
-    calibration: Calibration | None = None
-    if manner.calibrated:
-        calibration = _calibration(case, manner, tell)
-        manner = replace(manner, rules=partial(calibrated, calibration.text))
     tell(f"{case.name}: making it", 0, 1)
     world = case.make(True)
     twin = case.make(False) if case.twin else None
@@ -133,18 +134,11 @@ def evaluate(case: Case, manner: Manner, tell: Tell) -> Iterator[Result]:
         rival_scores[name] = RIVALS[name].scores(world)
         tell(f"{case.name}: rivals", number, len(manner.against))
     for dial in manner.dials:
-        result = _at(dial, case, world, twin, rival_scores, manner, tell)
-        yield replace(result, calibration=calibration)
-
-
-def _calibration(case: Case, manner: Manner, tell: Tell) -> Calibration:
-    """What sets the dials of a case: one tail for all of them, of which the lowest dial needs the longest history."""
-    if case.history is None:
-        raise ValueError(f"{case.name} has no history to set its dial by")
-    settings = manner.settings.model_copy(update={"false_alerts_per_1000_key_days": min(manner.dials)})
-    return calibration_of(
-        case.history(), settings, jobs=manner.jobs, progress=partial(tell, f"{case.name}: keys of its history")
-    )
+        if by is None:
+            yield _at(dial, case, world, twin, rival_scores, manner, tell)
+        else:
+            its = replace(manner, rules=partial(calibrated, by[dial].text))
+            yield replace(_at(dial, case, world, twin, rival_scores, its, tell), calibration=by[dial])
 
 
 def _at(

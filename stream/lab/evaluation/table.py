@@ -30,6 +30,8 @@ and the like: nobody's fault, and nothing that should page.
 told: messages per incident that is told one by one, at default settings, and of how many; ends are apart, and what is
 shown at a message that is there is none. slack alone: no pager is in the notify file, so it hears of pages, too, and
 tickets wait for up to {HOLD_HOURS:g} hours.
+calibrated: the score that the dial came to by the priors in force, and then by the history of the world's kind, and how
+many of the history's days exceed each.
 In brackets: what tuning knew of the world. "Seen profile, new seed" is other traffic of a population that was tuned
 on; "unseen" never was."""
 
@@ -76,8 +78,8 @@ def _moved(calibration: Calibration) -> str:
     fit = calibration.alerts
     before, after = fit.threshold(fit.old), fit.threshold(fit.new)
     return (
-        f"on {len(fit.days):,} clean key-days of other such keys: at dial {fit.dial:g} from score {before:.2f}, which "
-        f"{fit.rate(fit.old).count} of them exceed, to {after:.2f}, which {fit.rate(fit.new).count} do"
+        f"on {len(fit.days):,} clean key-days of other keys: from score {before:.2f} ({fit.rate(fit.old).count} of "
+        f"them exceed it) to {after:.2f} ({fit.rate(fit.new).count})"
     )
 
 

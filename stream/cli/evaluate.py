@@ -100,10 +100,9 @@ def command(
     part of its tokens that was taken before. `by chance` is what alerts hit where the same keys are not attacked, and
     `oracle` what a detector attains that knows everything but the moment.
 
-    --calibrated does first what a user should: it sets the dial by a history. For synthetic these are six weeks of
-    other keys of the same profile, at least 1,200; for servegen three weeks of twice as many keys of other clients, of
-    the half that was tuned on, where scores may be lower than on clients that nobody saw. They have no attacks, and
-    their look-alikes are left out.
+    --calibrated does first what a user should: it sets the dial by a history, six weeks of at least 1,200 other keys of
+    the same profile, without attacks, its look-alikes left out. (Of real clients there are no others that nothing was
+    tuned on.)
 
     --against tries on the same worlds, with as many false alerts: static (a limit per hour), static-mean (times the
     key's mean), zscore-1d, zscore-7d (PromQL), grafana (adaptive bands), adwin, halfspace (River). Each gets the
@@ -151,8 +150,8 @@ def command(
         return
     if worlds is not None:
         raise BadInput("--worlds is for --suite campaigns")
-    if calibrated and (suite == "ci" or caution or knobs):
-        raise BadInput("--calibrated is for the suites synthetic and servegen, without --vary and --caution")
+    if calibrated and (suite != "synthetic" or caution or knobs):
+        raise BadInput("--calibrated is for the suite synthetic, without --vary and --caution")
     if knobs and (dials or against or floors):
         raise BadInput("--vary goes without --dial, --against and --floors: it runs the worlds once for each value")
     if suite == "ci" and dials:

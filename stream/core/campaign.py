@@ -48,6 +48,8 @@ MOST_NAMED = 100
 ROUND_THE_CLOCK = 0.5
 """Evenness of a day's hours from which on nobody sleeps (`GroupState.evenness`): a class or an office does."""
 MOSTLY = 0.5
+LEAST_RISE = 0.1
+"""Half of all keys take a few per cent more by chance: what is no larger a part of what is due wakes nobody."""
 LEAST_ORGS = 3
 """What one organisation's keys do together is mostly its own business; nobody is woken for it."""
 MOST_OWNERS = 32
@@ -132,13 +134,16 @@ class Campaign(msgspec.Struct, array_like=True):
 
 
 def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tuple[int, str]:
-    """Severity and its reason. A page needs a score that the dial of pages allows, size, and that it is not one
-    organisation's own doing: what its keys do together, a launch say, is seen by it first.
+    """Severity and its reason. A page needs a score that the dial of pages allows, size, that also as a part of what is
+    usual, and not to be one organisation's own doing: what its keys do together, a launch say, is seen by it first.
     """  # noqa: D205
     if campaign.score < page:
         return WARNING, f"score {campaign.score:.1f} is below {page:.1f}, the page threshold"
     if campaign.excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
+    if not campaign.is_of_new and campaign.excess < LEAST_RISE * campaign.expected:
+        rise = campaign.excess / campaign.expected
+        return WARNING, f"excess is {rise:.0%} of what its keys usually take, too little for a page"
     orgs = len(state.orgs)
     if orgs < LEAST_ORGS and campaign.kind != "respawn":
         return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"

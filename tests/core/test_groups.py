@@ -553,6 +553,16 @@ def test_what_is_mostly_one_organisations_wakes_nobody():
     assert graded({})[0] > WARNING
 
 
+def test_a_few_per_cent_more_of_a_large_group_wake_nobody():
+    def graded(expected: float, **other: str) -> tuple[int, str]:
+        campaign = Campaign(("client", "c"), "campaign", 0, 0.0, 0, score=9.0, excess=1e9, expected=expected, **other)
+        return grade(campaign, 5.0, GroupState("client", "c", 0, 0, orgs=[1, 2, 3, 4]), 5)
+
+    assert graded(2e10) == (WARNING, "excess is 5% of what its keys usually take, too little for a page")
+    assert graded(0.9e10)[0] > WARNING
+    assert graded(2e10, lead="newcomers")[0] > WARNING, "what old keys of the group take does not count"
+
+
 def test_of_many_organisations_those_that_take_most_are_remembered():
     campaign = Campaign(("network", "n"), "campaign", 0, 0.0, 0)
     rng = random.Random(1)

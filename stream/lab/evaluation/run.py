@@ -113,7 +113,7 @@ def cautious(caution: float, settings: Settings) -> Rules:
 def calibrations_of(case: Case, manner: Manner, tell: Tell) -> dict[float, Calibration]:
     """What sets each dial of a case by its history; raises HistoryError if that tells too little, or there is none."""
     if case.history is None:
-        raise HistoryError(f"{case.name} has no history to set its dial by")
+        raise HistoryError(f"{case.name} has no history that nothing was tuned on, to set its dial by")
     what = f"{case.name}: keys of its history"
     return calibrations(
         case.history(), manner.settings, manner.dials, jobs=manner.jobs, progress=partial(tell, what)

@@ -29,8 +29,6 @@ HISTORY_KEYS = 1200
 """Keys of the history that sets the dial, or more: in six weeks they have about 21 false alerts at the default dial."""
 HISTORY_SEEDS = 700_001
 """So far from a report's own seed, for it is neither reported on nor tuned on."""
-HISTORY_REPEATS = 6
-"""Of real clients: twice as many keys as are reported on, for their weeks are few."""
 CI_PROFILES = ("B", "D")
 CI_SEED, CI_KEYS, CI_DAYS = 3001, 100, 35
 """Small enough for a minute on two cores; its numbers are rough, its floors have room for that."""
@@ -84,11 +82,7 @@ def servegen(wish: Wish) -> list[Case]:
         return real_world(clients, half, seed, attacks=attacks)
 
     seen = Seen.TUNED if wish.tuning else Seen.NEW_CLIENTS
-    # clients of the other half: those to report on must not set a dial that they are reported at
-    history = partial(
-        real_world, clients, TUNED_HALF, seed + HISTORY_SEEDS, attacks=False, repeats=HISTORY_REPEATS
-    )  # fmt: skip
-    return [Case(f"ServeGen, half {half}, seed {seed}", seen, make, history=None if wish.tuning else history)]
+    return [Case(f"ServeGen, half {half}, seed {seed}", seen, make)]
 
 
 SUITES: dict[str, Callable[[Wish], list[Case]]] = {"synthetic": synthetic, "servegen": servegen, "ci": continuous}

@@ -167,11 +167,11 @@ def test_a_history_is_neither_reported_on_nor_tuned_on() -> None:
     for wish in (Wish(keys=10, days=29), Wish(keys=10, days=29, tuning=True)):
         for case in SUITES["synthetic"](wish):
             assert case.history is not None
-            (_, *_), (seed, keys, days, profile) = case.make.args, case.history.args  # type: ignore[attr-defined]
+            (_, *_), (seed, keys, days, profile) = case.make.args, case.history.args
             assert seed > suites.HISTORY_SEEDS
             assert (keys, days) == (suites.HISTORY_KEYS, suites.DAYS)
             assert case.name.startswith(f"synthetic {profile}")
-            assert case.history.keywords == {"attacks": False}  # type: ignore[attr-defined]
+            assert case.history.keywords == {"attacks": False}
 
 
 @pytest.mark.slow

@@ -20,7 +20,14 @@ PROVENANCE = "calibration"
 
 
 class DialError(ValueError):
-    """A history too short for the dial that is set; the message says which dial it can support."""
+    """A history too short for the dial that is set; the message says which dial it can support.
+
+    key_days: clean ones that it has; least: the lowest dial that these can set
+    """
+
+    def __init__(self, message: str, key_days: int, least: float) -> None:
+        super().__init__(message)
+        self.key_days, self.least = key_days, least
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ def calibrate(settings: Settings, peaks: Peaks, incidents: Incidents, warm_up_da
     dial = settings.false_alerts_per_1000_key_days
     least = least_dial(len(days))
     if dial < least:
-        raise DialError(_too_short(dial, len(days), least, warm_up_days))
+        raise DialError(_too_short(dial, len(days), least, warm_up_days), len(days), least)
     base = settings.priors_text or shipped_text()
     priors = priors_of(settings)
     document = json.loads(base)

@@ -14,7 +14,7 @@ from stream.core.rules import Rules
 from stream.lab.calibration.incidents import Incidents
 from stream.lab.calibration.peaks import AFTER_INCIDENT_DAYS, DAY_SECONDS, Peaks
 from stream.lab.calibration.run import Calibration, DialError, calibrate
-from stream.lab.calibration.tail import TooFewError, least_dial
+from stream.lab.calibration.tail import TooFewError
 from stream.lab.evaluation.detector import Progress, Task, alerts_of, each_of, tasks_of
 from stream.lab.evaluation.keydays import AFTER_LOOKALIKE_DAYS
 from stream.lab.worlds.world import World
@@ -42,11 +42,9 @@ def calibrations(
         try:
             found[dial] = calibrate(at_dial, peaks, lookalikes, history.first_day)
         except DialError as error:
-            first = peaks.span()[0] + history.first_day
-            days = len(peaks.rows(young=False, first=first, without=lookalikes.spans))
             raise HistoryError(
-                f"{history.name}, the history, has {days:,} clean key-days: too few for dial {dial:g}, enough for "
-                f"{least_dial(days):.3f} and more"
+                f"{history.name}, the history, has {error.key_days:,} clean key-days: too few for dial {dial:g}, "
+                f"enough for {error.least:.3f} and more"
             ) from error
         except TooFewError as error:
             raise HistoryError(f"{history.name}, the history: {error}") from error

@@ -115,9 +115,7 @@ def calibrations_of(case: Case, manner: Manner, tell: Tell) -> dict[float, Calib
     if case.history is None:
         raise HistoryError(f"{case.name} has no history that nothing was tuned on, to set its dial by")
     what = f"{case.name}: keys of its history"
-    return calibrations(
-        case.history(), manner.settings, manner.dials, jobs=manner.jobs, progress=partial(tell, what)
-    )  # fmt: skip
+    return calibrations(case.history(), manner.settings, manner.dials, jobs=manner.jobs, progress=partial(tell, what))
 
 
 def evaluate(case: Case, manner: Manner, tell: Tell, by: Mapping[float, Calibration] | None = None) -> Iterator[Result]:

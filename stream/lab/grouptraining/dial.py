@@ -34,15 +34,12 @@ def opened(told: Record, document: Document, dial: float) -> int:
     """Campaigns that groups open where nothing happens, those of one group within a day once, as a report counts."""
     settings = Settings(partitions=1, false_alerts_per_1000_group_days=dial)
     groups = Groups(settings, GroupPriors.from_json(json.dumps(document)))
-    groups.expect([0])
     hours: dict[tuple[str, str], list[int]] = {}
-    for part in told.evidence():
-        groups.take([part])
-        if part.complete:
-            for alert in groups.close().alerts:
-                hour = int(alert.detected_at // HOUR)
-                if alert.status == "opened" and hour >= told.first_hour:
-                    hours.setdefault((alert.entity.type, alert.entity.id), []).append(hour)
+    for step in told.put_before(groups):
+        for alert in step.alerts:
+            hour = int(alert.detected_at // HOUR)
+            if alert.status == "opened" and hour >= told.first_hour:
+                hours.setdefault((alert.entity.type, alert.entity.id), []).append(hour)
     return sum(merged(found, int(MERGE_SECONDS // HOUR)) for found in hours.values())
 
 

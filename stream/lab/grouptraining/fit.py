@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from stream.core.calibration import EULER, SD_OF_GUMBEL
 from stream.core.group import MEASURED, STATISTICS
-from stream.core.grouppriors import GroupPriors
-from stream.lab.grouptraining.document import FIRST_TAIL, GUESS, GUESSED_TAIL, Document, document_of
+from stream.lab.grouptraining.document import GUESS, GUESSED_TAIL, Document, document_of, guessed_priors
 from stream.lab.grouptraining.readings import Readings, Values
 
 SHARES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0004)
@@ -73,8 +71,7 @@ def opening_tail(found: Readings, column: Values) -> list[list[float]]:
 
 def scores_of(found: Readings, tails: Document) -> Values:
     """The score of each hour, as `Groups` work it out."""
-    laws = {name: list(GUESS) for name in MEASURED}
-    rules = GroupPriors.from_json(json.dumps(document_of(laws, tails, FIRST_TAIL)))
+    rules = guessed_priors(tails=tails)
     return np.array([rules.score(rules.weighed(rules.decades(row))) for row in found.values.tolist()])
 
 

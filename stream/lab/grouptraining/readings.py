@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 
 from stream.core.arrivals import WEEK_HOURS
 from stream.core.course import CALM_HOURS
-from stream.core.group import MEASURED, STATISTICS, GroupState
-from stream.core.grouppriors import GroupPriors
+from stream.core.group import STATISTICS, GroupState
 from stream.core.groups import Groups
 from stream.core.hours import Hour
-from stream.lab.grouptraining.document import FIRST_TAIL, GUESS, GUESSED_TAILS, Document, document_of
+from stream.lab.grouptraining.document import Document, guessed_priors
 from stream.lab.grouptraining.records import Record
 from stream.settings import Settings
 
@@ -61,7 +59,7 @@ class Readings:
 
     def standardised(self, laws: Document) -> Readings:
         """By each group's own daily maxima, as a group does it, where nothing is open: STATISTICS."""
-        moments = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL))).laws
+        moments = guessed_priors(laws=laws).laws
         states: dict[int, GroupState] = {}
         found = np.empty((len(self.values), len(STATISTICS)))
         columns = (self.group.tolist(), self.hour.tolist(), self.learns.tolist(), self.values.tolist())
@@ -88,14 +86,9 @@ def read(told: Record) -> Readings:
         hours.append(hour)
         rows.append(tuple(values))
 
-    laws = {name: list(GUESS) for name in MEASURED}
-    priors = GroupPriors.from_json(json.dumps(document_of(laws, GUESSED_TAILS, FIRST_TAIL)))
-    groups = Groups(Settings(partitions=1), priors, watch=watch)
-    groups.expect([0])
-    for part in told.evidence():
-        groups.take([part])
-        if part.complete:
-            groups.close()
+    groups = Groups(Settings(partitions=1), guessed_priors(), watch=watch)
+    for _ in told.put_before(groups):
+        pass
     hour = np.array(hours)
     learns = hour >= groups.first_hour + WEEK_HOURS
     return Readings(np.array(group), hour, learns, hour >= told.first_hour, np.array(rows))

@@ -11,6 +11,7 @@ import msgspec
 from stream.core.evidence import Evidence
 from stream.core.evidencerecord import VERSION as EVIDENCE
 from stream.core.evidencerecord import pack_evidence, unpack_evidence
+from stream.core.groups import Groups, GroupStep
 from stream.core.shard import Shard
 from stream.lab.worlds.campaigns.families import LONG_BRANCH
 from stream.lab.worlds.campaigns.world import HISTORY_DAYS, CampaignWorld
@@ -31,6 +32,14 @@ class Record:
         """In the order of time."""
         for data in msgspec.msgpack.decode(self.path.read_bytes(), type=list[bytes]):
             yield unpack_evidence(data, 1)
+
+    def put_before(self, groups: Groups) -> Iterator[GroupStep]:
+        """Let groups hear it; what happened as each part of it was complete."""
+        groups.expect([0])
+        for part in self.evidence():
+            groups.take([part])
+            if part.complete:
+                yield groups.close()
 
 
 def record(profile: str, seed: int, folder: Path) -> Record:

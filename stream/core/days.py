@@ -1,10 +1,12 @@
-"""A key's days against the same days of some weeks ago: what a baseline that learns has long made its own.
+"""A key's days against the same days of the weeks before: what a baseline that learns has long made its own.
 
 A baseline follows a key within a week, and by then whoever takes half as much again is what is usual. So the tokens of
-each UTC day are held by themselves, for four weeks, and the last day, three and seven days are compared with the same
-weekdays two and three weeks before, which are older than any change that is new; where a key is too young for that,
-with those of one week before. Of two days the one with more counts: a day off, or one of which little was heard, must
-not make a rise of what is usual weeks later. Days without a call are compared with nothing, and nothing with them.
+each UTC day are held by themselves, for four weeks, and the last day, three and seven days are compared with the mean
+of the same weekdays of the three weeks before. What is new makes a third of that once it has lasted for a week, two
+thirds after two, and all of it after three. Of the three, one that lies far below the others for such a key counts for
+nothing: a day off, or one of which little was heard, must not make a rise of what is usual weeks later. (A rise that is
+as large may be usual after two weeks already, and what was low for two of the three still makes one.) Days without a
+call are compared with nothing, and nothing with them.
 
 A departure is the mean of ln(tokens + OFFSET) over such days, less that of the days that they are compared with. Each
 key has its own variance of that of one day: a group weighs its members by the inverse of it, as by their `pace`.
@@ -20,7 +22,9 @@ from array import array
 from typing import Final
 
 WEEK: Final = 7
-HELD: Final = 4 * WEEK
+WEEKS: Final = 3
+"""Weeks before that a day is compared with."""
+HELD: Final = (1 + WEEKS) * WEEK
 """So far back lies the last day that the first of the last seven is compared with."""
 WINDOWS: Final = (1, 3, 7)
 """Days behind each departure."""
@@ -43,6 +47,10 @@ MEMORY_DAYS: Final = 30.0
 LEAST_RATIO: Final = 0.3
 MOST_RATIO: Final = 15.0
 """Of a key's own variance to that of its like."""
+OFF_SD: Final = 2.0
+"""Of the days that one is compared with, the lowest is one off if it lies further below the middle one."""
+LEAST_OFF: Final = OFF_SD * math.sqrt(LEAST_RATIO * FIXED_VARIANCE) * PER_UNIT
+"""In codes: nearer than that none is one off, however steady the key."""
 CLIP_SD: Final = 2.0
 """So many standard deviations are told at most: one key must not make a group."""
 LEARNED_SD: Final = 3.0
@@ -98,27 +106,56 @@ class Days:
         """  # noqa: D205
         found: list[Departure] = []
         past = self.past
-        due = _due(past, 1)
-        if not due:
+        due = self._due(1)
+        if due <= 0:
             return found
-        variance = max(self.ratio / _RATIO_CODE, LEAST_RATIO) * _prior(due)
+        variance = self._variance(due)
         most = CLIP_SD * math.sqrt(variance)
-        total = count = back = 0
+        total = 0.0
+        count = back = 0
         for window in WINDOWS:
             while back < window:
                 back += 1
-                one = _due(past, back)
-                if one:
+                one = self._due(back)
+                if one > 0:
                     total += past[-back] - one
                     count += 1
             x = total / (count * PER_UNIT)
             found.append((max(-most, min(most, x)), variance) if 2 * count >= window else (0.0, math.inf))
         return found
 
+    def _due(self, back: int) -> float:
+        """The mean code of the days that the one so far `back` (1: yesterday) is compared with; 0: there are none."""
+        past = self.past
+        if past[-back] <= SILENT:
+            return 0.0
+        total = count = high = 0
+        low = MOST_CODE
+        for week in range(1, WEEKS + 1):
+            code = past[-back - week * WEEK]
+            if code > SILENT:
+                total += code
+                count += 1
+                low = min(low, code)
+                high = max(high, code)
+        if count == 0:
+            return 0.0
+        # of three the median, of two the higher: a day that was mostly lost must not decide how far it lies below
+        usual = float(total - low - high) if count == WEEKS else float(high)
+        below = usual - low
+        # the first of these only spares most days the second
+        if below > LEAST_OFF and below > OFF_SD * math.sqrt(self._variance(usual)) * PER_UNIT:
+            return (total - low) / (count - 1)
+        return total / count
+
+    def _variance(self, due: float) -> float:
+        """Of a day's departure, of this key, where so many tokens (a code) are due."""
+        return max(self.ratio / _RATIO_CODE, LEAST_RATIO) * _prior(due)
+
     def _learn(self, rate: float) -> None:
         """Take up how far the day that has just ended lies from those that it is compared with."""
-        due = _due(self.past, 1)
-        if not due:
+        due = self._due(1)
+        if due <= 0:
             return
         ratio = self.ratio / _RATIO_CODE
         square = ((self.past[-1] - due) / PER_UNIT) ** 2 / _prior(due)
@@ -153,16 +190,6 @@ def _code_of(tokens: float) -> int:
     return min(SILENT + round(math.log1p(tokens / OFFSET) * PER_UNIT), MOST_CODE)
 
 
-def _due(past: bytes, back: int) -> int:
-    """The code of the day that the one so far `back` (1: yesterday) is compared with; 0: it can be with none."""
-    if past[-back] <= SILENT:
-        return 0
-    code = max(past[-back - 2 * WEEK], past[-back - 3 * WEEK])
-    if code <= SILENT:
-        code = past[-back - WEEK]
-    return code if code > SILENT else 0
-
-
-def _prior(due: int) -> float:
+def _prior(due: float) -> float:
     """The variance that is usual for a key that is due so many tokens a day (a code)."""
     return FIXED_VARIANCE + DUE_VARIANCE / (OFFSET * math.exp((due - SILENT) / PER_UNIT))

@@ -2,11 +2,11 @@
 
 Some numbers an hour. Two are the mean z of its members, over 40 minutes and 4 hours. One says how far the calls of its
 keys depart from what was due, over 6 hours, and three how far the tokens of the last day, three and seven days depart
-from those of the same days weeks ago; a key counts by the inverse of its own variance (see `pace` and `days`), so that
-none outweighs the others. All of these are taken less the same of all other keys, and by how much they usually vary for
-this group. Others count members that are elevated, new keys that are alike, a change of models, and keys that take up
-what blocked ones had. The last two say by how much the days stand out together, now, and over two days: chance moves
-one of them for a day, a campaign all of them for long.
+from those of the same days of the weeks before; a key counts by the inverse of its own variance (see `pace` and
+`days`), so that none outweighs the others. All of these are taken less the same of all other keys, and by how much they
+usually vary for this group. Others count members that are elevated, new keys that are alike, a change of models, and
+keys that take up what blocked ones had. The last two say by how much the days stand out together, now, and over a day:
+chance moves one of them for a day, a campaign all of them for long.
 """
 
 from __future__ import annotations
@@ -88,13 +88,15 @@ LEAST_SPEAKERS = 5.0
 OTHERS = 20.0
 """The mean of the other keys is taken as if so many more had shown nothing."""
 DAY = 24
-USUAL_DAYS = 50.0
-PRIOR_DAYS = 20.0
+USUAL_DAYS = 80.0
+PRIOR_DAYS = 40.0
+"""Days that what is usual for a group rests on, at most, and of these what holds for all groups counts for: from fewer
+it would take up chance, and the first days of a campaign."""
 PRIOR_SPREAD = (0.8, 0.9, 0.8, 0.4, 0.4, 0.4)
 """Variance of each level times the group's size (keys, or information), before it has shown its own."""
 LEAST_SPREAD = 0.3
 """A spread never falls below this share of its prior."""
-SUSTAINED_HOURS = 48.0
+SUSTAINED_HOURS = 24.0
 SUSTAINED_PRIOR_HOURS = 12.0
 """So many usual hours are added: a group that has just begun to speak has nothing that lasts."""
 LEAST_TOGETHER, MOST_TOGETHER = -2.0, 4.0

@@ -21,7 +21,7 @@ VERSION = 3
 """1 did not know what lasts, 2 no days."""
 FAMILIES = ((*range(ELEVATED + 1), DAYS, SUSTAINED), (NEWCOMERS,), (PIVOT,), (RESPAWN,))
 """Statistics that see the same thing: of each family the strongest counts."""
-HANDICAPS = (*(2.0 for _ in range(ELEVATED + 1)), 1.0, 1.5, 1.0, 0.5, 0.2)
+HANDICAPS = (*(2.0 for _ in range(ELEVATED + 1)), 1.5, 2.0, 1.0, 0.5, 0.2)
 """Decades that are taken off each of STATISTICS: the rarer a campaign shows itself by one first, or the further it then
 stands out, the smaller a part of the false alarms it is given (weighted p-values: Genovese, Roeder and Wasserman, False
 discovery control with p-value weighting, Biometrika 2006)."""

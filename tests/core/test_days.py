@@ -10,7 +10,7 @@ from core_streams import HOUR, Run, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.days import CLIP_SD, COUNT, OFFSET, PER_UNIT, SILENT, Days
+from stream.core.days import CLIP_SD, COUNT, OFFSET, PER_UNIT, SILENT, WEEK, WEEKS, WINDOWS, Days
 from stream.events import Call
 
 FIRST = 20_417
@@ -91,16 +91,47 @@ def test_weekends_are_compared_with_weekends():
         assert all(abs(departure) < 0.15 for departure, _ in days.departures())
 
 
-@pytest.mark.parametrize("age", [2, 7, 13])
-def test_what_lasts_shows_for_two_weeks(age):
+@pytest.mark.parametrize("age", [2, 7, 13, 20])
+def test_what_lasts_shows_until_the_weeks_before_have_it_too(age):
     """A baseline has learned it by then."""
     days = Days()
-    live(days, 30)
-    live(days, age + 1, tokens=7.5e4, first=30)
-    yesterday, some, week = (departure for departure, _ in days.departures())
-    assert yesterday == pytest.approx(math.log(1.5), abs=0.25)
-    assert some == pytest.approx(min(age, 3) / 3 * math.log(1.5), abs=0.2)
-    assert week == pytest.approx(min(age, 7) / 7 * math.log(1.5), abs=0.15)
+    live(days, 30, sd=0.02)
+    live(days, age + 1, tokens=7.5e4, sd=0.02, first=30)
+
+    def new(window: int) -> float:
+        """How much of it is not in the days that the last ones are compared with: a week makes a third of it usual."""
+        shares = [1 - (age - back) // WEEK / WEEKS if back <= age else 0.0 for back in range(1, window + 1)]
+        return sum(shares) / window
+
+    for (departure, _), window in zip(days.departures(), WINDOWS, strict=True):
+        assert departure == pytest.approx(new(window) * math.log(1.5), abs=0.09)
+
+
+def weeks(*tokens: float) -> Days:
+    """A key that used as much on each day of a week, week by week, and has one call on the day after them."""
+    days = Days()
+    for week, amount in enumerate(tokens):
+        for day in range(WEEK):
+            days.take(FIRST + WEEK * week + day, amount, 1.0)
+    days.take(FIRST + WEEK * len(tokens), 1.0, 1.0)
+    return days
+
+
+def test_days_are_compared_with_the_mean_of_three_weeks():
+    expected = math.log(51 / (41 * 45 * 91) ** (1 / 3))
+    assert weeks(4e4, 4.4e4, 9e4, 5e4).departures()[0][0] == pytest.approx(expected, abs=1 / PER_UNIT)
+
+
+def test_of_what_is_new_a_third_is_left_at_most_after_two_weeks():
+    """Of a large rise it may be less: the one week without it looks like one off."""
+    assert weeks(4e4, 4e4, 4e4, 1.6e5).departures()[0][0] > 0.7
+    for times in (2, 4, 16):
+        assert weeks(4e4, 4e4, *[times * 4e4] * 3).departures()[0][0] <= math.log(times) / 3 + 1 / PER_UNIT
+
+
+def test_what_was_low_for_two_weeks_is_what_the_third_is_compared_with():
+    expected = math.log(51) - (2 * math.log(11) + math.log(51)) / 3
+    assert weeks(5e4, 1e4, 1e4, 5e4).departures()[0][0] == pytest.approx(expected, abs=1 / PER_UNIT)
 
 
 def test_what_has_lasted_for_longer_is_usual():
@@ -112,13 +143,27 @@ def test_what_has_lasted_for_longer_is_usual():
 
 @pytest.mark.parametrize("later", [8, 15, 22])
 @pytest.mark.parametrize("left", [0.0, 2e3])
-def test_a_day_off_makes_no_rise_of_what_is_usual_weeks_later(later, left):
-    """Be it that nobody worked, or that little of it was heard."""
+@pytest.mark.parametrize("age", [8, 9, 10, 30])
+def test_a_day_off_makes_no_rise_of_what_is_usual_weeks_later(age, later, left):
+    """Be it that nobody worked, or that little of it was heard; of a key's second week, too."""
     days = Days()
-    live(days, 30, sd=0.02)
-    days.take(FIRST + 30, left, 1.0)
-    live(days, later, sd=0.02, first=31)
+    live(days, age, sd=0.02)
+    days.take(FIRST + age, left, 1.0)
+    live(days, later, sd=0.02, first=age + 1)
     assert max(departure for departure, _ in days.departures()) < 0.1
+
+
+def test_a_day_as_low_as_many_of_a_restless_key_is_none_off():
+    """Else what is usual for it would lie above most of its days."""
+    steady, restless = Days(), Days()
+    live(steady, 60, sd=0.1, weekend=1.0)
+    live(restless, 60, sd=0.9, weekend=1.0)
+    for days in (steady, restless):
+        for day in range(4 * WEEK):
+            days.take(FIRST + 60 + day, 1.5e4 if day == WEEK - 1 else 5e4, 1.0)
+        days.take(FIRST + 60 + 4 * WEEK, 1.0, 1.0)
+    for days, expected in ((steady, 0.0), (restless, math.log(51 / 16) / 3)):
+        assert days.departures()[0][0] == pytest.approx(expected, abs=1 / PER_UNIT)
 
 
 def test_a_key_that_is_used_now_and_then_stands_out_only_by_what_it_uses():

@@ -19,6 +19,7 @@ from stream.lab.evaluation.installation import Installation
 from stream.lab.worlds.campaigns import world as worlds
 from stream.lab.worlds.campaigns.families import campaign_families
 from stream.lab.worlds.campaigns.world import Branch, CampaignWorld
+from stream.lab.worlds.tally import PER_DAY
 from stream.settings import load_settings
 
 pytestmark = pytest.mark.slow
@@ -75,11 +76,18 @@ def test_an_oracle_finds_what_is_large_and_knows_nothing_of_accounts_without_a_p
     oracle = Oracle(world, 1.0)
     tenfold = replace(few, extra=replace(few.extra, tokens=10 * few.extra.tokens))
     hundredth = replace(few, extra=replace(few.extra, tokens=few.extra.tokens // 100))
-    chances = [oracle.chance(one) for one in (tenfold, few, hundredth)]
-    assert chances == sorted(chances, reverse=True)
+    attained = [found for one in (tenfold, few, hundredth) if (found := oracle.attained(one)) is not None]
+    assert len(attained) == 3
+    chances, gone = zip(*attained, strict=True)
+    assert list(chances) == sorted(chances, reverse=True)
     assert chances[0] > 0.9 > 0.1 > chances[-1]
-    assert oracle.chance(new) is None
-    assert oracle.chance(replace(few, family="pivot")) is None
+    # it looks at the end of a day, and this one begins in the midst of one
+    first_day = few.extra.tokens[few.extra.bucket // PER_DAY == few.extra.bucket.min() // PER_DAY].sum()
+    assert gone[0] == pytest.approx(first_day / few.tokens)
+    assert list(gone) == sorted(gone)
+    assert gone[-1] == 1.0
+    assert oracle.attained(new) is None
+    assert oracle.attained(replace(few, family="pivot")) is None
 
 
 def test_time_goes_on_to_the_end_of_a_branch_in_all_shards_and_groups() -> None:

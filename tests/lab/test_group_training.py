@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import msgspec
@@ -15,7 +16,7 @@ from stream.core.evidence import Evidence
 from stream.core.evidencerecord import pack_evidence
 from stream.core.group import MEASURED
 from stream.core.grouppriors import GroupPriors
-from stream.lab.grouptraining.dial import opened, realised_tail
+from stream.lab.grouptraining.dial import DIALS, mark, opened, realised_tail
 from stream.lab.grouptraining.document import GUESS, GUESSED_TAILS, document_of
 from stream.lab.grouptraining.fit import train
 from stream.lab.grouptraining.readings import Readings
@@ -109,3 +110,16 @@ def test_the_dial_is_marked_by_what_groups_open_where_that_is_more_than_was_aske
     nearly = realised_tail(tail, {1.0: 0.00195, 0.5: 0.0019})
     assert len(nearly) == 3, "what is as often by chance at a higher score must not flatten all beyond"
     assert realised_tail(tail, {1.0: 0.0, 10.0: 0.002}) == [[1.0, 0.1], [2.0, 0.01], [3.0, 0.001]]
+
+
+def test_a_trained_document_is_marked_by_what_opens(told: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [shown(seed) for seed in range(1, 5)]
+    document = train(parts)
+    with ThreadPoolExecutor(1) as pool:
+        marked = mark(document, parts, [told] * len(parts), pool)
+    assert marked | {"tail": document["tail"]} == document
+    before, after = (GroupPriors.from_json(json.dumps(one)).tail for one in (document, marked))
+    rises = [after.threshold(dial / 1000) - before.threshold(dial / 1000) for dial in DIALS]
+    assert rises[0] > 0.1, "four opened, one in a world, where 1.2 were asked for"
+    assert min(rises) >= -0.001, "as rows are rounded; fewer that open lower nothing"
+    assert capsys.readouterr().err.count(" open\n") == len(DIALS)

@@ -96,13 +96,16 @@ def noise_of(readings: Floats, slots: NDArray[np.int64]) -> tuple[Floats, float,
 
 def chance_of(shape: Floats, false_per_step: float, rng: np.random.Generator) -> float:
     """How often the oracle finds a shape before it ends, at so many false alerts per reading."""
-    if len(shape) == 0:
-        return 0.0
+    return float(np.mean(found_at(shape, false_per_step, rng) < len(shape))) if len(shape) else 0.0
+
+
+def found_at(shape: Floats, false_per_step: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Of TRIALS simulated attacks of a shape, the reading of it at which the oracle finds each; its length: at none."""
     threshold = threshold_for(statistic(rng.standard_normal(NOISE_STEPS), shape), false_per_step)
     noise = rng.standard_normal((TRIALS, 2 * len(shape)))
     noise[:, len(shape) :] += shape
-    peaks = statistic(noise, shape)[:, len(shape) :].max(axis=1)
-    return float(np.mean(peaks >= threshold))
+    over = statistic(noise, shape)[:, len(shape) :] >= threshold
+    return np.where(over.any(axis=1), over.argmax(axis=1), len(shape))
 
 
 def statistic(white: Floats, shape: Floats) -> Floats:

@@ -26,7 +26,8 @@ class CampaignRow:
     named: mean share of members named; innocents: share of all names that are none; both over those found
     alone: mean share of members with an alert of their own; alone_found: share of campaigns with most members alone
     alone_gone: median share of the tokens gone before the members' own alerts
-    oracle: mean chance of an oracle that knows all but the moment, None where it knows nothing
+    oracle: mean chance of an oracle that knows all but the moment; oracle_gone: median of what is gone before it finds
+    them; None where it knows nothing
     """
 
     group: str
@@ -46,6 +47,7 @@ class CampaignRow:
     alone_found: float
     alone_gone: float
     oracle: float | None
+    oracle_gone: float | None
 
 
 def campaign_rows(outcomes: Sequence[CampaignOutcome]) -> list[CampaignRow]:
@@ -89,7 +91,7 @@ def _row(group: str, name: str, outcomes: Sequence[CampaignOutcome]) -> Campaign
     named = [one.named for one in found if one.named is not None]
     innocents = [one.innocents for one in found if one.innocents is not None]
     members = [len(one.campaign.members) for one in outcomes]
-    chances = [one.oracle for one in outcomes if one.oracle is not None]
+    attained = [one.oracle for one in outcomes if one.oracle is not None]
     return CampaignRow(
         group=group,
         name=name,
@@ -107,7 +109,8 @@ def _row(group: str, name: str, outcomes: Sequence[CampaignOutcome]) -> Campaign
         alone=sum(one.alone / n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_found=sum(one.alone >= MIN_ALONE * n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_gone=median(_share(one.alone_gone, one.tokens) for one in outcomes),
-        oracle=sum(chances) / len(chances) if chances else None,
+        oracle=sum(chance for chance, _ in attained) / len(attained) if attained else None,
+        oracle_gone=median(gone for _, gone in attained) if attained else None,
     )
 
 

@@ -21,9 +21,10 @@ of one group within a day are one; with an exact 95 % Poisson interval. astray: 
 nothing that happened there and does not come without it. found: an alert of a group opened during the campaign or up to
 2 h after it, and most keys that it names are members, or what its group shares is what links them. gone: of its tokens,
 before the first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members
-that the alerts name, of those who had come; innocents: of the names. oracle: the chance of a detector
-that knows the members and what each of them gives, not when; it needs two days. alone: what single keys' alerts show of
-the same campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these.
+that the alerts name, of those who had come; innocents: of the names. oracle: the chance of a detector that knows the
+members and what each of them gives, not when, where one goes on for two days; oracle gone: what is gone before it finds
+them, in the median: it looks once a day, so that here it is no bound. alone: what single keys' alerts show of the same
+campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these.
 Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
@@ -57,7 +58,19 @@ def _rates(line: GroupLine) -> str:
 def _table(rows: list[CampaignRow]) -> Table:
     shown = Table(box=None, pad_edge=False)
     shown.add_column("campaigns")
-    for name in ("n", "found", "95 %", "delay", "gone", "alerts", "named", "innocents", "page", "oracle"):
+    for name in (
+        "n",
+        "found",
+        "95 %",
+        "delay",
+        "gone",
+        "alerts",
+        "named",
+        "innocents",
+        "page",
+        "oracle",
+        "oracle gone",
+    ):
         shown.add_column(name, justify="right")
     for name in ("alone", "found", "gone"):
         shown.add_column(name, justify="right", style="dim")
@@ -74,6 +87,7 @@ def _table(rows: list[CampaignRow]) -> Table:
             share(row.innocents),
             share(row.paged),
             share(row.oracle),
+            share(row.oracle_gone),
             share(row.alone),
             share(row.alone_found),
             share(row.alone_gone),

@@ -22,6 +22,7 @@ import numpy as np
 
 from stream.alerts import Alert, Entity
 from stream.core.campaign import MOST_NAMED, entity_of
+from stream.lab.evaluation.campaign_oracle import Attained
 from stream.lab.evaluation.detector import PAGES
 from stream.lab.evaluation.scoring import merged
 from stream.lab.worlds.campaigns.labels import Campaign, Link
@@ -70,7 +71,7 @@ class CampaignOutcome:
     named: of the members that had come by then, the share that was named (of those an alert can hold)
     innocents: of the named, the share that are no members; None where nobody was named
     alone: members with an alert of their own
-    oracle: how likely an oracle finds it, None if it knows nothing of such a thing
+    oracle: what an oracle attains, None if it knows nothing of such a thing
     """
 
     campaign: Campaign
@@ -84,7 +85,7 @@ class CampaignOutcome:
     paged: bool
     alone: int
     alone_gone: int
-    oracle: float | None = None
+    oracle: Attained | None = None
 
     @property
     def found(self) -> bool:

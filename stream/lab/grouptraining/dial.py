@@ -15,6 +15,7 @@ from stream.core.calibration import TailLaw
 from stream.core.campaign import HOUR
 from stream.core.grouppriors import GroupPriors
 from stream.core.groups import Groups
+from stream.core.priors import tail_of
 from stream.lab.evaluation.campaigns import MERGE_SECONDS
 from stream.lab.evaluation.scoring import merged
 from stream.lab.grouptraining.document import Document
@@ -63,7 +64,7 @@ def realised_tail(tail: TailLaw, opened_at: Mapping[float, float]) -> list[list[
 
 def mark(document: Document, parts: Sequence[Readings], records: Sequence[Record], pool: Executor) -> Document:
     """The same priors, with a dial that says what groups open in worlds that they did not learn from."""
-    tail = TailLaw(document["tail"])
+    tail = TailLaw(tail_of(document["tail"]))
     group_days = sum(len(part.peaks(part.values[:, 0])) for part in parts)
     # worlds of two profiles take turns: each fold has both
     folds = [number // 2 % FOLDS for number in range(len(parts))]

@@ -6,14 +6,16 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from stream.cli.common import FOUND, BadInput, settings_from, settings_options
+from stream.cli.evaluate_options import CAMPAIGNS, NAB, refusal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from stream.lab.evaluation.suites import Wish
     from stream.settings import Settings
 
-NAB, CAMPAIGNS = "nab", "campaigns"
 DIAL_RANGE = click.FloatRange(0.01, 1000)
 
 
@@ -66,7 +67,9 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
 @click.option("--floors", is_flag=True, help="ci: exit 1 if a floor is missed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @settings_options
+@click.pass_context
 def command(
+    context: click.Context,
     suite: str,
     data: Path | None,
     seed: int | None,
@@ -131,31 +134,15 @@ def command(
 
     if suite not in (*SUITES, CAMPAIGNS, NAB):
         raise BadInput(f"there is no suite {suite!r}: choose {', '.join((*SUITES, CAMPAIGNS, NAB))}")
+    given = [option.opts[0] for option in context.command.params if _is_given(context, option)]
+    if (why := refusal(suite, given)) is not None:
+        raise BadInput(why)
     wish = Wish(seed, keys, days, data, tuning)
     if suite == NAB:
-        if replace(wish, data=None) != Wish() or dials or against or floors or knobs or caution or calibrated:
-            raise BadInput("the suite nab is what it is: it takes --data and --json")
         return _nab(data, as_json)
-    if floors and suite != "ci":
-        raise BadInput("--floors are those of --suite ci")
-    if caution and (floors or knobs or suite == CAMPAIGNS):
-        raise BadInput("--caution goes without --floors and --vary, and not with campaigns")
     if suite == CAMPAIGNS:
-        if dials or against or knobs or calibrated:
-            raise BadInput(
-                "campaigns have a dial of their own, --set false_alerts_per_1000_group_days=X, and no rivals; they go "
-                "without --vary and --calibrated"
-            )
         _campaigns(wish, worlds, settings_from(assignments, config), jobs or os.cpu_count() or 1, as_json)
         return
-    if worlds is not None:
-        raise BadInput("--worlds is for --suite campaigns")
-    if calibrated and (suite != "synthetic" or caution or knobs):
-        raise BadInput("--calibrated is for the suite synthetic, without --vary and --caution")
-    if knobs and (dials or against or floors):
-        raise BadInput("--vary goes without --dial, --against and --floors: it runs the worlds once for each value")
-    if suite == "ci" and dials:
-        raise BadInput("the suite ci has its own dial, so that its floors mean something: leave --dial out")
     settings = settings_from(assignments, config)
     if settings.bucket_seconds != BUCKET_SECONDS:
         raise BadInput(f"the worlds have buckets of {BUCKET_SECONDS} s, the settings say {settings.bucket_seconds}")
@@ -196,6 +183,10 @@ def command(
         _show(results, kept)
     if floors and not all(one.ok for one in kept):
         sys.exit(FOUND)
+
+
+def _is_given(context: click.Context, option: click.Parameter) -> bool:
+    return option.name is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
 
 
 def _variants(

@@ -282,10 +282,10 @@ def test_worlds_take_profiles_by_turns_and_tuning_never_sees_those_of_a_report()
     ("words", "what"),
     [
         (["--suite", "campaigns", "--seed", "7"], "seeds below 1,000 are for tuning"),
-        (["--suite", "campaigns", "--against", "static"], "no rivals"),
-        (["--suite", "campaigns", "--dial", "3"], "a dial of their own"),
+        (["--suite", "campaigns", "--against", "static"], "for the suites synthetic, servegen, ci"),
+        (["--suite", "campaigns", "--dial", "3"], "--set false_alerts_per_1000_group_days=X"),
         (["--suite", "campaigns", "--set", "bucket_seconds=60"], "buckets of 300 s"),
-        (["--worlds", "3"], "--suite campaigns"),
+        (["--worlds", "3"], "--worlds is for the suite campaigns"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_advice(words: list[str], what: str) -> None:

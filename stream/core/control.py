@@ -195,14 +195,22 @@ class Control:
         """The boundaries up to `limit` at which something was announced, the first one first."""
         return sorted({bucket for bucket, _, _ in self._announced if bucket <= limit})
 
-    def take(self, boundary: int) -> list[Feedback]:
-        """Take out what was announced up to this boundary; rules are in force from here on, feedback is returned."""
+    def take(self, boundary: int) -> list[Feedback | Block]:
+        """Take out what was announced up to this boundary, and is in force from here on.
+
+        Returns what is about a single key and concerns it at once: feedback, and blocks that have not ended meanwhile.
+        """
         due = [message for bucket, _, message in self._announced if bucket <= boundary]
         self._announced = [one for one in self._announced if one[0] > boundary]
         for message in due:
             self._follow(message, boundary)
         self._look_again()
-        return [message for message in due if isinstance(message, Feedback)]
+        return [
+            message
+            for message in due
+            if isinstance(message, Feedback)
+            or (isinstance(message, Block) and self.is_blocked(message.key_id, boundary))
+        ]
 
     @property
     def announced(self) -> list[tuple[int, Message]]:

@@ -85,6 +85,24 @@ class Gathering:
             self.watch(bucket, word)
         links.spoken()
 
+    def fall(self, key: KeyState, bucket: int) -> None:
+        """Tell of a key that an operator has blocked since `bucket`, the last one that has closed: silence may follow.
+
+        A key that never had traits has nothing in common with whoever takes its place.
+        """
+        words = self._words.setdefault(bucket, [])
+        for place, word in enumerate(words):
+            if word.key_id == key.key_id:
+                words[place] = _blocked(word)
+                return
+        traits = key.links.latest(key.rules.calendar.per_day)
+        if traits:
+            level, length = _likeness(key)
+            word = _blocked(Word(key.key_id, traits, [0.0] * COUNT, {}, Member(key.key_id, 0.0, 0.0, level, length, 0)))
+            words.append(word)
+            if self.watch is not None:
+                self.watch(bucket, word)
+
     def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
         """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
         found = evidence_of(self.shard, self._words)
@@ -134,11 +152,7 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
     if key.incident is not None:
         sums[ALARMED] = 1.0
         notes |= HAS_INCIDENT
-    level = math.log(max(key.baseline.level.value / key.rules.settings.bucket_seconds, LEAST_LEVEL))
-    shape = key.channels[SHAPE]
-    assert isinstance(shape, Shape)
-    window = shape.windows[1]
-    length = window[LOGS] / window[CALLS] if window[CALLS] > 0 else -1.0
+    level, length = _likeness(key)
     if moment.age_days <= NEWCOMER_DAYS:
         notes |= IS_YOUNG
         sums[YOUNG] = 1.0
@@ -149,13 +163,31 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
         sums[LEVEL], sums[LEVEL_SQUARES] = level, level * level
         if length >= 0:
             sums[SHAPED], sums[LENGTH], sums[LENGTH_SQUARES] = 1.0, length, length * length
-    if key.links.refused:
+    if key.links.refused or key.rules.control.is_blocked(key.key_id, bucket):
         notes |= REFUSED
         sums[REFUSALS] = 1.0
     models = key.links.models
     total = sum(models.values())
     shares = {name: calls / total for name, calls in models.items()} if total else {}
     return Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
+
+
+def _likeness(key: KeyState) -> tuple[float, float]:
+    """What a key is like: ln of its usual tokens per second, and the mean log length of its answers, -1 if unknown."""
+    shape = key.channels[SHAPE]
+    assert isinstance(shape, Shape)
+    window = shape.windows[1]
+    level = math.log(max(key.baseline.level.value / key.rules.settings.bucket_seconds, LEAST_LEVEL))
+    return level, window[LOGS] / window[CALLS] if window[CALLS] > 0 else -1.0
+
+
+def _blocked(word: Word) -> Word:
+    """The word of a key that is refused from now on."""
+    sums = word.sums.copy()
+    sums[REFUSALS] = 1.0
+    said = word.member
+    member = Member(said.key_id, said.z, said.excess, said.level, said.length, said.notes | REFUSED)
+    return Word(word.key_id, word.traits, sums, word.models, member)
 
 
 def _hours_used(key: KeyState) -> float:

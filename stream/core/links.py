@@ -159,6 +159,10 @@ class Links:
         """
         return tuple(traits for traits, seen in zip(self.known, self.seen, strict=True) if seen >= bucket)
 
+    def latest(self, buckets: int) -> tuple[Traits, ...]:
+        """The sets of traits that were used in the last so many buckets of its use; none if it never said any."""
+        return self.since_bucket(max(self.seen, default=0) - buckets)
+
     def spoken(self) -> None:
         """It has given evidence; from here on nothing was used."""
         self.spoke = True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from stream.alerts import Alert, DataQuality, reading_order
+from stream.control import Block
 from stream.core.bucket import OpenBucket
 from stream.core.control import Heard
 from stream.core.evidence import NEVER, Evidence
@@ -347,6 +348,11 @@ class Shard(Holding):
     def _follow(self, boundary: int, quality: DataQuality, step: Step) -> None:
         """All before this boundary is closed: what was announced for it takes effect."""
         for message in self.control.take(boundary):
+            if isinstance(message, Block):
+                blocked = self._keys.held.get(message.key_id) or self._keys.wake(message.key_id)
+                if blocked is not None:
+                    self._gathering.fall(blocked, boundary - 1)
+                continue
             # whoever has an open incident is awake, and nobody else is concerned
             key = self._keys.held.get(message.key_id) or self._keys.make(message.key_id)
             alert = follow(key, message, boundary, quality)

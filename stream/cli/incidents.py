@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MOST_OVER = 200
 """Incidents that are over and shown: the newest."""
 MAX_WHO = 60
+MOST_SHOWN = 20
+"""Members of a group's incident."""
 
 file_option = click.option(
     "--from-file", type=click.Path(dir_okay=False, allow_dash=True), metavar="ALERTS.jsonl",
@@ -162,7 +164,8 @@ def lines_of(alerts: Iterable[Alert], said: Sequence[Message], now: float, as_js
 @file_option
 @settings_options
 def show(alert_id: str, as_json: bool, from_file: str | None, assignments: tuple[str, ...], config: str | None) -> None:
-    """Print one incident: what a page says of it as it stands, each step with its reason, and what operators said.
+    """Print one incident: what a page says of it as it stands, whom it names, each step with its reason, and what
+    operators said.
 
     `overdraw explain` tells why it was found.
 
@@ -185,6 +188,8 @@ def show(alert_id: str, as_json: bool, from_file: str | None, assignments: tuple
         return
     last = steps[-1]
     click.echo(Page(last, "").text())
+    for line in _members(last):
+        click.echo(line)
     click.echo("\nSteps")
     for step in steps:
         reason = printable(step.status_reason or "", 300)
@@ -193,6 +198,23 @@ def show(alert_id: str, as_json: bool, from_file: str | None, assignments: tuple
         click.echo("\nSaid")
         for word in words:
             click.echo(f"  {word}")
+
+
+def _members(alert: Alert) -> Iterator[str]:
+    """What the keys of a group's alert share, and who they are, the largest first."""
+    members = alert.members
+    if members is None:
+        return
+    if members.shared_traits:
+        yield "\nShared"
+    for trait, value in members.shared_traits.items():
+        yield f"  {trait:<15}  {printable(value, MAX_WHO)}"
+    if members.top:
+        yield f"\nMembers  ({members.count} named; tokens above the baseline, mean z)"
+    for member in members.top[:MOST_SHOWN]:
+        yield f"  {printable(member.key_id, MAX_WHO):<40}  {member.excess_tokens:>15,.0f}  {member.z:>5.1f}"
+    if len(members.top) > MOST_SHOWN:
+        yield f"  … and {len(members.top) - MOST_SHOWN} more: --json has them"
 
 
 def _words(alert: Alert, said: Sequence[Message]) -> Iterator[str]:

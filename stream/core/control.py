@@ -198,19 +198,20 @@ class Control:
     def take(self, boundary: int) -> list[Feedback | Block]:
         """Take out what was announced up to this boundary, and is in force from here on.
 
-        Returns what is about a single key and concerns it at once: feedback, and blocks that have not ended meanwhile.
+        Returns what concerns a single key at once: feedback, and the first block of a key that is blocked now.
         """
         due = [message for bucket, _, message in self._announced if bucket <= boundary]
         self._announced = [one for one in self._announced if one[0] > boundary]
+        blocks = {
+            message.key_id: message
+            for message in due
+            if isinstance(message, Block) and not self.is_blocked(message.key_id, boundary)
+        }
         for message in due:
             self._follow(message, boundary)
         self._look_again()
-        return [
-            message
-            for message in due
-            if isinstance(message, Feedback)
-            or (isinstance(message, Block) and self.is_blocked(message.key_id, boundary))
-        ]
+        feedback = [message for message in due if isinstance(message, Feedback)]
+        return [*feedback, *(block for key_id, block in blocks.items() if self.is_blocked(key_id, boundary))]
 
     @property
     def announced(self) -> list[tuple[int, Message]]:

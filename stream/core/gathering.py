@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from stream.core.arrivals import FALLEN_DAYS
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.channels.shape import CALLS, LOGS, NEWCOMER_DAYS, Shape
 from stream.core.evidence import (
@@ -88,20 +89,19 @@ class Gathering:
     def fall(self, key: KeyState, bucket: int) -> None:
         """Tell of a key that an operator has blocked since `bucket`, the last one that has closed: silence may follow.
 
-        A key that never had traits has nothing in common with whoever takes its place.
+        One that was never used, or not for so long that groups would have forgotten it, is nobody's to be replaced.
         """
-        words = self._words.setdefault(bucket, [])
-        for place, word in enumerate(words):
-            if word.key_id == key.key_id:
-                words[place] = _blocked(word)
-                return
-        traits = key.links.latest(key.rules.calendar.per_day)
-        if traits:
-            level, length = _likeness(key)
-            word = _blocked(Word(key.key_id, traits, [0.0] * COUNT, {}, Member(key.key_id, 0.0, 0.0, level, length, 0)))
-            words.append(word)
-            if self.watch is not None:
-                self.watch(bucket, word)
+        per_day = key.rules.calendar.per_day
+        traits = key.links.latest(per_day)
+        if not traits or bucket - key.links.newest > FALLEN_DAYS * per_day:
+            return
+        level, length = _likeness(key)
+        sums = [0.0] * COUNT
+        sums[REFUSALS] = 1.0
+        word = Word(key.key_id, traits, sums, {}, Member(key.key_id, 0.0, 0.0, level, length, REFUSED))
+        self._words.setdefault(bucket, []).append(word)
+        if self.watch is not None:
+            self.watch(bucket, word)
 
     def hand_on(self, first: int, limit: int, per_hour: int) -> list[Evidence]:
         """Everything of the buckets that have closed, [first, limit); where an hour has ended, that it is complete."""
@@ -181,15 +181,6 @@ def _likeness(key: KeyState) -> tuple[float, float]:
     return level, window[LOGS] / window[CALLS] if window[CALLS] > 0 else -1.0
 
 
-def _blocked(word: Word) -> Word:
-    """The word of a key that is refused from now on."""
-    sums = word.sums.copy()
-    sums[REFUSALS] = 1.0
-    said = word.member
-    member = Member(said.key_id, said.z, said.excess, said.level, said.length, said.notes | REFUSED)
-    return Word(word.key_id, word.traits, sums, word.models, member)
-
-
 def _hours_used(key: KeyState) -> float:
     """The share of hours in which the key is used, from the share of its buckets, as if those came at random."""
     used: float = 1 - (1 - min(key.presence.long_share, 1.0)) ** key.rules.calendar.per_hour
@@ -201,11 +192,19 @@ def _clip(z: float) -> float:
 
 
 def _cells(words: Iterable[Word]) -> list[Cell]:
-    """Keys with the same traits together, in an order of their own: keys are closed in none."""
-    cells: dict[tuple[Traits, ...], list[Word]] = {}
+    """Keys with the same traits together, in an order of their own: keys are closed in none.
+
+    Those that only tell of their block have cells of their own behind the others, since it counts from the bucket's end
+    on; these name them all, for it is not told again.
+    """
+    used: dict[tuple[Traits, ...], list[Word]] = {}
+    silent: dict[tuple[Traits, ...], list[Word]] = {}
     for word in sorted(words, key=lambda word: word.key_id):
-        cells.setdefault(word.traits, []).append(word)
-    return [_cell(number, traits, alike) for number, (traits, alike) in enumerate(cells.items())]
+        (used if word.sums[ALL] else silent).setdefault(word.traits, []).append(word)
+    parts = [*used.items()]
+    for traits, alike in silent.items():
+        parts += [(traits, alike[at : at + MOST_MEMBERS]) for at in range(0, len(alike), MOST_MEMBERS)]
+    return [_cell(number, traits, alike) for number, (traits, alike) in enumerate(parts)]
 
 
 def _cell(number: int, traits: tuple[Traits, ...], words: list[Word]) -> Cell:
@@ -216,8 +215,16 @@ def _cell(number: int, traits: tuple[Traits, ...], words: list[Word]) -> Cell:
     )
     members = [word.member for word in words]
     if len(members) > MOST_MEMBERS:
-        members.sort(key=lambda member: (-(member.notes & (NEW | REFUSED)), -member.z, member.key_id))
-        del members[MOST_MEMBERS:]
+        members = _foremost(members)
     names = sorted({name for word in words for name in word.models})
     models = {name: math.fsum(word.models.get(name, 0.0) for word in words) for name in names}
     return Cell(number, list(traits), sums, models, sorted(leaf_of(word.key_id) for word in words)[:LEAVES], members)
+
+
+def _foremost(members: list[Member]) -> list[Member]:
+    """MOST_MEMBERS of them: the refused, the new, and the strongest; neither of the first two at the other's cost."""
+    members.sort(key=lambda member: (-(member.notes & NEW), -member.z, member.key_id))
+    refused = [member for member in members if member.notes & REFUSED]
+    others = [member for member in members if not member.notes & REFUSED]
+    refused = refused[: max(MOST_MEMBERS // 2, MOST_MEMBERS - len(others))]
+    return [*refused, *others[: MOST_MEMBERS - len(refused)]]

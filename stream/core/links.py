@@ -160,8 +160,14 @@ class Links:
         return tuple(traits for traits, seen in zip(self.known, self.seen, strict=True) if seen >= bucket)
 
     def latest(self, buckets: int) -> tuple[Traits, ...]:
-        """The sets of traits that were used in the last so many buckets of its use; none if it never said any."""
-        return self.since_bucket(max(self.seen, default=0) - buckets)
+        """The sets of traits of the last so many buckets of its use, as far as those have closed."""
+        newest = self.newest
+        return self.since_bucket(newest - buckets) if newest >= 0 else ()
+
+    @property
+    def newest(self) -> int:
+        """The last bucket that has closed and had traits, -1: none."""
+        return max(self.seen, default=-1)
 
     def spoken(self) -> None:
         """It has given evidence; from here on nothing was used."""

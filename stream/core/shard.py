@@ -326,7 +326,7 @@ class Shard(Holding):
         keys = len(self._keys) * self.settings.partitions
         for boundary in self.control.boundaries(limit):
             self._close_keys(boundary, quality, keys, step)
-            self._follow(boundary, quality, step)
+            self._follow(boundary, first, quality, step)
         self._close_keys(limit, quality, keys, step)
         self.control.forget(limit)
         step.evidence += self._gathering.hand_on(first, limit, self.rules.calendar.per_hour)
@@ -345,12 +345,12 @@ class Shard(Holding):
         alerts.sort(key=reading_order)
         step.alerts += alerts
 
-    def _follow(self, boundary: int, quality: DataQuality, step: Step) -> None:
-        """All before this boundary is closed: what was announced for it takes effect."""
+    def _follow(self, boundary: int, first: int, quality: DataQuality, step: Step) -> None:
+        """All before this boundary is closed, from bucket `first` on: what was announced for it takes effect."""
         for message in self.control.take(boundary):
             if isinstance(message, Block):
                 blocked = self._keys.held.get(message.key_id) or self._keys.wake(message.key_id)
-                if blocked is not None:
+                if blocked is not None and boundary > first:  # else no bucket has closed that it could be told of
                     self._gathering.fall(blocked, boundary - 1)
                 continue
             # whoever has an open incident is awake, and nobody else is concerned

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from stream.core.evidence import IS_YOUNG, Member
+from stream.core.evidence import IS_YOUNG, REFUSED, Member
 
 MOST_SUSPECTS = 512
 """Members that are looked at one by one; beyond them those with the least evidence are left out."""
@@ -43,6 +43,8 @@ class Suspect(msgspec.Struct, array_like=True):
 def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
     """Take up what a group's members said in an hour."""
     for member in members:
+        if member.notes & REFUSED and member.z == 0.0 and member.excess == 0.0:
+            continue  # that it was blocked says nothing of what it took
         known = suspects.get(member.key_id)
         if known is None:
             suspects[member.key_id] = Suspect(member.z, 1, member.excess, member.notes, hour)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from services import EVIL, T0, made_alert
 
-from stream.alerts import Alert, Entity
+from stream.alerts import Alert, Entity, Member, Members
 from stream.cli import incidents
 from stream.cli.alerts import command as alerts
 from stream.cli.incidents import Incidents, lines_of
@@ -118,6 +118,22 @@ def test_one_incident_is_shown_with_its_page_and_each_step_and_its_reason(file: 
     assert "Said" not in text
     steps = [json.loads(line) for line in run("show", "--json", WORSE.alert_id, "--from-file", str(file)).splitlines()]
     assert [step["status"] for step in steps] == ["opened", "updated"]
+
+
+def test_of_a_groups_incident_its_members_are_shown_the_largest_first_and_what_they_share(tmp_path: Path) -> None:
+    top = [Member(key_id=f"farm-{number:02}{EVIL[:20]}", z=1.5, excess_tokens=1e6 - number) for number in range(30)]
+    members = Members(count=42, top=top, shared_traits={"template": "tpl-1", "network": EVIL[:30]})
+    alert = made_alert(kind="campaign", severity="high").model_copy(update={"members": members})
+    path = tmp_path / "alerts.jsonl"
+    path.write_text(f"{alert.model_dump_json()}\n", "utf-8")
+    lines = run("show", alert.alert_id, "--from-file", str(path)).splitlines()
+    shared = lines.index("Shared")
+    assert lines[shared + 1] == "  template         tpl-1"
+    first = lines.index("Members  (42 named; tokens above the baseline, mean z)") + 1
+    assert lines[first].startswith("  farm-00")
+    assert lines[first].endswith("1,000,000    1.5")
+    assert lines[first + 20] == "  … and 10 more: --json has them"
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_shown_incident_says_what_operators_said_of_it() -> None:

@@ -164,8 +164,7 @@ def lines_of(alerts: Iterable[Alert], said: Sequence[Message], now: float, as_js
 @file_option
 @settings_options
 def show(alert_id: str, as_json: bool, from_file: str | None, assignments: tuple[str, ...], config: str | None) -> None:
-    """Print one incident: what a page says of it as it stands, whom it names, each step with its reason, and what
-    operators said.
+    """Print one incident: what a page says of it now, whom it names, each step and its reason, what operators said.
 
     `overdraw explain` tells why it was found.
 

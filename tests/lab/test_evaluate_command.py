@@ -47,10 +47,7 @@ SMALL = ["--keys", "10", "--days", "29", "--jobs", "1"]
         (["--vary", "min_calls"], "a setting but bucket_seconds and its values"),
         (["--vary", "bucket_seconds=60"], "a setting but bucket_seconds and its values"),
         (["--vary", "min_calls=3", "--dial", "3"], "--vary and --dial do not go together"),
-        (
-            ["--suite", "ci", "--caution", "1", "--floors"],
-            "--caution and --floors do not go",
-        ),
+        (["--suite", "ci", "--caution", "1", "--floors"], "--caution and --floors do not go"),
         (["--suite", "campaigns", "--caution", "1"], "for the suites synthetic, servegen, ci"),
         (["--caution", "2"], "0<=x<=1"),
         (["--suite", "ci", "--calibrated"], "for the suite synthetic"),

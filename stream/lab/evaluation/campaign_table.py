@@ -59,18 +59,8 @@ def _table(rows: list[CampaignRow]) -> Table:
     shown = Table(box=None, pad_edge=False)
     shown.add_column("campaigns")
     for name in (
-        "n",
-        "found",
-        "95 %",
-        "delay",
-        "gone",
-        "alerts",
-        "named",
-        "innocents",
-        "page",
-        "oracle",
-        "oracle gone",
-    ):
+        "n", "found", "95 %", "delay", "gone", "alerts", "named", "innocents", "page", "oracle", "oracle gone",
+    ):  # fmt: skip
         shown.add_column(name, justify="right")
     for name in ("alone", "found", "gone"):
         shown.add_column(name, justify="right", style="dim")

@@ -68,6 +68,10 @@ When = Annotated[
 ]
 """Epoch seconds inside, RFC 3339 with a zone in JSON."""
 Id = Annotated[str, Field(min_length=1, max_length=256)]
+ResponseId = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{16}$", description="what `overdraw responder` did by itself; null: an operator's word"),
+]
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="unique; what removes it names it")]
 AlertId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="the incident's `alert_id`")]
 Verdict = Literal["expected", "wrong", "right"]
@@ -252,6 +256,7 @@ class Block(_Word):
     kind: Literal["block"] = "block"
     key_id: Id
     until: When | None = None
+    response_id: ResponseId | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Block:
@@ -261,19 +266,25 @@ class Block(_Word):
     @property
     def subject(self) -> str:
         """See `_Word`."""
-        return f"block {self.key_id}"
+        return _of_block(self.key_id, self.response_id)
 
 
 class Unblock(_Word):
-    """The gateway takes this key again."""
+    """The gateway takes this key again; said of a response, unless an operator has blocked it, too."""
 
     kind: Literal["unblock"] = "unblock"
     key_id: Id
+    response_id: ResponseId | None = None
 
     @property
     def subject(self) -> str:
         """See `_Word`."""
-        return f"block {self.key_id}"
+        return _of_block(self.key_id, self.response_id)
+
+
+def _of_block(key_id: str, response_id: str | None) -> str:
+    """An operator and the responder have each a last word about a key; neither takes back the other's."""
+    return f"block {key_id}" if response_id is None else f"response {key_id}"
 
 
 Message = Annotated[

@@ -38,8 +38,9 @@ class Standing:
         return max(found, key=lambda rule: rule.tokens_per_hour, default=None)
 
     def blocked(self, now: float) -> dict[str, Block]:
-        """The keys that an operator has blocked."""
-        return {rule.key_id: rule for rule in self.at(now) if isinstance(rule, Block)}
+        """The keys that are blocked, and by whose word; by an operator's, if he and the responder have."""
+        found = [rule for rule in self.at(now) if isinstance(rule, Block)]
+        return {rule.key_id: rule for rule in sorted(found, key=lambda rule: rule.response_id is None)}
 
     def rule(self, rule_id: str, now: float) -> Maintenance | Allow | None:
         """A planned event or an allow rule by its id; None if there is none, or no more."""

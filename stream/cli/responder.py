@@ -53,7 +53,7 @@ def command(assignments: tuple[str, ...], config: str | None) -> None:
     from stream.worker.logs import set_up
     from stream.worker.responder.service import serve
     from stream.worker.server import check_web
-    from stream.worker.topics import BrokerUnreachable, response_plan, topic_problems
+    from stream.worker.topics import BrokerUnreachable, responder_needs, topic_problems
 
     chosen = response_config(settings)
     try:
@@ -67,7 +67,8 @@ def command(assignments: tuple[str, ...], config: str | None) -> None:
             count = await partitions_of(settings, settings.alert_topic)
             try:
                 async with cluster(settings) as kafka:
-                    problems = await topic_problems(kafka, settings, wanted=response_plan(settings))
+                    needed = responder_needs(settings, applies=chosen.mode == "apply")
+                    problems = await topic_problems(kafka, settings, wanted=needed)
             except BrokerUnreachable as error:
                 raise BadInput(str(error)) from error
         if problems:

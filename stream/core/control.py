@@ -99,8 +99,8 @@ class Raised(msgspec.Struct, array_like=True, frozen=True):
 class _Record(msgspec.Struct):
     """The state. `log`: the id of the control topic; `position`: the last offset of it that was taken up.
 
-    announced: (first bucket, offset, message) in the order of offsets; blocked: the key's first bucket, and the first
-    one beyond its end
+    announced: (first bucket, offset, message) in the order of offsets; blocked, responded: see `Control`; what was
+    written before there was a responder's word has none
     """
 
     version: int
@@ -110,17 +110,20 @@ class _Record(msgspec.Struct):
     rules: list[Rule]
     blocked: dict[str, tuple[int, int | None]]
     raised: dict[str, Raised]
+    responded: dict[str, tuple[int, int | None]] = {}
 
 
 class Control:
     """The operators' word to one shard, in buckets of `bucket_seconds`.
 
     position: the last offset of the control topic that was taken up, -1 before the first
-    blocked: first bucket in which each key is blocked, and the first one in which it no longer is (None: for good)
+    blocked: first bucket in which each key is blocked, and the first one in which it no longer is (None: for good);
+    responded: the same of those that the responder has blocked by itself
     """
 
     __slots__ = (
-        "_announced", "_fits", "_seconds", "active", "blocked", "changed", "log", "position", "raised", "rules",
+        "_announced", "_fits", "_seconds", "active", "blocked", "changed", "log", "position", "raised", "responded",
+        "rules",
     )  # fmt: skip
 
     def __init__(self, bucket_seconds: int) -> None:
@@ -131,6 +134,7 @@ class Control:
         """First bucket, offset and message."""
         self.rules: list[Rule] = []
         self.blocked: dict[str, tuple[int, int | None]] = {}
+        self.responded: dict[str, tuple[int, int | None]] = {}
         self.raised: dict[str, Raised] = {}
         self._fits: dict[tuple[str, str | None], list[Rule]] = {}
         self.active = False
@@ -227,9 +231,12 @@ class Control:
         elif isinstance(message, Block):
             last = self._end(message.until)
             if last is None or last > bucket:
-                self.blocked[message.key_id] = (bucket, last)
+                self._blocks(message)[message.key_id] = (bucket, last)
         elif isinstance(message, Unblock):
-            self.blocked.pop(message.key_id, None)
+            self._blocks(message).pop(message.key_id, None)
+
+    def _blocks(self, message: Block | Unblock) -> dict[str, tuple[int, int | None]]:
+        return self.blocked if message.response_id is None else self.responded
 
     def _add(self, message: Maintenance | Allow, bucket: int) -> None:
         first, last, tokens = bucket, self._end(message.until), 0
@@ -280,9 +287,12 @@ class Control:
         return float(raised.decades * 0.5 ** (days / HALF_LIFE_DAYS))
 
     def is_blocked(self, key_id: str, bucket: int) -> bool:
-        """Whether an operator has said that the gateway refuses this key."""
-        first, last = self.blocked.get(key_id, (bucket + 1, None))
-        return first <= bucket and (last is None or bucket < last)
+        """Whether an operator, or the responder, has said that the gateway refuses this key."""
+        for blocks in (self.blocked, self.responded):
+            first, last = blocks.get(key_id, (bucket + 1, None))
+            if first <= bucket and (last is None or bucket < last):
+                return True
+        return False
 
     def _about(self, key_id: str, org_id: str | None) -> list[Rule]:
         found = self._fits.get((key_id, org_id))
@@ -321,14 +331,18 @@ class Control:
 
     def forget(self, bucket: int) -> None:
         """Forget what is over before `bucket`, the first open one."""
-        if not (self.rules or self.raised or self.blocked):
+        if not (self.rules or self.raised or self.blocked or self.responded):
             return
         old = bucket - int(KEPT_DAYS * DAY) // self._seconds
         rules = [r for r in self.rules if r.last is None or r.last > (bucket if r.tokens_per_hour else old)]
         raised = {key: value for key, value in self.raised.items() if self.raise_of(key, bucket) >= LEAST_RAISE}
-        blocked = {key: value for key, value in self.blocked.items() if value[1] is None or value[1] > bucket}
-        if (len(rules), len(raised), len(blocked)) != (len(self.rules), len(self.raised), len(self.blocked)):
-            self.rules, self.raised, self.blocked = rules, raised, blocked
+        blocked, responded = (
+            {key: value for key, value in blocks.items() if value[1] is None or value[1] > bucket}
+            for blocks in (self.blocked, self.responded)
+        )
+        left, held = (rules, raised, blocked, responded), (self.rules, self.raised, self.blocked, self.responded)
+        if list(map(len, left)) != list(map(len, held)):
+            self.rules, self.raised, self.blocked, self.responded = left
             self._look_again()
 
     @property
@@ -336,7 +350,8 @@ class Control:
         """Bytes of what is announced and in force, about."""
         announced = sum(len(write_message(message)) for _, _, message in self._announced)
         raised = sum(FIXED_BYTES + _bytes(key, *value.incidents) for key, value in self.raised.items())
-        return announced + raised + sum(r.size for r in self.rules) + sum(FIXED_BYTES + _bytes(k) for k in self.blocked)
+        blocked = sum(FIXED_BYTES + _bytes(key) for key in (*self.blocked, *self.responded))
+        return announced + raised + blocked + sum(rule.size for rule in self.rules)
 
     def _look_again(self) -> None:
         self._fits.clear()
@@ -346,7 +361,9 @@ class Control:
     def pack(self) -> bytes:
         """Everything, as MessagePack."""
         announced = [(bucket, offset, write_message(message)) for bucket, offset, message in self._announced]
-        record = _Record(VERSION, self.log, self.position, announced, self.rules, self.blocked, self.raised)
+        record = _Record(
+            VERSION, self.log, self.position, announced, self.rules, self.blocked, self.raised, self.responded
+        )
         return msgspec.msgpack.encode(record)
 
     def unpack(self, data: bytes) -> None:
@@ -363,6 +380,7 @@ class Control:
             raise StateError(f"the record of what operators have said is damaged: {error}") from error
         self.log, self.position, self._announced = record.log, record.position, announced
         self.rules, self.blocked, self.raised = record.rules, record.blocked, record.raised
+        self.responded = record.responded
         self._look_again()
         self.changed = False
 

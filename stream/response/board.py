@@ -249,6 +249,14 @@ class Board:
         """What holds at the gateways, or may: not what is only rehearsed."""
         return [one for one in self.responses.values() if not one.dry_run and (one.before or one.state == "active")]
 
+    def blocks(self) -> dict[str, Response]:
+        """By key, what blocks it at the gateways because of an alert: of several the one that lasts longest."""
+        found: dict[str, Response] = {}
+        for one in sorted(self.active(), key=lambda one: (one.until is None, one.until or 0.0, one.response_id)):
+            if one.action == "block" and one.state == "active" and one.alert_id is not None:
+                found[one.entity.id] = one
+        return found
+
     def old(self, now: float) -> list[str]:
         """Records to delete."""
         over = sorted((one.steps[-1].at, one.response_id) for one in self.responses.values() if not one.open)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from stream.settings import Settings
@@ -98,6 +98,13 @@ def response_plan(settings: Settings) -> list[Topic]:
         Topic(settings.response_topic, "response_topic", 1, True, rights),
         Topic(settings.deny_list_topic, "deny_list_topic", 1, True, rights - {"Read"}, any_count=True),
     ]
+
+
+def responder_needs(settings: Settings, *, applies: bool) -> list[Topic]:
+    """What a responder looks at before it starts; `applies`: it does not only rehearse, and tells of what it does."""
+    rights = frozenset({"Describe", "Read", *(["Write"] if applies else [])})
+    control = [replace(topic, rights=rights) for topic in plan(settings) if topic.setting == "control_topic"]
+    return response_plan(settings) + control
 
 
 def every_topic(settings: Settings) -> list[Topic]:

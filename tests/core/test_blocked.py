@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from core_streams import HOUR, calls, log_of, new_shard
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from shard_traffic import DAY, Timed, call, feed, shard, steady
 from shard_traffic import START as BEGIN
 
 from stream.control import MESSAGE, Message
-from stream.core.control import Heard
+from stream.core.control import Control, Heard
 from stream.core.evidence import ALL, FIRST, MOST_MEMBERS, REFUSALS, REFUSED, Cell, Evidence, Member
 from stream.core.groups import Groups
 from stream.core.linksrecord import Traits
@@ -111,6 +112,63 @@ def test_who_was_never_seen_or_whose_block_has_ended_is_not_told_of():
     evidence = feed(one, used("other", NOW, 3)).evidence
     assert told(evidence, "stranger") == []
     assert not any(member.notes & REFUSED for *_, member in told(evidence))
+
+
+RESPONSE = {"response_id": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_the_responder_blocks_is_told_of_as_what_an_operator_does(packed):
+    one = known()
+    feed(one, used("other", NOW, 6))
+    hear(one, word("block", **RESPONSE))
+    if packed:
+        again = shard()
+        again.load(one.changes())
+        one = again
+    ((_, _, _, member),) = told(feed(one, used("other", NOW + 6 * HOUR, 2)).evidence)
+    assert member.notes & REFUSED
+    control = Control(300)
+    control.unpack(one.rules.control.pack())
+    assert control.responded == one.rules.control.responded != {}
+
+
+def test_neither_the_responder_nor_an_operator_takes_back_the_word_of_the_other():
+    one = known()
+    bucket = int(NOW) // 300
+    control = one.rules.control
+    hear(one, word("block"), word("block", **RESPONSE))
+    feed(one, used("other", NOW, 1))
+    hear(one, word("unblock", **RESPONSE), first=2)
+    feed(one, used("other", NOW + HOUR, 1))
+    assert control.is_blocked("k", bucket + 20), "by the operator"
+    hear(one, word("block", **RESPONSE), word("unblock"), first=3)
+    feed(one, used("other", NOW + 2 * HOUR, 1))
+    assert control.is_blocked("k", bucket + 32), "by the responder"
+    hear(one, word("unblock", **RESPONSE), first=5)
+    feed(one, used("other", NOW + 3 * HOUR, 1))
+    assert not control.is_blocked("k", bucket + 44)
+    assert (control.blocked, control.responded) == ({}, {})
+
+
+def test_a_responders_block_is_forgotten_once_it_is_over():
+    one = known()
+    hear(one, word("block", until=NOW + 2 * HOUR, **RESPONSE))
+    feed(one, used("other", NOW, 1))
+    assert one.rules.control.responded
+    feed(one, used("other", NOW + 3 * HOUR, 2))
+    assert one.rules.control.responded == {}
+
+
+def test_what_was_written_before_there_was_a_responders_word_loads():
+    control = Control(300)
+    control.instruct([Heard(0, word("block"))], "t", 7, mine=lambda _: True, known=lambda _: True)
+    control.take(7)
+    fields = msgspec.msgpack.decode(control.pack())
+    del fields["responded"]
+    again = Control(300)
+    again.unpack(msgspec.msgpack.encode(fields))
+    assert (again.blocked, again.responded) == (control.blocked, {})
 
 
 def test_a_block_is_told_of_once():

@@ -19,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "response"))
 
 from proxy import MASTER, Proxy, made_alert
 
+from stream.control import Block
 from stream.lab.chaos.topics import records_of
 from stream.settings import Settings
+from stream.worker.control.topic import read_all
 from stream.worker.topics import create_topics
 from tests.kafka.test_notifier import until, write
 from tests.kafka.workers import environment, overdraw
@@ -118,6 +120,9 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         await seen("that is kept", lambda: "active: " in log.read_text(), log, spare)
         assert [one["key_id"] for one in json.loads(deny.read_text())["denied"]] == ["key-17"]
         assert [one["action"] for one in (await on_the_deny_list())["key-17"]["denied"]] == ["block"]
+        (word,) = [one.message for one in await read_all(chosen)]
+        assert isinstance(word, Block), "so the groups know"
+        assert (word.key_id, word.response_id, word.by) == ("key-17", block["response_id"], "overdraw")
         again = await said("approve", block["response_id"])
         assert (again.returncode, "it is active" in again.stderr) == (2, True)
 
@@ -131,6 +136,8 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         await seen("it is free again", lambda: proxy.keys["key-17"]["blocked"] is False, spare)
         await seen("that is kept", lambda: "ended: " in spare.read_text(), spare)
         assert await on_the_deny_list() == {"key-17": None}
+        kinds = [one.message.kind for one in await read_all(chosen) if one.message is not None]
+        assert kinds == ["block", "unblock"], "told once, whoever was killed"
         (block,) = [one for one in await listed("--all") if one["action"] == "block"]
         assert [(step["state"], step["by"]) for step in block["steps"]] == [
             ("proposed", "overdraw"), ("approved", "ada"), ("active", "overdraw"), ("ending", "overdraw"),

@@ -12,16 +12,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from stream.control import write_message
 from stream.response.board import Board
 from stream.response.config import ResponseConfig, TopicConfig
 from stream.response.gateway import Gateway
 from stream.response.record import Response
 from stream.security import client_options
 from stream.settings import Settings
+from stream.worker.control.topic import write
 from stream.worker.notifier.consumer import NO_IDLE_LIMIT_MS
 from stream.worker.responder.acts import Acts
 from stream.worker.responder.log import Log
 from stream.worker.responder.orders import Orders
+from stream.worker.responder.telling import Telling
 from stream.worker.tools import line_of
 
 TURN_MS = 250
@@ -83,6 +86,7 @@ class Responder:
         )
         kept: Log | None = None
         acts: Acts | None = None
+        tell = Telling(lambda message: write(self._settings, message, write_message(message)))
         try:
             await turn.start()
             turn.subscribe([self._settings.response_topic])
@@ -108,6 +112,7 @@ class Responder:
                     continue
                 self.board.follow(self._orders.bans, self._orders.rules)
                 await acts(self._clock())
+                await tell(self.board.blocks(), self._orders.told, self._clock())
                 self.down, self.at_work = None, True
         finally:
             if kept is not None:

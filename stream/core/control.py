@@ -230,8 +230,11 @@ class Control:
             self._remove(message.rule, bucket)
         elif isinstance(message, Block):
             last = self._end(message.until)
+            blocks = self._blocks(message)
             if last is None or last > bucket:
-                self._blocks(message)[message.key_id] = (bucket, last)
+                blocks[message.key_id] = (bucket, last)
+            else:  # it is over already, and with it what was said before
+                blocks.pop(message.key_id, None)
         elif isinstance(message, Unblock):
             self._blocks(message).pop(message.key_id, None)
 

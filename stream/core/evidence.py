@@ -39,8 +39,8 @@ COUNT = PACE + 2 * DEPARTURES
 NEVER = 2**62
 """Instead of a bucket: the shard has had no record so far, so that there is nothing to wait for."""
 NEW, IS_YOUNG, REFUSED, HAS_INCIDENT = 1, 2, 4, 8
-"""What is noted of a member: its first evidence; in its first week; refused by the gateway, or blocked by an operator;
-an incident of its own."""
+"""What is noted of a member: its first evidence; in its first week; refused by the gateway, or said to be
+blocked; an incident of its own."""
 
 
 class Member(NamedTuple):

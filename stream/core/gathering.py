@@ -87,7 +87,7 @@ class Gathering:
         links.spoken()
 
     def fall(self, key: KeyState, bucket: int) -> None:
-        """Tell of a key that an operator has blocked since `bucket`, the last one that has closed: silence may follow.
+        """Tell of a key that is said to be blocked since `bucket`, the last one that has closed: silence may follow.
 
         One that was never used, or not for so long that groups would have forgotten it, is nobody's to be replaced.
         """

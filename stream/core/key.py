@@ -296,7 +296,7 @@ class KeyState:
 
     @property
     def blocked(self) -> bool:
-        """Whether an operator has said that the gateway refuses this key, as of its next bucket."""
+        """Whether it was said on the control topic that the gateway refuses this key, as of its next bucket."""
         return self.rules.control.is_blocked(self.key_id, self.next_bucket)
 
     def context(self, excess: float) -> list[float]:

@@ -160,6 +160,16 @@ def test_a_responders_block_is_forgotten_once_it_is_over():
     assert one.rules.control.responded == {}
 
 
+@pytest.mark.parametrize("said", [{}, RESPONSE])
+def test_of_two_words_the_last_one_holds_though_it_is_heard_when_it_is_over(said):
+    one = known()
+    hear(one, word("block", until=NOW + 10 * HOUR, **said))
+    feed(one, used("other", NOW, 3))
+    hear(one, word("block", until=NOW + 2 * HOUR, **said), first=1)
+    feed(one, used("other", NOW + 3 * HOUR, 1))
+    assert not one.rules.control.is_blocked("k", int(NOW + 4 * HOUR) // 300)
+
+
 def test_what_was_written_before_there_was_a_responders_word_loads():
     control = Control(300)
     control.instruct([Heard(0, word("block"))], "t", 7, mine=lambda _: True, known=lambda _: True)

@@ -104,6 +104,15 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
             found[record.key.decode()] = None if record.value is None else json.loads(record.value)
         return found
 
+    async def spoken(why: str, kinds: list[str]) -> None:
+        """Wait until so much stands on the control topic."""
+        found: list[str] = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(found) < len(kinds):
+            found = [one.message.kind for one in await read_all(chosen) if one.message is not None]
+            await asyncio.sleep(0.2)
+        assert found == kinds, why
+
     try:
         await create_topics(chosen)
         now = time.time()
@@ -120,8 +129,9 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         await seen("that is kept", lambda: "active: " in log.read_text(), log, spare)
         assert [one["key_id"] for one in json.loads(deny.read_text())["denied"]] == ["key-17"]
         assert [one["action"] for one in (await on_the_deny_list())["key-17"]["denied"]] == ["block"]
+        await spoken("so the groups know", ["block"])
         (word,) = [one.message for one in await read_all(chosen)]
-        assert isinstance(word, Block), "so the groups know"
+        assert isinstance(word, Block)
         assert (word.key_id, word.response_id, word.by) == ("key-17", block["response_id"], "overdraw")
         again = await said("approve", block["response_id"])
         assert (again.returncode, "it is active" in again.stderr) == (2, True)
@@ -136,8 +146,7 @@ async def test_a_block_is_approved_applied_and_undone_whoever_is_killed(
         await seen("it is free again", lambda: proxy.keys["key-17"]["blocked"] is False, spare)
         await seen("that is kept", lambda: "ended: " in spare.read_text(), spare)
         assert await on_the_deny_list() == {"key-17": None}
-        kinds = [one.message.kind for one in await read_all(chosen) if one.message is not None]
-        assert kinds == ["block", "unblock"], "told once, whoever was killed"
+        await spoken("told once, whoever was killed", ["block", "unblock"])
         (block,) = [one for one in await listed("--all") if one["action"] == "block"]
         assert [(step["state"], step["by"]) for step in block["steps"]] == [
             ("proposed", "overdraw"), ("approved", "ada"), ("active", "overdraw"), ("ending", "overdraw"),

@@ -12,7 +12,7 @@ from stream.cli.topics import command
 from stream.settings import load_settings
 from stream.worker.cluster import TopicFacts
 from stream.worker.protocol import RELEASES, UNKNOWN_RIGHTS, rights_of
-from stream.worker.topics import BrokerUnreachable, _metadata_problems, check_topics, plan
+from stream.worker.topics import BrokerUnreachable, _metadata_problems, check_topics, plan, responder_needs
 
 
 def unused_port() -> int:
@@ -81,3 +81,11 @@ def test_releases_are_in_order_and_rights_are_read_bit_by_bit() -> None:
     assert rights_of(UNKNOWN_RIGHTS) is None
     assert rights_of(0) == set()
     assert rights_of(1 << 3 | 1 << 8) == {"Read", "Describe"}
+
+
+@pytest.mark.parametrize(("applies", "rights"), [(True, {"Describe", "Read", "Write"}), (False, {"Describe", "Read"})])
+def test_a_responder_that_applies_needs_to_write_on_the_control_topic(applies: bool, rights: set[str]) -> None:
+    settings = load_settings({"response_file": "response.toml"}, environ={})
+    needed = {topic.setting: topic.rights for topic in responder_needs(settings, applies=applies)}
+    assert needed["control_topic"] == rights
+    assert set(needed) == {"response_topic", "deny_list_topic", "control_topic"}

@@ -143,11 +143,14 @@ async def read_all(settings: Settings) -> list[Said]:
     return found
 
 
-async def write(settings: Settings, message: Message, value: bytes) -> int:
-    """Write a message and wait until all replicas have it; returns its offset. Raises KafkaError."""
+async def write(settings: Settings, message: Message, value: bytes, *, once: bool = True) -> int:
+    """Write a message and wait until all replicas have it; returns its offset. Raises KafkaError.
+
+    once: however long it takes; else it is given up after a while, and may come twice
+    """
     from aiokafka import AIOKafkaProducer
 
-    producer: Any = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    producer: Any = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=once)
     await producer.start()
     try:
         told = await producer.send_and_wait(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stream.control import Block, Unblock
 from stream.settings import Settings
 from stream.worker.control.topic import ControlTopic, Said, consumer_of
 from stream.worker.live import LiveShard
@@ -15,6 +16,8 @@ from stream.worker.shards import Shards
 LOOK_SECONDS = 0.25
 MAX_SUBJECTS = 50_000
 """Messages that are held for shards still to come: of each subject the last. Beyond it the oldest are let go."""
+MAX_RESPONDED = 20_000
+"""Of what a responder has told: machines may not push out what people have said."""
 MAX_BROKEN = 1000
 """Records that are no messages, likewise."""
 
@@ -28,6 +31,7 @@ class Word:
         self.topic = ControlTopic(settings, self._begin, self._hear, consumer)
         self._shards = shards
         self._said: dict[str, Said] = {}
+        self._responded: dict[str, Said] = {}
         self._log: str | None = None
         self._complete = False
         self._full = False
@@ -46,10 +50,18 @@ class Word:
     def _begin(self, topic_id: str | None) -> None:
         self._log, self._complete = topic_id, False
         self._said.clear()
+        self._responded.clear()
 
     def _hear(self, batch: Sequence[Said], complete: bool) -> None:
         for said in batch:
-            subject = said.message.subject if said.message is not None else f"broken {said.offset % MAX_BROKEN}"
+            message = said.message
+            if isinstance(message, Block | Unblock) and message.response_id is not None:
+                self._responded.pop(message.subject, None)
+                self._responded[message.subject] = said
+                if len(self._responded) > MAX_RESPONDED:
+                    del self._responded[next(iter(self._responded))]
+                continue
+            subject = message.subject if message is not None else f"broken {said.offset % MAX_BROKEN}"
             self._said.pop(subject, None)
             self._said[subject] = said
             if len(self._said) > MAX_SUBJECTS:
@@ -79,6 +91,7 @@ class Word:
                 return
             topic_id, upto = self._log, self.topic.offset
             known = shard.heard[1] if shard.heard is not None and shard.heard[0] == topic_id else -1
-            new = sorted((said for said in self._said.values() if said.offset > known), key=lambda said: said.offset)
+            held = [*self._said.values(), *self._responded.values()]
+            new = sorted((said for said in held if said.offset > known), key=lambda said: said.offset)
             shard.instruct(new, topic_id)
             shard.heard = (topic_id, upto)

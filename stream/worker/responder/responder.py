@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from stream.control import write_message
+from stream.control import Block, Message, write_message
 from stream.response.board import Board
 from stream.response.config import ResponseConfig, TopicConfig
 from stream.response.gateway import Gateway
@@ -86,7 +86,7 @@ class Responder:
         )
         kept: Log | None = None
         acts: Acts | None = None
-        tell = Telling(lambda message: write(self._settings, message, write_message(message)))
+        telling: asyncio.Task[None] | None = None
         try:
             await turn.start()
             turn.subscribe([self._settings.response_topic])
@@ -94,8 +94,8 @@ class Responder:
                 await turn.getmany(timeout_ms=TURN_MS)  # its records are read below: this is the place in the group
                 if TopicPartition(self._settings.response_topic, 0) not in turn.assignment():
                     if kept is not None:
-                        await self._leave(kept)
-                        kept = acts = None
+                        await self._leave(kept, telling)
+                        kept = acts = telling = None
                         self.at_work = False
                     self.down = None
                     continue
@@ -105,18 +105,20 @@ class Responder:
                         self._config, self.board, self._gateways, kept, stepped=self._stepped, failed=self._failed
                     )
                     await self._begin()
+                    telling = asyncio.create_task(self._telling().run())
                     log.info("at work: %d responses, %d of them open", *self._counts())
                 await kept.read()
+                if telling is not None and telling.done():
+                    telling.result()
                 if not self._orders.complete:  # a key may be under an allow rule
                     self.down = f"what operators say is not known yet: {self._orders.topic.trouble}"
                     continue
                 self.board.follow(self._orders.bans, self._orders.rules)
                 await acts(self._clock())
-                await tell(self.board.blocks(), self._orders.told, self._clock())
                 self.down, self.at_work = None, True
         finally:
             if kept is not None:
-                await self._leave(kept)
+                await self._leave(kept, telling)
             await self._stop(turn)
 
     async def _enter(self) -> Log:
@@ -126,7 +128,7 @@ class Responder:
         try:
             await kept.open(self._alert_partitions, self._clock())
         except BaseException:
-            await self._leave(kept)
+            await self._leave(kept, None)
             raise
         return kept
 
@@ -141,7 +143,20 @@ class Responder:
         responses = self.board.responses.values()
         return len(responses), sum(response.open for response in responses)
 
-    async def _leave(self, kept: Log) -> None:
+    def _telling(self) -> Telling:
+        def told() -> dict[str, Block] | None:
+            return self._orders.told if self._orders.complete else None
+
+        async def say(message: Message) -> None:
+            # it may hang for as long as Kafka does: twice does no harm
+            await write(self._settings, message, write_message(message), once=False)
+
+        return Telling(self.board, told, say, self._clock)
+
+    async def _leave(self, kept: Log, telling: asyncio.Task[None] | None) -> None:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.wait([telling], timeout=STOP_SECONDS)
         try:
             await asyncio.wait_for(kept.close(), STOP_SECONDS)
         except (KafkaError, TimeoutError) as error:

@@ -78,7 +78,7 @@ def test_an_oracle_finds_what_is_large_and_knows_nothing_of_accounts_without_a_p
     hundredth = replace(few, extra=replace(few.extra, tokens=few.extra.tokens // 100))
     attained = [found for one in (tenfold, few, hundredth) if (found := oracle.attained(one)) is not None]
     assert len(attained) == 3
-    chances, gone = zip(*attained, strict=True)
+    chances, gone, _ = zip(*attained, strict=True)
     assert list(chances) == sorted(chances, reverse=True)
     assert chances[0] > 0.9 > 0.1 > chances[-1]
     # it looks at the end of a day, and this one begins in the midst of one

@@ -255,18 +255,19 @@ def test_rows_are_families_and_what_is_in_them_and_all_of_it_can_be_shown() -> N
         ("innocents", "pure", 2, 2),
     ]
     assert rows[0].median_gone == 1.0
-    assert (rows[0].oracle, rows[0].oracle_gone) == (None, None)
+    assert (rows[0].oracle, rows[0].oracle_gone, rows[0].oracle_innocents) == (None, None, None)
     assert campaign_scores_json(scores)["clean"]["alerts_per_1000_group_days"] == 0.0
     assert len(list(campaign_tables(CampaignResult(("B 1",), Seen.TUNED, scores)))) == 3
     assert campaign_rows(CampaignScores().campaigns) == []
 
 
 def test_beside_a_row_stands_what_an_oracle_attains_on_those_that_it_knows_of() -> None:
-    attained = [Attained(1.0, 0.04), Attained(0.5, 0.3), None]
+    attained = [Attained(1.0, 0.04, 0.1), Attained(0.5, 0.3, 0.3), None]
     found = score_branch(branch(*(campaign() for _ in attained)), []).campaigns
     family = campaign_rows([replace(one, oracle=its) for one, its in zip(found, attained, strict=True)])[0]
     assert (family.campaigns, family.oracle) == (3, 0.75)
     assert family.oracle_gone == pytest.approx(0.17)
+    assert family.oracle_innocents == pytest.approx(0.2)
 
 
 def test_worlds_take_profiles_by_turns_and_tuning_never_sees_those_of_a_report() -> None:

@@ -5,10 +5,18 @@ happens, and the shape of what is added. Members are independent to it, so their
 the root of the sum of squares of theirs. It has no innocents among its members, which flatters it, and needs whole
 days: what is taken on a day is gone before it is looked at. Of accounts that have no past, of what is over within a day
 and of what takes nothing it says nothing.
+
+Whom to name, it decides once all is over, key by key: it knows who shares what links the campaign, and takes each for
+a member or not by the ratio of the likelihoods (J. Neyman and E. S. Pearson, On the problem of the most efficient tests
+of statistical hypotheses, 1933), so that NAMED_SHARE of the members are named. An innocent would have taken a part more
+as large as the median member's.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +28,20 @@ from stream.lab.worlds.draws import Floats
 from stream.lab.worlds.tally import PER_DAY
 
 LEAST_DAYS = 2.0
+NAMED_SHARE = 0.8
+BISECTIONS = 60
+LEAST_EVIDENCE = 1e-6
+"""Of a key of which nothing is seen."""
 
 
 class Attained(NamedTuple):
-    """How likely the oracle finds a campaign before it ends, and the median share of its tokens that is gone before."""
+    """How likely the oracle finds a campaign before it ends, the median share of its tokens that is gone before, and
+    the share of innocents among those whom it names.
+    """  # noqa: D205
 
     chance: float
     gone: float
+    innocents: float
 
 
 class Oracle:
@@ -42,8 +57,11 @@ class Oracle:
             records = world.day(day)
             np.add.at(self._tokens[day], records.key, records.tokens)
 
-    def attained(self, campaign: Campaign) -> Attained | None:
-        """What it attains on a campaign; None where it knows nothing of it."""
+    def attained(self, campaign: Campaign, others: Collection[str] = ()) -> Attained | None:
+        """What it attains on a campaign; None where it knows nothing of it.
+
+        others: keys that share what links it, and are no members
+        """
         places = [self._places.get(key_id) for key_id in campaign.members]
         extra = campaign.extra
         is_short = campaign.end - campaign.start < LEAST_DAYS * DAY
@@ -51,20 +69,31 @@ class Oracle:
             return None
         added = np.zeros((len(places), len(self._tokens)))
         np.add.at(added, (extra.member, extra.bucket // PER_DAY), extra.tokens)
-        squares = np.zeros(len(self._tokens))
-        for place, tokens in zip(places, added, strict=True):
+        rises = np.zeros(added.shape)
+        squares = np.zeros(added.shape)
+        for number, (place, tokens) in enumerate(zip(places, added, strict=True)):
             assert place is not None
-            level, deviation, lag1 = self._noise_of(place)
-            rise = np.log1p(np.maximum(tokens / level, 0.0))
-            white = rise - lag1 * np.concatenate(([0.0], rise[:-1]))
-            squares += white**2 / (deviation**2 * (1 - lag1 * lag1))
+            rises[number] = np.log1p(np.maximum(tokens / self._noise_of(place)[0], 0.0))
+            squares[number] = self._squares(place, rises[number])
         taken = added.sum(axis=0)
         first, last = np.flatnonzero(taken > 0)[[0, -1]]
-        shape = np.sqrt(squares[first : last + 1][:MOST_STEPS])
+        shape = np.sqrt(squares.sum(axis=0)[first : last + 1][:MOST_STEPS])
         found = found_at(shape, self._per_day, self._rng)
         # by the end of each day; all, if it is found on none
         gone = np.append(np.cumsum(taken[first : first + len(shape)]), taken.sum()) / taken.sum()
-        return Attained(float(np.mean(found < len(shape))), float(np.median(gone[found])))
+        usual = np.median(rises, axis=0)
+        known = [place for key_id in others if (place := self._places.get(key_id)) is not None]
+        innocents = innocents_of(
+            [math.sqrt(float(one.sum())) for one in squares],
+            [math.sqrt(float(self._squares(place, usual).sum())) for place in known],
+        )
+        return Attained(float(np.mean(found < len(shape))), float(np.median(gone[found])), innocents)
+
+    def _squares(self, place: int, rise: Floats) -> Floats:
+        """Of what a rise adds to each reading of a key, made white, in units of its noise."""
+        _, deviation, lag1 = self._noise_of(place)
+        white = rise - lag1 * np.concatenate(([0.0], rise[:-1]))
+        return np.asarray(white**2 / (deviation**2 * (1 - lag1 * lag1)), np.float64)
 
     def _noise_of(self, place: int) -> tuple[Floats, float, float]:
         known = self._noise.get(place)
@@ -72,3 +101,25 @@ class Oracle:
             readings = self._tokens[:, place]
             known = self._noise[place] = noise_of(readings, season(len(readings), DAY))
         return known
+
+
+def innocents_of(members: Sequence[float], innocents: Sequence[float]) -> float:
+    """The share of innocents among those who are named, if NAMED_SHARE of the members are.
+
+    Of each key what a member's part adds to all its readings, in units of their noise: the log of its ratio of
+    likelihoods is normal about half the square of that for a member, about minus that for an innocent, and has it as
+    its deviation.
+    """
+    most = max(*members, *innocents, LEAST_EVIDENCE)
+    low, high = -(most**2) - 10 * most, most**2 + 10 * most
+    for _ in range(BISECTIONS):
+        limit = (low + high) / 2
+        low, high = (limit, high) if _beyond(members, 0.5, limit) > NAMED_SHARE * len(members) else (low, limit)
+    wrong = _beyond(innocents, -0.5, low)
+    return wrong / (wrong + _beyond(members, 0.5, low))
+
+
+def _beyond(evidence: Sequence[float], sign: float, limit: float) -> float:
+    """How many are expected to be beyond the limit."""
+    normal = NormalDist()
+    return sum(normal.cdf((sign * one * one - limit) / one) for one in (max(d, LEAST_EVIDENCE) for d in evidence))

@@ -27,7 +27,7 @@ class CampaignRow:
     alone: mean share of members with an alert of their own; alone_found: share of campaigns with most members alone
     alone_gone: median share of the tokens gone before the members' own alerts
     oracle: mean chance of an oracle that knows all but the moment; oracle_gone: median of what is gone before it finds
-    them; None where it knows nothing
+    them; oracle_innocents: mean share of innocents among those whom it names; None where it knows nothing
     """
 
     group: str
@@ -48,6 +48,7 @@ class CampaignRow:
     alone_gone: float
     oracle: float | None
     oracle_gone: float | None
+    oracle_innocents: float | None
 
 
 def campaign_rows(outcomes: Sequence[CampaignOutcome]) -> list[CampaignRow]:
@@ -109,8 +110,9 @@ def _row(group: str, name: str, outcomes: Sequence[CampaignOutcome]) -> Campaign
         alone=sum(one.alone / n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_found=sum(one.alone >= MIN_ALONE * n for one, n in zip(outcomes, members, strict=True)) / count,
         alone_gone=median(_share(one.alone_gone, one.tokens) for one in outcomes),
-        oracle=sum(chance for chance, _ in attained) / len(attained) if attained else None,
-        oracle_gone=median(gone for _, gone in attained) if attained else None,
+        oracle=sum(one.chance for one in attained) / len(attained) if attained else None,
+        oracle_gone=median(one.gone for one in attained) if attained else None,
+        oracle_innocents=sum(one.innocents for one in attained) / len(attained) if attained else None,
     )
 
 

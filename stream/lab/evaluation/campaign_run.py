@@ -122,7 +122,7 @@ def scores_of(case: CampaignCase, settings: Settings, make: Make = Installation)
         oracle = Oracle(world, settings.false_alerts_per_1000_group_days)
         for branch in every:
             scores = score_branch(branch, calm.run(branch).alerts, settings.composites, known)
-            outcomes = (replace(one, oracle=oracle.attained(one.campaign)) for one in scores.campaigns)
+            outcomes = (replace(one, oracle=oracle.attained(one.campaign, one.others)) for one in scores.campaigns)
             total += replace(scores, campaigns=tuple(outcomes))
     return total
 

@@ -23,8 +23,9 @@ nothing that happened there and does not come without it. found: an alert of a g
 before the first alert; the median over all (1.00: not found). alerts: of groups, per campaign found. named: members
 that the alerts name, of those who had come; innocents: of the names. oracle: the chance of a detector that knows the
 members and what each of them gives, not when, where one goes on for two days; oracle gone: what is gone before it finds
-them, in the median: it looks once a day, so that here it is no bound. alone: what single keys' alerts show of the same
-campaigns: members with an alert of their own; campaigns with one for most members; tokens gone before these.
+them, in the median: it looks once a day, so that here it is no bound; oracle innocents: of the names, if it names .80
+of the members once all is over, key by key among those that share what links them. alone: what alerts of single keys
+show of the same: members with an alert of their own; campaigns with one for most members; tokens gone before these.
 Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
@@ -60,6 +61,7 @@ def _table(rows: list[CampaignRow]) -> Table:
     shown.add_column("campaigns")
     for name in (
         "n", "found", "95 %", "delay", "gone", "alerts", "named", "innocents", "page", "oracle", "oracle gone",
+        "oracle innocents",
     ):  # fmt: skip
         shown.add_column(name, justify="right")
     for name in ("alone", "found", "gone"):
@@ -78,6 +80,7 @@ def _table(rows: list[CampaignRow]) -> Table:
             share(row.paged),
             share(row.oracle),
             share(row.oracle_gone),
+            share(row.oracle_innocents),
             share(row.alone),
             share(row.alone_found),
             share(row.alone_gone),

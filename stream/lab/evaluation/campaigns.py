@@ -71,6 +71,7 @@ class CampaignOutcome:
     named: of the members that had come by then, the share that was named (of those an alert can hold)
     innocents: of the named, the share that are no members; None where nobody was named
     alone: members with an alert of their own
+    others: keys that share what links it and are no members, of the link that the fewest others share
     oracle: what an oracle attains, None if it knows nothing of such a thing
     """
 
@@ -85,6 +86,7 @@ class CampaignOutcome:
     paged: bool
     alone: int
     alone_gone: int
+    others: frozenset[str] = frozenset()
     oracle: Attained | None = None
 
     @property
@@ -157,7 +159,11 @@ def score_branch(
         number: _touched(branch.campaigns, start + (number - branch.first_day) * DAY, groups)
         for number, groups in members.items()
     }
-    campaigns = [_outcome(campaign, incidents, single) for campaign in branch.campaigns if not campaign.benign]
+    campaigns = [
+        replace(_outcome(campaign, incidents, single), others=_others(branch, campaign, members))
+        for campaign in branch.campaigns
+        if not campaign.benign
+    ]
     twins = [campaign for campaign in branch.campaigns if campaign.benign]
     free: list[Incident] = []
     of_twin: dict[int, list[Incident]] = {number: [] for number in range(len(twins))}
@@ -191,6 +197,15 @@ def score_branch(
             for n, one in enumerate(twins)
         ),
     )
+
+
+def _others(branch: Branch, campaign: Campaign, members: Mapping[int, Members]) -> frozenset[str]:
+    """See CampaignOutcome."""
+    true = {*campaign.members, *campaign.also}
+    first, last = (int((time - branch.start) // DAY) + branch.first_day for time in (campaign.start, campaign.end - 1))
+    days = [members[number] for number in range(first, last + 1) if number in members]
+    sharing = [frozenset[str]().union(*(day.get(link, frozenset()) for day in days)) - true for link in campaign.links]
+    return min(sharing, key=len, default=frozenset())
 
 
 def said(alerts: Iterable[Alert]) -> Known:

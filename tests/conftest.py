@@ -14,7 +14,7 @@ os.environ.setdefault("OVERDRAW_PURE", "1")
 import pytest
 from hypothesis import HealthCheck, settings
 
-for folder in (".", "core"):
+for folder in (".", "core", "lab"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 # derandomised, so that a red build can be repeated; `explore` looks further, by hand

@@ -20,6 +20,7 @@ class Row:
 
     recall, low, high: share found, with Wilson's 95 % interval
     chance, attainable: the share that alerts hit by chance, and that an oracle finds; None where not known for all
+    by_days: the share that their days show by what is known then; likewise
     delay_seconds: median over those found; share_gone: of all their tokens, so that large attacks weigh most
     mean_gone, median_gone: mean of each attack's own share, and median of the tokens, over all attacks
     alerts: incidents per attack that was found; paged: share of all attacks; covered: not found, one was open before
@@ -34,6 +35,7 @@ class Row:
     high: float
     chance: float | None
     attainable: float | None
+    by_days: float | None
     delay_seconds: float | None
     share_gone: float
     mean_gone: float
@@ -85,6 +87,7 @@ def _row(group: str, name: str, outcomes: Sequence[Outcome]) -> Row:
         high=high,
         chance=_mean([None if one.chance is None else float(one.chance) for one in outcomes]),
         attainable=_mean([one.attainable for one in outcomes]),
+        by_days=_mean([None if one.by_days is None else float(one.by_days) for one in outcomes]),
         delay_seconds=median(one.delay_seconds or 0.0 for one in found) if found else None,
         share_gone=sum(one.gone for one in outcomes) / tokens if tokens else 0.0,
         mean_gone=sum(one.gone / one.tokens if one.tokens else 1.0 for one in outcomes) / count,

@@ -12,6 +12,7 @@ from stream.core.quality import Quality
 from stream.core.rules import Rules
 from stream.lab.calibration.run import Calibration
 from stream.lab.evaluation.attainable import attainable
+from stream.lab.evaluation.bydays import seen_by_days
 from stream.lab.evaluation.calibrated import HistoryError, calibrated, calibrations
 from stream.lab.evaluation.detector import detect
 from stream.lab.evaluation.keydays import Kind, key_days
@@ -166,7 +167,7 @@ def _at(
         realised = per_1000(scores.clean.alerts, scores.clean.key_days)
         # the oracle gets what the detector took, or what it was allowed if that is more
         budget = max(dial, realised[0]) if realised else dial
-        scores = with_attainable(scores, attainable(world, twin, budget))
+        scores = with_attainable(scores, attainable(world, twin, budget), seen_by_days(world, twin, budget))
     rivals = tuple(match(rival, world, scores.clean.alerts, of) for rival, of in rival_scores.items())
     days = -(-len(world.calls) // world.per_day)
     return Result(

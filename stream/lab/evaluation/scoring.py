@@ -55,6 +55,7 @@ class Outcome:
     covered: an earlier incident was still open at its start
     chance: the same key, not attacked, has an alert at that time; None where that was not tried
     attainable: the chance that an oracle finds it; None where none is known
+    by_days: whether its days show it, by what is known then; None where that was not tried
     """
 
     episode: Episode
@@ -66,6 +67,7 @@ class Outcome:
     covered: bool
     chance: bool | None = None
     attainable: float | None = None
+    by_days: bool | None = None
 
     @property
     def found(self) -> bool:
@@ -165,10 +167,10 @@ def outcome(world: World, episode: Episode, alarms: Sequence[Alarm], twin: Seque
     )
 
 
-def with_attainable(scores: Scores, chances: Sequence[float | None]) -> Scores:
-    """The same, with what an oracle attains of each attack, in their order."""
-    pairs = zip(scores.attacks, chances, strict=True)
-    return replace(scores, attacks=tuple(replace(found, attainable=chance) for found, chance in pairs))
+def with_attainable(scores: Scores, chances: Sequence[float | None], by_days: Sequence[bool | None]) -> Scores:
+    """The same, with what an oracle attains of each attack, and what its days show, in their order."""
+    beside = zip(scores.attacks, chances, by_days, strict=True)
+    return replace(scores, attacks=tuple(replace(found, attainable=c, by_days=seen) for found, c, seen in beside))
 
 
 def _lookalike(world: World, days: KeyDays, episode: Episode, alarms: Sequence[Alarm]) -> Lookalike:

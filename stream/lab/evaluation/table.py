@@ -23,6 +23,8 @@ False alerts: openings on clean key-days (a UTC day with a call, after the key's
 those within 6 h of the key's last one are one; with an exact 95 % Poisson interval. found: an incident opened between
 the attack's start and 1 h after its end. by chance: the same keys alert then without their attacks, too. oracle: a
 CUSUM that knows the attack's size and the key's noise, at the same false alerts (for {", ".join(STEP_SECONDS)}).
+by days: those that rise more than clean keys do by themselves, at the same false alerts, by the best of six ways to
+compare a day, three or seven with the weeks before, each with the threshold that is best on these very days.
 gone: part of all tokens that was taken before the first alert, each: the mean of each attack's own part; all, where
 there was none. alerts: incidents per attack found.
 not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs
@@ -96,7 +98,10 @@ def _rates(line: Line) -> str:
 
 
 def _attacks(rows: list[Row]) -> Table:
-    numbers = ("n", "found", "95 %", "by chance", "oracle", "delay", "gone", "each", "median gone", "alerts", "page")
+    numbers = (
+        "n", "found", "95 %", "by chance", "oracle", "by days", "delay", "gone", "each", "median gone", "alerts",
+        "page",
+    )  # fmt: skip
     shown = Table(box=None, pad_edge=False)
     shown.add_column("attacks")
     for name in numbers:
@@ -110,6 +115,7 @@ def _attacks(rows: list[Row]) -> Table:
             f"{share(row.low)}–{share(row.high)}",
             share(row.chance),
             share(row.attainable),
+            share(row.by_days),
             "-" if row.delay_seconds is None else span(row.delay_seconds),
             share(row.share_gone),
             share(row.mean_gone),

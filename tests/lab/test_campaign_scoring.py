@@ -242,6 +242,24 @@ def test_what_happens_to_everybody_leaves_no_clean_group() -> None:
     assert [(one.alerts, one.paged) for one in scores.twins] == [(1, True)]
 
 
+@pytest.mark.parametrize(
+    ("links", "others", "mixed"),
+    [
+        ((LINK,), (), "pure"),
+        ((PLACE,), INNOCENTS[:2], "mixed up to 1:2"),
+        ((PLACE, LINK), (), "pure"),  # of the link that the fewest others share
+        ((PLACE, ELSEWHERE), INNOCENTS[:2], "mixed up to 1:2"),
+        ((("org", "nobody's"),), (), "pure"),
+    ],
+)
+def test_the_others_are_those_who_share_what_links_a_campaign(
+    links: tuple[Link, ...], others: Sequence[str], mixed: str
+) -> None:
+    (found,) = score_branch(branch(campaign(links=links)), [alert(links[0], 25.5, MEMBERS)]).campaigns
+    assert found.others == {*others}
+    assert [row.name for row in campaign_rows([found]) if row.group == "innocents"] == [mixed]
+
+
 def test_rows_are_families_and_what_is_in_them_and_all_of_it_can_be_shown() -> None:
     scores = score_branch(branch(campaign(), campaign(row="uplift: others")), [alert(LINK, 25.5, MEMBERS)])
     scores += score_branch(branch(campaign(family="pivot", row="pivot: half")), [])

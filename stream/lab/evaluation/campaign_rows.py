@@ -81,7 +81,7 @@ def _link(one: CampaignOutcome) -> str:
 
 
 def _innocents(one: CampaignOutcome) -> str:
-    ratio = one.campaign.innocents / len(one.campaign.members)
+    ratio = len(one.others) / len(one.campaign.members)
     return "pure" if ratio < 0.25 else "mixed up to 1:2" if ratio <= 2 else "mixed beyond 1:2"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ POLL_SECONDS = 0.5
 MAX_RECORDS = 2000
 """Read at once; between two such batches others have their turn."""
 RESTART_SECONDS = (1.0, 30.0)
+STOP_SECONDS = 4.0
 STALL_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -159,7 +161,9 @@ async def write(settings: Settings, message: Message, value: bytes, *, once: boo
         )  # fmt: skip
         return int(told.offset)
     finally:
-        await producer.stop()
+        # it waits for what could not be sent: whoever gives up must not hang there
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(producer.stop(), STOP_SECONDS)
 
 
 def line_of_message(message: Message) -> str:

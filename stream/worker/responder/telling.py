@@ -105,10 +105,10 @@ class Telling:
                     key_id=response.entity.id, until=response.until, response_id=response.response_id,
                 )
             )  # fmt: skip
-        except ValueError as error:
+        except ValueError:  # its text has the id
             if response.response_id not in self._odd:
                 self._odd.add(response.response_id)
-                log.warning("response %s cannot be told of: %s", response.response_id, line_of(error))
+                log.warning("response %s cannot be told of: no key can have its id", response.response_id)
             return None
 
 

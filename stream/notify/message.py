@@ -15,6 +15,8 @@ MAX_ID = 128
 MAX_LINE = 500
 MAX_CHANNELS = 9
 MAX_URL = 2000
+RAREST = 1e-6
+"""Below it a chance is a matter of the law's tail: it is said to be less, and not how much."""
 BLOCK_FOR = "2h"
 """Long enough to ask the owner, and it ends by itself."""
 KINDS = {
@@ -64,6 +66,15 @@ def amount(value: float, unit: str = "") -> str:
             words = f"{value / size:.3g} {name}"
             break
     return f"{words} {unit}".strip()
+
+
+def rarity(chance: float) -> str:
+    """How often a clean day shows what has so small a chance: the law of the tail tells no more than one in a million.
+
+    >>> rarity(0.001), rarity(1e-33), rarity(0.0)
+    ('one day in 1 k', 'one day in a million, or less', 'one day in a million, or less')
+    """
+    return f"one day in {amount(1 / chance)}" if chance >= RAREST else "one day in a million, or less"
 
 
 def length(seconds: float) -> str:
@@ -154,11 +165,11 @@ class Message:
         if alert.kind == "feed":
             return ""
         chance = alert.false_alarm_probability
-        text = f"a clean {alert.entity.type} shows this on one day in {amount(1 / chance)}" if chance > 0 else ""
+        text = f"a clean {alert.entity.type} shows this on {rarity(chance)}"
         if alert.baseline is not None:
             days = alert.baseline.active_days
             own = f"baseline of {days} active days" if alert.kind != "newcomer" else f"a key of {days} active days"
-            text += f"{'; ' if text else ''}{own}"
+            text += f"; {own}"
         if alert.data_quality.missing_usage > 0.01:
             text += f"; {alert.data_quality.missing_usage:.0%} of the calls without token counts"
         return text + ("; found in a backlog" if alert.historical else "")

@@ -9,12 +9,10 @@ from stream.core.charted import Chart
 from stream.lab.plot import Point, Span
 from stream.lab.plot_svg import svg_of
 from stream.lab.report.markup import facts, name, table, text
-from stream.notify.message import Message, amount, length
+from stream.notify.message import Message, amount, length, rarity
 
 KEPT = ("What", "Since", "Gone", "Channels", "Do")
 """Lines of a message that the card has as they are."""
-RAREST = 1e-6
-"""Below it a chance is a matter of the law's tail: it is said to be less, and not how much."""
 ORDINARY = 0.01
 """Share of flawed data below which it is not named."""
 MOST_MODELS = 5
@@ -96,12 +94,10 @@ def _facts(alert: Alert) -> Iterator[tuple[str, str]]:
 def _rarity(alert: Alert) -> str:
     if alert.kind == "feed":
         return ""
-    chance = alert.false_alarm_probability
-    days = f"in {amount(1 / chance)}" if chance >= RAREST else "in a million, or less"
     held = "" if alert.baseline is None else f"; its baseline has {alert.baseline.active_days:,} active days"
     if alert.kind == "newcomer":
         held = "; it is new, and was compared with new keys"
-    return f"a clean {text(alert.entity.type)} shows this on one day {days}{held}"
+    return f"a clean {text(alert.entity.type)} shows this on {rarity(alert.false_alarm_probability)}{held}"
 
 
 def _members(members: Members, unit: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from stream.alerts import Alert, printable, rfc3339, yardstick_of
 from stream.core.explain import SHAPES, few, short, span
 from stream.core.explanation import Decision, Explanation, Habits, PeersView
+from stream.notify.message import RAREST
 
 MOST_STEPS = 8
 """Steps of an alert's life that are listed, the first and the last ones."""
@@ -52,6 +53,8 @@ def decision_in_words(why: Explanation, decision: Decision) -> Iterator[str]:
     else:
         chance = decision.false_alarm_probability
         often = f"with a chance of {chance:.2g}" if chance < 1 else "often"
+        if chance < RAREST:
+            often = "with a chance of one in a million, or less"
         yield f"  clean days of keys like this one reach it {often}"
     if why.peers is not None:
         yield from peers_in_words(why.peers)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from steady_world import DAY, steady
 
-from stream.lab.evaluation.bydays import LAG, OFFSET, PRIOR_DAYS, PRIOR_VARIANCE, _rises, seen_by_days
+from stream.lab.evaluation.bydays import LAG, OFFSET, PRIOR_DAYS, PRIOR_VARIANCE, _limit, _rises, seen_by_days
 from stream.lab.worlds.world import Episode, World
 
 KEYS, DAYS, FIRST = 60, 42, 30 * DAY
@@ -44,7 +44,7 @@ def test_what_clean_keys_do_as_well_is_not_seen() -> None:
         for key in range(20, 30):  # their owners have launched something, each on another day
             one.input_tokens[(22 + key % 10) * DAY :, key] *= 12
     assert seen_by_days(world, twin, 1.0) == [False]
-    assert seen_by_days(world, twin, 100.0) == [True], "so many false alerts see everything"
+    assert seen_by_days(world, twin, 20.0) == [True], "with more false alerts than there are such keys"
 
 
 def test_an_attack_of_the_warm_up_does_not_count() -> None:
@@ -70,3 +70,26 @@ def test_weekends_are_compared_with_weekends_and_days_without_use_with_nothing()
     for rise in _rises(tokens):
         assert np.abs(rise).max() < 0.1
         assert not rise[21:35, 1].any()
+
+
+def test_what_comes_later_changes_nothing_of_what_was_told() -> None:
+    tokens = np.random.default_rng(3).lognormal(11.0, 0.5, (42, 5)) * (np.random.default_rng(4).random((42, 5)) > 0.1)
+    for whole, part in zip(_rises(tokens), _rises(tokens[:33]), strict=True):
+        assert (whole[:33] == part).all()
+
+
+def test_days_in_a_row_are_one_time_and_the_limit_lets_just_so_many_through() -> None:
+    numbers = np.zeros((30, 3))
+    numbers[3:9, 0], numbers[12, 1], numbers[20, 1], numbers[5, 2] = 5.0, 4.0, 3.0, 2.0
+    for allowed, limit in enumerate((5.0, 4.0, 3.0, 2.0)):
+        assert _limit(numbers, allowed) == limit
+        assert _limit(numbers[:, ::-1], allowed) == limit
+
+
+@pytest.mark.parametrize(("last", "seen"), [(34 * DAY, False), (34 * DAY + 1, True), (35 * DAY, True)])
+def test_an_attack_is_looked_for_up_to_its_last_day(last: int, seen: bool) -> None:
+    """On the day that begins with row 34 x DAY it is large, and on no other."""
+    world, twin = attacked(0.0)
+    world.input_tokens[34 * DAY : 35 * DAY, 0] *= 100
+    attack = replace(world.attacks[0], last=last)
+    assert seen_by_days(replace(world, attacks=(attack,)), twin, 1.0) == [seen]

@@ -161,6 +161,22 @@ async def test_what_another_responder_has_told_is_not_taken_back() -> None:
     assert await topic.turn() == []
 
 
+async def test_of_two_words_the_one_that_lasts_longer_stays_until_ours_is_over() -> None:
+    topic = Topic()
+    topic.board.take(made_alert(severity="critical"), T0)
+    topic.apply(NOW)
+    (response,) = topic.board.responses.values()
+    longer = Block(
+        id="b", at=NOW, by="overdraw", why="so", key_id="key-17", until=NOW + 9 * HOUR, response_id=response.response_id
+    )
+    topic.said.append(longer)
+    topic.read()
+    assert await topic.turn(NOW + 1) == []
+    topic.board.take(made_alert(severity="critical", status="resolved"), T0)
+    topic.apply(NOW + 60)
+    assert await topic.turn(NOW + 60) == ["unblock key-17"]
+
+
 async def test_an_alert_with_an_id_that_no_key_has_does_not_hold_up_the_others() -> None:
     topic = Topic()
     topic.board.take(made_alert(key="x" * 300, severity="critical"), T0)

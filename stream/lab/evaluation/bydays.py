@@ -3,9 +3,10 @@
 `attainable` knows a key's true level and takes noise to be normal. Whoever watches has the weeks before, and clean
 keys that change their ways. Here the last day, three and seven days are compared with the days of the weeks before,
 working days with working days and weekends with weekends, in standard deviations of the key's own in those weeks and in
-those of all keys. An attack is seen if one of these six numbers is higher than on all but so many of the world's clean
-key-days, each with a threshold that was set on these very days. Only the length and the size of a rise are looked at,
-not its hours, its calls or their shape: where none of the six sees it, volume by the day says nothing.
+those of all keys. An attack is seen if one of these six numbers is higher than clean keys ever make it but for so many
+times, each with a threshold that was set on these very days; days in a row are one time, as for the detector. It is no
+bound: only the length and the size of a rise are looked at, not its hours, its calls or their shape, and few clean days
+set each threshold.
 """
 
 from __future__ import annotations
@@ -46,18 +47,29 @@ def seen_by_days(world: World, twin: World, false_per_1000_key_days: float) -> l
     attacked, calm = (_of_days(one) for one in (world, twin))
     days = key_days(twin)
     clean = (days.kinds == Kind.CLEAN) & days.active
-    allowed = int(false_per_1000_key_days * int(clean.sum()) / 1000)
+    allowed = math.floor(false_per_1000_key_days * int(clean.sum()) / 1000 + 1e-9)
+    if not clean.any():
+        return [None] * len(counted(world))
     found: list[bool | None] = [False if one.family in SLOW else None for one in counted(world)]
     for mine, usual in zip(_rises(attacked), _rises(calm), strict=True):
-        highest = np.sort(usual[clean])[::-1]
-        if not len(highest):
-            return found
-        limit = highest[min(allowed, len(highest) - 1)]
+        limit = _limit(np.where(clean, usual, -np.inf), allowed)
         for number, one in enumerate(counted(world)):
             if found[number] is False:
                 first, last = one.first // world.per_day, (one.last - 1) // world.per_day
                 found[number] = bool((mine[first : last + 1, one.key] > limit).any())
     return found
+
+
+def _limit(numbers: Floats, allowed: int) -> float:
+    """The lowest limit that keys get over at most so many times; days x keys, days in a row are one time."""
+    limits = np.unique(numbers[np.isfinite(numbers)])
+    low, high = 0, len(limits) - 1
+    while low < high:
+        middle = (low + high) // 2
+        over = numbers > limits[middle]
+        times = int(over[0].sum() + (over[1:] & ~over[:-1]).sum())
+        low, high = (low, middle) if times <= allowed else (middle + 1, high)
+    return float(limits[low])
 
 
 def _of_days(world: World) -> Floats:

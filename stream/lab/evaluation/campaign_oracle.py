@@ -8,8 +8,8 @@ and of what takes nothing it says nothing.
 
 Whom to name, it decides once all is over, key by key: it knows who shares what links the campaign, and takes each for
 a member or not by the ratio of the likelihoods (J. Neyman and E. S. Pearson, On the problem of the most efficient tests
-of statistical hypotheses, 1933), so that NAMED_SHARE of the members are named. An innocent would have taken a part more
-as large as the median member's.
+of statistical hypotheses, 1933), so that NAMED_SHARE of the members are named. Another key would have taken a part more
+as large as the member's whose evidence is the median one; other keys that came later are left out, which flatters it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Oracle:
         found = found_at(shape, self._per_day, self._rng)
         # by the end of each day; all, if it is found on none
         gone = np.append(np.cumsum(taken[first : first + len(shape)]), taken.sum()) / taken.sum()
-        usual = np.median(rises, axis=0)
+        usual = rises[np.argsort(squares.sum(axis=1), kind="stable")[len(places) // 2]]
         known = [place for key_id in others if (place := self._places.get(key_id)) is not None]
         innocents = innocents_of(
             [math.sqrt(float(one.sum())) for one in squares],

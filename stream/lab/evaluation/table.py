@@ -23,8 +23,9 @@ False alerts: openings on clean key-days (a UTC day with a call, after the key's
 those within 6 h of the key's last one are one; with an exact 95 % Poisson interval. found: an incident opened between
 the attack's start and 1 h after its end. by chance: the same keys alert then without their attacks, too. oracle: a
 CUSUM that knows the attack's size and the key's noise, at the same false alerts (for {", ".join(STEP_SECONDS)}).
-by days: those that rise more than clean keys do by themselves, at the same false alerts, by the best of six ways to
-compare a day, three or seven with the weeks before, each with the threshold that is best on these very days.
+by days: those that rise more than clean keys do by themselves, by the best of six ways to compare a day, three or seven
+with the weeks before, each at the same false alerts by itself, with the threshold that is best on these very days; no
+bound.
 gone: part of all tokens that was taken before the first alert, each: the mean of each attack's own part; all, where
 there was none. alerts: incidents per attack found.
 not attacked: the same keys without the attacks, whose days are all clean then. Look-alikes are launches, bulk runs

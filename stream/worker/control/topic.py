@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ MAX_RECORDS = 2000
 """Read at once; between two such batches others have their turn."""
 RESTART_SECONDS = (1.0, 30.0)
 STOP_SECONDS = 4.0
+STOPPING: set[asyncio.Task[None]] = set()
+"""Producers that are being stopped: a task that nobody holds may vanish."""
 STALL_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -153,17 +154,25 @@ async def write(settings: Settings, message: Message, value: bytes, *, once: boo
     from aiokafka import AIOKafkaProducer
 
     producer: Any = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=once)
-    await producer.start()
     try:
+        await producer.start()
         told = await producer.send_and_wait(
             settings.control_topic, value, key=message.subject.encode(), partition=0,
             timestamp_ms=max(0, int(time.time() * 1000)),
         )  # fmt: skip
         return int(told.offset)
     finally:
-        # it waits for what could not be sent: whoever gives up must not hang there
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+        # it waits for what could not be sent: whoever gives up must not hang there, and it ends by itself
+        stopping = asyncio.create_task(producer.stop())
+        STOPPING.add(stopping)
+        stopping.add_done_callback(_stopped)
+        await asyncio.wait([stopping], timeout=STOP_SECONDS)
+
+
+def _stopped(stopping: asyncio.Task[None]) -> None:
+    STOPPING.discard(stopping)
+    if not stopping.cancelled() and (error := stopping.exception()) is not None:
+        log.debug("a producer's stop: %s", line_of(error))
 
 
 def line_of_message(message: Message) -> str:

@@ -155,8 +155,9 @@ class Responder:
 
     async def _leave(self, kept: Log, telling: asyncio.Task[None] | None) -> None:
         if telling is not None:
-            telling.cancel()
-            await asyncio.wait([telling], timeout=STOP_SECONDS)
+            for _ in range(2):  # a cancellation may be lost where something else ends at once
+                telling.cancel()
+                await asyncio.wait([telling], timeout=STOP_SECONDS)
         try:
             await asyncio.wait_for(kept.close(), STOP_SECONDS)
         except (KafkaError, TimeoutError) as error:

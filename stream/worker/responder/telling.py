@@ -82,12 +82,9 @@ class Telling:
         blocks = self._board.blocks()
         found: list[Block | Unblock] = []
         for key_id, response in blocks.items():
-            before = known.get(key_id)
-            if (
-                (response.until is None or response.until > now)
-                and (block := self._block(response, now)) is not None
-                and (before is None or (before.response_id, before.until) != (block.response_id, block.until))
-            ):
+            over = response.until is not None and response.until <= now
+            block = None if over else self._block(response, now)
+            if block is not None and _outlasts(block, known.get(key_id)):
                 found.append(block)
         for key_id, before in known.items():
             # what ends by itself needs no word, and what another responder has told is not ours to take back
@@ -110,6 +107,13 @@ class Telling:
                 self._odd.add(response.response_id)
                 log.warning("response %s cannot be told of: no key can have its id", response.response_id)
             return None
+
+
+def _outlasts(block: Block, before: Block | None) -> bool:
+    """Whether it tells more than what was told; that of one which ends sooner is taken back when it is over."""
+    if before is None or before.until is None:
+        return before is None
+    return block.until is None or block.until > before.until
 
 
 def _unblock(before: Block, now: float) -> Unblock:

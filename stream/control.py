@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import (
     BaseModel,
@@ -280,6 +280,11 @@ class Unblock(_Word):
     def subject(self) -> str:
         """See `_Word`."""
         return _of_block(self.key_id, self.response_id)
+
+
+def is_responders(message: object) -> TypeGuard[Block | Unblock]:
+    """Whether it is a responder's word about a key, and no operator's."""
+    return isinstance(message, Block | Unblock) and message.response_id is not None
 
 
 def _of_block(key_id: str, response_id: str | None) -> str:

@@ -48,12 +48,13 @@ def seen_by_days(world: World, twin: World, false_per_1000_key_days: float) -> l
     days = key_days(twin)
     clean = (days.kinds == Kind.CLEAN) & days.active
     allowed = math.floor(false_per_1000_key_days * int(clean.sum()) / 1000 + 1e-9)
+    attacks = counted(world)
     if not clean.any():
-        return [None] * len(counted(world))
-    found: list[bool | None] = [False if one.family in SLOW else None for one in counted(world)]
+        return [None] * len(attacks)
+    found: list[bool | None] = [False if one.family in SLOW else None for one in attacks]
     for mine, usual in zip(_rises(attacked), _rises(calm), strict=True):
         limit = _limit(np.where(clean, usual, -np.inf), allowed)
-        for number, one in enumerate(counted(world)):
+        for number, one in enumerate(attacks):
             if found[number] is False:
                 first, last = one.first // world.per_day, (one.last - 1) // world.per_day
                 found[number] = bool((mine[first : last + 1, one.key] > limit).any())

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stream.control import Block, Unblock
+from stream.control import is_responders
 from stream.settings import Settings
 from stream.worker.control.topic import ControlTopic, Said, consumer_of
 from stream.worker.live import LiveShard
@@ -55,18 +55,14 @@ class Word:
     def _hear(self, batch: Sequence[Said], complete: bool) -> None:
         for said in batch:
             message = said.message
-            if isinstance(message, Block | Unblock) and message.response_id is not None:
-                self._responded.pop(message.subject, None)
-                self._responded[message.subject] = said
-                if len(self._responded) > MAX_RESPONDED:
-                    del self._responded[next(iter(self._responded))]
-                continue
+            held, most = (self._responded, MAX_RESPONDED) if is_responders(message) else (self._said, MAX_SUBJECTS)
             subject = message.subject if message is not None else f"broken {said.offset % MAX_BROKEN}"
-            self._said.pop(subject, None)
-            self._said[subject] = said
-            if len(self._said) > MAX_SUBJECTS:
-                del self._said[next(iter(self._said))]
-                self._say_full()
+            held.pop(subject, None)
+            held[subject] = said
+            if len(held) > most:
+                del held[next(iter(held))]
+                if held is self._said:
+                    self._say_full()
         self._complete = complete
 
     def _say_full(self) -> None:

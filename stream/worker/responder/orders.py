@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream.control import Allow, Block, Message, Remove, Unblock
+from stream.control import Allow, Block, Message, Remove, Unblock, is_responders
 from stream.response.board import AllowRule, Ban
 from stream.settings import Settings
 from stream.worker.control.topic import ControlTopic, Said
@@ -42,7 +42,7 @@ class Orders:
 
 def take(message: Message, bans: dict[str, Ban], rules: dict[str, AllowRule], told: dict[str, Block]) -> None:
     """Take up the next message."""
-    if isinstance(message, Block | Unblock) and message.response_id is not None:
+    if is_responders(message):
         told.pop(message.key_id, None)
         if isinstance(message, Block):
             told[message.key_id] = message

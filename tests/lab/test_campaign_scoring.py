@@ -56,7 +56,7 @@ def campaign(**changes: object) -> Campaign:
     extra = Extra(member.ravel(), bucket.ravel(), np.full(16, 100))
     made = Campaign(
         family="uplift", row="uplift: some", benign=False, members=MEMBERS, links=(LINK,), start=START + DAY,
-        end=START + DAY + 4 * HOUR, world_start=START, curve="flat", fresh=True, innocents=0, heavy=False, extra=extra,
+        end=START + DAY + 4 * HOUR, world_start=START, curve="flat", fresh=True, heavy=False, extra=extra,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 

@@ -38,7 +38,6 @@ class Victims:
     links: tuple[Link, ...]
     guise: Guise
     fresh: bool
-    innocents: int
 
 
 def extraction(model: int | None = None) -> Guise:
@@ -79,7 +78,7 @@ def victims(scene: Scene, low: int, high: int, *, fresh_share: float = FRESH_SHA
             count = int(np.clip(round(len(group.keys) / (1 + mix)), low, min(high, len(group.fit))))
             keys = np.sort(rng.permutation(group.fit)[:count])
         scene.take(keys, group.link)
-        return Victims(keys, (group.link,), _shown(scene, group.link), False, len(group.keys) - len(keys))
+        return Victims(keys, (group.link,), _shown(scene, group.link), False)
     return _of_a_new_link(scene, low, high) if fresh_share else None
 
 
@@ -113,7 +112,7 @@ def _of_a_new_link(scene: Scene, low: int, high: int) -> Victims | None:
         network, link = scene.network(int(rng.choice(scene.names.network_asns)))
         links.append(link)
     scene.take(keys, *links)
-    return Victims(keys, tuple(links), Guise(network=network, client=client, template=template), True, 0)
+    return Victims(keys, tuple(links), Guise(network=network, client=client, template=template), True)
 
 
 def window(scene: Scene, low_days: float, high_days: float) -> tuple[int, int]:
@@ -141,7 +140,6 @@ def campaign(
         world_start=scene.start,
         curve=curve,
         fresh=who.fresh,
-        innocents=who.innocents,
         heavy=scene.heavy(who.keys),
         extra=scene.extra(who.keys, parts),
     )
@@ -197,7 +195,7 @@ def relay(scene: Scene, family: str, row: str) -> Campaign | None:
     first, last = window(scene, 4.0, 6.0)
     expected = usual_calls(scene, keys, first, last, own=bool(rng.random() < 0.5)) * rng.uniform(0.3, 1.0)
     expected *= per_extraction(scene, keys)
-    who = Victims(keys, links, replace(extraction(), client=client, template=template), True, 0)
+    who = Victims(keys, links, replace(extraction(), client=client, template=template), True)
     return campaign(scene, family, row, who, (first, last), scene.overlay(keys, first, expected, who.guise), "own")
 
 

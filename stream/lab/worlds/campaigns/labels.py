@@ -31,7 +31,6 @@ class Campaign:
     start, end: epoch seconds; world_start: from which buckets count
     curve: "flat", "own" (the member's own day) or "ramp"; empty where it has no such thing
     fresh: what links them came with the campaign, so that their group has no history
-    innocents: established keys of the linking group that are no members
     heavy: one member uses more than all others together
     extra: what it takes of each; what moves, where nothing is taken (pivot); empty for a twin
     also: keys that belong to it, though nothing is taken through them (those that were blocked before a respawn)
@@ -47,7 +46,6 @@ class Campaign:
     world_start: float
     curve: str
     fresh: bool
-    innocents: int
     heavy: bool
     extra: Extra
     also: tuple[str, ...] = ()

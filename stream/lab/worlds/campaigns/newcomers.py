@@ -138,7 +138,7 @@ def new_accounts(
     arrivals = rng.integers(0, over, count)
     arrivals[int(rng.integers(count))] = 0
     parts = use(scene, new.keys, (first, last), arrivals, per_day, new.guise, new.pool)
-    who = Victims(new.keys, new.links, new.guise, way != "asn", 0)
+    who = Victims(new.keys, new.links, new.guise, way != "asn")
     pace = f"{per_day:g}/day by {way}" + (", over days" if slow else "")
     return campaign(scene, family, row, who, (first, last), parts, pace)
 
@@ -184,7 +184,7 @@ def respawn(scene: Scene, family: str, row: str) -> Campaign | None:
     parts = use(scene, keys, span, rng.integers(0, 6 * HOUR, count), per_day, Guise())
     links = _fingerprints(scene, keys)
     scene.take(keys, *links)
-    label = campaign(scene, family, row, Victims(keys, links, Guise(), False, who.innocents), span, parts)
+    label = campaign(scene, family, row, Victims(keys, links, Guise(), False), span, parts)
     return replace(label, also=scene.key_names(blocked))
 
 
@@ -209,7 +209,7 @@ def burst(scene: Scene, family: str, row: str) -> Campaign | None:
     span = (first, first + length)
     if rng.random() < 0.5:
         new = registered(scene, int(rng.integers(20, 61)), str(rng.choice(WAYS[:2])))
-        who = Victims(new.keys, new.links, new.guise, True, 0)
+        who = Victims(new.keys, new.links, new.guise, True)
     else:
         found = victims(scene, 15, 60, fresh_share=0.6)
         if found is None:

@@ -34,7 +34,6 @@ def twin(scene: Scene, family: str, keys: Sums, links: tuple[Link, ...], span: t
         world_start=scene.start,
         curve="",
         fresh=False,
-        innocents=0,
         heavy=scene.heavy(keys),
         extra=_NOTHING,
     )

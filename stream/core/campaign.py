@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
 
@@ -39,7 +38,7 @@ from stream.core.group import GroupState
 from stream.core.hours import Hour
 from stream.core.incidents import Phase
 from stream.core.links import Group
-from stream.core.suspects import Suspect, named
+from stream.core.suspects import Family, Suspect, named
 from stream.settings import Settings
 
 HOUR = 3600.0
@@ -102,9 +101,14 @@ class Campaign(msgspec.Struct, array_like=True):
         return self.best or self.group
 
     @property
+    def family(self) -> Family:
+        """What it is of: what came back under new keys is of new ones, whatever leads."""
+        return "new" if self.kind == "respawn" else family_of(self.lead)
+
+    @property
     def is_of_new(self) -> bool:
         """Whether new keys show it, or what came back under new ones, and not old keys with some new ones beside."""
-        return self.kind == "respawn" or self.lead in OF_NEW_KEYS
+        return self.family == "new"
 
     def among(self, suspects: Mapping[Group, dict[str, Suspect]]) -> dict[str, Suspect]:
         """Those among whom its members are: of the group that has shown it best, while it does."""
@@ -195,7 +199,7 @@ def alert_of(
     entity = entity_of(campaign.group)
     started_at = campaign.started * HOUR
     window = Window(start=started_at, end=(hour + 1) * HOUR, horizon_seconds=(hour + 1 - campaign.started) * HOUR)
-    names = named(suspects, campaign.is_of_new)
+    names = named(suspects, campaign.family)
     alone = sum(bool(one.notes & HAS_INCIDENT) for one in suspects.values())
     top = [
         NamedMember(key_id=key_id, z=suspects[key_id].mean, excess_tokens=suspects[key_id].excess)
@@ -290,8 +294,8 @@ def _action(status: Status, severity: str) -> str:
     return "Look at what the members share; ask their owners if it goes on."
 
 
-def family_of(statistic: str) -> Literal["more", "new", "moved"]:
-    """What a statistic tells of: more of what there was, new accounts, another model."""
+def family_of(statistic: str) -> Family:
+    """What a statistic tells of."""
     return "new" if statistic in OF_NEW_KEYS else "moved" if statistic == "pivot" else "more"
 
 

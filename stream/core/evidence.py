@@ -48,7 +48,7 @@ class Member(NamedTuple):
 
     z: of the day's level, or of yesterday's tokens, what is higher; excess: tokens above its expectation since it last
     spoke; level: ln of tokens per second; length: mean of ln(1 + output tokens) of its calls, -1 if unknown; notes: a
-    mask
+    mask; departure: of yesterday's tokens (see `days`); precision: the inverse of the variance of that, 0: unknown
     """
 
     key_id: str
@@ -57,6 +57,8 @@ class Member(NamedTuple):
     level: float
     length: float
     notes: int
+    departure: float = 0.0
+    precision: float = 0.0
 
 
 class Cell(msgspec.Struct, array_like=True):

@@ -13,7 +13,7 @@ import msgspec
 
 from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, PACE, Cell, Evidence, by_group
 
-VERSION = 3
+VERSION = 4
 FIRST_COUNT = 24
 """Sums of a cell in version 1, of which three were what later ones tell of paces."""
 FIRST_PACES = slice(5, 8)
@@ -76,7 +76,9 @@ def unpack_evidence(data: bytes | None, partitions: int) -> Evidence:
 
 
 def _update(evidence: Evidence, version: int) -> None:
-    """Evidence of version 1 tells nothing of paces, that of version 2 nothing of days."""
+    """Evidence of version 1 tells nothing of paces, that of version 2 nothing of days, that of version 3 nothing of
+    each member's days: nothing known is what stands there where it is not told.
+    """  # noqa: D205
     for cell in evidence.cells:
         sums = cell.sums
         if version == 1 and len(sums) == FIRST_COUNT:
@@ -103,6 +105,6 @@ def _wrong_cell(cell: Cell) -> str | None:
         return "the models of a cell are damaged"
     if not cell.traits or len(cell.leaves) > LEAVES or len(cell.members) > MOST_MEMBERS:
         return "a cell names no traits, or too many keys"
-    if not all(math.isfinite(value) for member in cell.members for value in member[1:5]):
+    if any(not all(map(math.isfinite, member[1:])) or member.precision < 0 for member in cell.members):
         return "a member of a cell is damaged"
     return None

@@ -126,7 +126,7 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
     tokens, expected, sums[USED_OUTPUT], sums[SPENT], calls = since
     sums[USED], sums[USUAL], sums[ALL] = tokens, expected, 1.0
     notes = 0
-    z = 0.0
+    z = departure = precision = 0.0
     usual = key.baseline.call_tokens.value
     pace, days = key.pace, key.days
     hour = bucket // key.rules.calendar.per_hour
@@ -142,12 +142,14 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
         if usual > 0 and moment.age_days > NEWCOMER_DAYS:
             of_days = days.departures()
             place = PACE
-            for departure, variance in (pace.departure(), *of_days):
+            for above, variance in (pace.departure(), *of_days):
                 sums[place] = weight / variance
-                sums[place + 1] = weight * departure / variance
+                sums[place + 1] = weight * above / variance
                 place += 2
-            if of_days:  # of yesterday
-                z = max(z, of_days[0][0] / math.sqrt(of_days[0][1]))
+            if of_days:
+                departure, variance = of_days[0]  # of yesterday
+                precision = 1 / variance
+                z = max(z, departure * math.sqrt(precision))
             pace.learn(rate)
     if key.incident is not None:
         sums[ALARMED] = 1.0
@@ -169,7 +171,8 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
     models = key.links.models
     total = sum(models.values())
     shares = {name: calls / total for name, calls in models.items()} if total else {}
-    return Word(key.key_id, traits, sums, shares, Member(key.key_id, z, tokens - expected, level, length, notes))
+    member = Member(key.key_id, z, tokens - expected, level, length, notes, departure, precision)
+    return Word(key.key_id, traits, sums, shares, member)
 
 
 def _likeness(key: KeyState) -> tuple[float, float]:

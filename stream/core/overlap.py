@@ -59,7 +59,7 @@ class Overlap:
         one = self._judged[group]
         is_of_new = one.lead in OF_NEW_KEYS
         parts = COMMON if is_of_new else COMMON[:1]
-        mine = {*named(self._suspects.get(group, {}), is_of_new)}
+        mine = {*named(self._suspects.get(group, {}), family_of(one.lead))}
         for main in sorted(self._campaigns):
             campaign = self._campaigns[main]
             is_fresh = self._hour - campaign.started <= JOIN_HOURS
@@ -118,7 +118,7 @@ class Overlap:
         """Whom an open campaign names."""
         if main not in self._named:
             campaign = self._campaigns[main]
-            self._named[main] = {*named(campaign.among(self._suspects), campaign.is_of_new)}
+            self._named[main] = {*named(campaign.among(self._suspects), campaign.family)}
         return self._named[main]
 
     def _showing(self, campaign: Campaign, hold: float) -> Iterator[Judged]:

@@ -1,26 +1,59 @@
-"""The members of a group one by one: what each has shown, and who belongs to a campaign by that."""
+"""The members of a group one by one: what each has shown, and who belongs to a campaign by that.
+
+Hour by hour a key tells how far it is above what is usual for it; that is there at once, but a baseline that learns
+makes it less, and it is not the same for keys that vary more. So each tells once a day, too, how far its last day lay
+above those of the weeks before (see `days`): after a few days that says better who belongs to it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from stream.core.days import WEEK, WEEKS
 from stream.core.evidence import IS_YOUNG, REFUSED, Member
 
+Family = Literal["more", "new", "moved"]
+"""What a campaign is of: more of what there was, new accounts, another model."""
+DAY_HOURS = 24
 MOST_SUSPECTS = 512
 """Members that are looked at one by one; beyond them those with the least evidence are left out."""
-LEAST_SHIFT = 0.3
-EM_STEPS = 20
+EM_STEPS = 30
 OWN_VARIANCE = 0.15
 ALIKE_HOURS = 12
+ALIKE_DAYS = 1.5
+"""The variance of a mean of days, to what it were if days that follow each other had nothing in common."""
+LEAST_PRECISION = 5.0
+"""From then on days decide: three or four of a usual key."""
+LEAST_SHARE, MOST_SHARE = 0.02, 0.99
+"""Of members, in a mixture: nobody's belonging is ruled out, or taken for granted."""
+
+
+class Measure(NamedTuple):
+    """What is known of a mixture of members and innocents before one is looked at.
+
+    least: the mean of members, at least; weigh: they have about the same, so that those that are known better say more
+    of it (a key's mean z is more of its own than its variance tells); either: keys that are taken to have been seen of
+    either kind
+    """
+
+    least: float
+    weigh: bool
+    either: float
+
+
+BY_HOUR = Measure(0.3, weigh=False, either=0.0)
+BY_DAY = Measure(0.05, weigh=True, either=1.0)
 
 
 class Suspect(msgspec.Struct, array_like=True):
     """What a group's member has shown: sum of its z and how often, tokens above its baseline, and its notes.
 
-    seen: the hour in which it spoke last
+    seen: the hour in which it spoke last; weighted: sum of its days' departures, each by its precision; precision: sum
+    of those; first, day: those (since 1970) in which the first and the last of them were told, -1: none was
     """
 
     z: float
@@ -28,6 +61,10 @@ class Suspect(msgspec.Struct, array_like=True):
     excess: float
     notes: int
     seen: int
+    weighted: float = 0.0
+    precision: float = 0.0
+    first: int = -1
+    day: int = -1
 
     @property
     def mean(self) -> float:
@@ -39,6 +76,21 @@ class Suspect(msgspec.Struct, array_like=True):
         """Of the mean: the day's level of half a day later is another one, and a part of it is the key's own."""
         return OWN_VARIANCE + (1 - OWN_VARIANCE) / (1 + (self.times - 1) / ALIKE_HOURS)
 
+    def add_day(self, member: Member, day: int) -> None:
+        """Take up how far its last day departs: it says so in each hour of a day, and that counts once.
+
+        After a week one of the three that a day is compared with has the rise as well, so that a third of it shows no
+        more; after three weeks nothing does. The sums are those of least squares, to which such days add little.
+        """
+        if member.precision <= 0 or day == self.day:
+            return
+        if self.first < 0:
+            self.first = day
+        self.day = day
+        shows = max(1 - (day - self.first) // WEEK / WEEKS, 0.0)
+        self.weighted += shows * member.precision * member.departure
+        self.precision += shows * shows * member.precision
+
 
 def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
     """Take up what a group's members said in an hour."""
@@ -47,44 +99,66 @@ def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) 
             continue  # that it was blocked says nothing of what it took
         known = suspects.get(member.key_id)
         if known is None:
-            suspects[member.key_id] = Suspect(member.z, 1, member.excess, member.notes, hour)
+            known = suspects[member.key_id] = Suspect(member.z, 1, member.excess, member.notes, hour)
         else:
             known.z += member.z
             known.times += 1
             known.excess += member.excess
             known.notes |= member.notes
             known.seen = hour
+        known.add_day(member, hour // DAY_HOURS)
     if len(suspects) > MOST_SUSPECTS:
         kept = sorted(suspects, key=lambda key_id: (-suspects[key_id].notes, -suspects[key_id].mean, key_id))
         for key_id in kept[MOST_SUSPECTS:]:
             del suspects[key_id]
 
 
-def named(suspects: dict[str, Suspect], new: bool) -> list[str]:
+def named(suspects: dict[str, Suspect], family: Family) -> list[str]:
     """Those that belong to it more likely than not, the strongest first.
 
-    new: it is a campaign of new accounts: they are all named. Else the mean z of members is taken as a mixture of two
-    normal laws, innocents about 0 and members about what the upper half shows; a few steps of expectation and
-    maximisation find their shares. A mean's variance falls with the time that it covers, as far as hours are not alike.
+    family: of a campaign of new accounts all of these are named. Where there is more of what there was, days decide
+    about the keys of which enough are known, unless they name nobody, and the mean z about the others; of another model
+    tokens tell little, so that is left to the hours. Either as a mixture, see `_members`.
     """
-    if new:
+    if family == "new":
         chosen = [key_id for key_id, one in suspects.items() if one.notes & IS_YOUNG]
     else:
-        means = sorted(((one.mean, one.variance) for one in suspects.values()), reverse=True)
-        if not means:
-            return []
-        upper = means[: max(1, len(means) // 2)]
-        shift, share = max(sum(z for z, _ in upper) / len(upper), LEAST_SHIFT), 0.5
-        for _ in range(EM_STEPS):
-            odds = [_odds(z, variance, shift, share) for z, variance in means]
-            total = sum(odds)
-            share = min(max(total / len(means), 0.02), 0.99)
-            shift = max(sum(o * z for o, (z, _) in zip(odds, means, strict=True)) / max(total, 1e-9), LEAST_SHIFT)
-        chosen = [key_id for key_id, one in suspects.items() if _odds(one.mean, one.variance, shift, share) >= 0.5]
+        by_day = {key_id: one for key_id, one in suspects.items() if one.precision >= LEAST_PRECISION}
+        means = [(key_id, one.weighted / one.precision, ALIKE_DAYS / one.precision) for key_id, one in by_day.items()]
+        chosen = _members(means, BY_DAY) if family == "more" else []
+        if not chosen or len(by_day) < len(suspects):
+            decided = by_day.keys() if chosen else ()
+            means = [(key_id, one.mean, one.variance) for key_id, one in suspects.items()]
+            chosen += [key_id for key_id in _members(means, BY_HOUR) if key_id not in decided]
     return sorted(chosen, key=lambda key_id: (-suspects[key_id].excess, key_id))
 
 
-def _odds(z: float, variance: float, shift: float, share: float) -> float:
+def _members(means: list[tuple[str, float, float]], measure: Measure) -> list[str]:
+    """The keys that are members more likely than not.
+
+    means: of each key its mean and the variance of that: a mixture of two normal laws, innocents about 0 and members
+    about something above. Steps of expectation and maximisation (Dempster, Laird and Rubin 1977), begun at the mean of
+    the upper half, find that and the share of members.
+    """
+    if not means:
+        return []
+    upper = sorted((mean for _, mean, _ in means), reverse=True)[: max(1, len(means) // 2)]
+    shift, share = max(sum(upper) / len(upper), measure.least), 0.5
+    for _ in range(EM_STEPS):
+        total = weights = weighted = 0.0
+        for _, mean, variance in means:
+            odds = _odds(mean, variance, shift, share)
+            weight = odds / variance if measure.weigh else odds
+            total += odds
+            weights += weight
+            weighted += weight * mean
+        share = (total + measure.either) / (len(means) + 2 * measure.either)
+        share = min(max(share, LEAST_SHARE), MOST_SHARE)
+        shift = max(weighted / max(weights, 1e-9), measure.least)
+    return [key_id for key_id, mean, variance in means if _odds(mean, variance, shift, share) >= 0.5]
+
+
+def _odds(mean: float, variance: float, shift: float, share: float) -> float:
     """Probability of being a member."""
-    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, (shift * shift / 2 - shift * z) / variance)))
+    against = (1 - share) / share * math.exp(max(-50.0, min(50.0, (shift * shift / 2 - shift * mean) / variance)))
     return 1 / (1 + against)

@@ -16,7 +16,6 @@ from stream.core.evidence import ALL, FIRST, MOST_MEMBERS, REFUSALS, REFUSED, Ce
 from stream.core.groups import Groups
 from stream.core.linksrecord import Traits
 from stream.core.shard import Shard
-from stream.core.suspects import Suspect, suspect
 
 DAYS = 9
 NOW = BEGIN + DAYS * DAY
@@ -227,13 +226,6 @@ def test_of_many_that_are_blocked_at_once_all_are_named():
     named = [cell.members for part in evidence for cell in part.cells if cell.sums[REFUSALS] > MOST_MEMBERS]
     assert named
     assert all(len(members) == MOST_MEMBERS for members in named)
-
-
-def test_a_member_that_only_tells_of_its_block_says_nothing_of_what_it_took():
-    suspects: dict[str, Suspect] = {}
-    suspect(suspects, [Member("k", 1.2, 500.0, 3.0, 6.0, 0)], 1)
-    suspect(suspects, [Member("k", 0.0, 0.0, 3.0, 6.0, REFUSED), Member("l", 0.0, 0.0, 3.0, 6.0, REFUSED)], 2)
-    assert (suspects["k"].mean, suspects["k"].times, [*suspects]) == (1.2, 1, ["k"])
 
 
 def test_whoever_takes_up_what_a_blocked_key_did_is_a_respawn():

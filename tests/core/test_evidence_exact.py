@@ -137,25 +137,31 @@ PART = Evidence(
             [0.5] * COUNT,
             {"m": 0.5},
             [7, 2**62],
-            [Member("k\n", 1.5, -3.0, 0.25, -1.0, 5)],
+            [Member("k\n", 1.5, -3.0, 0.25, -1.0, 5, 0.75, 2.0)],
         )
     ],
 )
 GOLDEN = {
     version: f"0{version}" + f"94032a9196009196a16fc0cdfbf4c0c0c0dc00{count:02x}" + "cb3fe0000000000000" * count
-    + "81a16dcb3fe00000000000009207cf40000000000000009196a26b0acb3ff8000000000000cbc008000000000000cb3fd0000000000000"
-    "cbbff000000000000005c2"
-    for version, count in ((1, FIRST_COUNT), (2, SECOND_COUNT), (3, COUNT))
+    + f"81a16dcb3fe00000000000009207cf400000000000000091{begins}a26b0acb3ff8000000000000cbc008000000000000"
+    f"cb3fd0000000000000cbbff000000000000005{of_day}c2"
+    for version, count, begins, of_day in (
+        (1, FIRST_COUNT, "96", ""),
+        (2, SECOND_COUNT, "96", ""),
+        (3, COUNT, "96", ""),
+        (4, COUNT, "98", "cb3fe8000000000000cb4000000000000000"),
+    )
 }  # fmt: skip
 
 
 def test_the_bytes_of_evidence_of_every_release_are_read():
-    assert pack_evidence(PART).hex() == GOLDEN[3]
-    assert unpack_evidence(bytes.fromhex(GOLDEN[3]), 8) == PART
-    for version, known in ((1, PACE), (2, PACE_ONLY)):
+    assert pack_evidence(PART).hex() == GOLDEN[4]
+    assert unpack_evidence(bytes.fromhex(GOLDEN[4]), 8) == PART
+    (told,) = PART.cells[0].members
+    for version, known in ((1, PACE), (2, PACE_ONLY), (3, COUNT)):
         (cell,) = unpack_evidence(bytes.fromhex(GOLDEN[version]), 8).cells
         assert cell.sums == [0.5] * known + [0.0] * (COUNT - known)
-        assert cell.members == PART.cells[0].members
+        assert cell.members == [told._replace(departure=0.0, precision=0.0)]
 
 
 def test_what_is_told_is_keyed_by_the_organisation_or_else_by_what_there_is():
@@ -186,7 +192,7 @@ def packed(**changes):
     [
         (None, "no version 0"),
         (b"", "no version 0"),
-        (b"\x04\x94", "written by a newer Overdraw"),
+        (b"\x05\x94", "written by a newer Overdraw"),
         (b"\x01", "cannot be read"),
         (b"\x01\x93", "cannot be read"),
         (pack_evidence(PART)[:-9], "cannot be read"),
@@ -202,6 +208,8 @@ def packed(**changes):
         (packed(traits=[]), "no traits"),
         (packed(leaves=[0] * 17), "too many keys"),
         (packed(members=[Member("k", float("inf"), 0, 0, 0, 0)]), "a member"),
+        (packed(members=[Member("k", 0, 0, 0, 0, 0, float("inf"), 1)]), "a member"),
+        (packed(members=[Member("k", 0, 0, 0, 0, 0, 1, -0.5)]), "a member"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(value, why):

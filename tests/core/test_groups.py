@@ -61,7 +61,7 @@ from stream.core.overlap import Overlap
 from stream.core.pace import CLIP_SD
 from stream.core.priors import Normal
 from stream.core.shardrecord import StateError
-from stream.core.suspects import Suspect, named, suspect
+from stream.core.suspects import Suspect, named
 from stream.settings import Settings
 
 SETTINGS = Settings(partitions=1)
@@ -611,8 +611,8 @@ def test_the_new_keys_that_a_group_gains_beside_a_campaign_of_old_ones_are_not_i
     suspects = {f"old-{n}": old for n in range(8)} | {f"calm-{n}": new for n in range(8)}
     by_level = Campaign(("org", "o"), "campaign", 0, 0.0, 0, lead="sustained")
     by_new = Campaign(("org", "o"), "campaign", 0, 0.0, 0, lead="newcomers")
-    assert set(named(suspects, by_level.is_of_new)) == {f"old-{n}" for n in range(8)}
-    assert set(named(suspects, by_new.is_of_new)) == {f"calm-{n}" for n in range(8)}
+    assert set(named(suspects, by_level.family)) == {f"old-{n}" for n in range(8)}
+    assert set(named(suspects, by_new.family)) == {f"calm-{n}" for n in range(8)}
 
 
 def test_a_group_may_be_forgotten_in_the_hour_in_which_its_campaign_ends():
@@ -676,18 +676,6 @@ def test_an_hour_that_is_closed_without_a_shard_says_so():
     alerts = groups.advance().alerts
     assert alerts
     assert all("a shard has been missing" in alert.severity_reason for alert in alerts)
-
-
-def test_of_a_mixture_those_are_named_that_rose():
-    rng = random.Random(5)
-    suspects = {}
-    for hour in range(48):
-        members = [Member(f"m-{n}", rng.gauss(1.5, 1), 0.0, 0.0, 0.0, 0) for n in range(20)]
-        members += [Member(f"i-{n}", rng.gauss(0, 1), 0.0, 0.0, 0.0, 0) for n in range(60)]
-        suspect(suspects, members, hour)
-    chosen = set(named(suspects, new=False))
-    assert len(chosen & {f"m-{n}" for n in range(20)}) >= 18
-    assert len(chosen - {f"m-{n}" for n in range(20)}) <= 2
 
 
 @pytest.mark.parametrize(("version", "levels", "statistics"), [(1, 7, 11), (2, 5, 9), (3, 5, 9)])

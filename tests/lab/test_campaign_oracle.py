@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream.lab.evaluation.campaign_oracle import NAMED_SHARE, innocents_of
+from stream.lab.evaluation.campaign_oracle import LEARNED_DAYS, NAMED_SHARE, above_level, innocents_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,16 @@ def test_where_there_are_none_none_are_named_and_where_nothing_is_seen_all_alike
 def test_the_more_each_member_shows_the_fewer_innocents_are_named() -> None:
     shares = [innocents_of([shown] * 20, [shown] * 40) for shown in (0.1, 0.5, 1.0, 2.0, 4.0)]
     assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("rise", [[0.5], [0.4] * 17, [0.1, 0.5, 1.5, 0.5], [1.0, 0.0, 0.0, 1.0], [0.3, -0.2, 0.4]])
+def test_a_rise_shows_what_a_fit_of_it_and_of_the_level_leaves_of_it(rise: list[float]) -> None:
+    """By the variance of least squares: with days enough before it all of it, with none only how uneven it is."""
+    shape = np.array([0.0] * LEARNED_DAYS + rise)
+    columns = np.stack([np.ones(len(shape)), shape], axis=1)
+    deviation = np.sqrt(np.linalg.inv(columns.T @ columns)[1, 1])
+    assert above_level(np.array([0.0, *rise, 0.0])) == pytest.approx(1 / deviation)
+
+
+def test_nothing_shows_nothing() -> None:
+    assert above_level(np.zeros(9)) == 0.0

@@ -10,6 +10,7 @@ Whom to name, it decides once all is over, key by key: it knows who shares what 
 a member or not by the ratio of the likelihoods (J. Neyman and E. S. Pearson, On the problem of the most efficient tests
 of statistical hypotheses, 1933), so that NAMED_SHARE of the members are named. Another key would have taken a part more
 as large as the member's whose evidence is the median one; other keys that came later are left out, which flatters it.
+Here it knows each key's noise and week, but has its level, as whoever watches, from the LEARNED_DAYS before.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from stream.lab.worlds.tally import PER_DAY
 
 LEAST_DAYS = 2.0
 NAMED_SHARE = 0.8
+LEARNED_DAYS = 21
+"""The detector compares a day with as many weeks before."""
 BISECTIONS = 60
 LEAST_EVIDENCE = 1e-6
 """Of a key of which nothing is seen."""
@@ -71,10 +74,13 @@ class Oracle:
         np.add.at(added, (extra.member, extra.bucket // PER_DAY), extra.tokens)
         rises = np.zeros(added.shape)
         squares = np.zeros(added.shape)
+        shown: list[float] = []
         for number, (place, tokens) in enumerate(zip(places, added, strict=True)):
             assert place is not None
             rises[number] = np.log1p(np.maximum(tokens / self._noise_of(place)[0], 0.0))
-            squares[number] = self._squares(place, rises[number])
+            white = self._white(place, rises[number])
+            squares[number] = white**2
+            shown.append(above_level(white))
         taken = added.sum(axis=0)
         first, last = np.flatnonzero(taken > 0)[[0, -1]]
         shape = np.sqrt(squares.sum(axis=0)[first : last + 1][:MOST_STEPS])
@@ -83,17 +89,14 @@ class Oracle:
         gone = np.append(np.cumsum(taken[first : first + len(shape)]), taken.sum()) / taken.sum()
         usual = rises[np.argsort(squares.sum(axis=1), kind="stable")[len(places) // 2]]
         known = [place for key_id in others if (place := self._places.get(key_id)) is not None]
-        innocents = innocents_of(
-            [math.sqrt(float(one.sum())) for one in squares],
-            [math.sqrt(float(self._squares(place, usual).sum())) for place in known],
-        )
+        innocents = innocents_of(shown, [above_level(self._white(place, usual)) for place in known])
         return Attained(float(np.mean(found < len(shape))), float(np.median(gone[found])), innocents)
 
-    def _squares(self, place: int, rise: Floats) -> Floats:
-        """Of what a rise adds to each reading of a key, made white, in units of its noise."""
+    def _white(self, place: int, rise: Floats) -> Floats:
+        """What a rise adds to each reading of a key, made white, in units of its noise."""
         _, deviation, lag1 = self._noise_of(place)
         white = rise - lag1 * np.concatenate(([0.0], rise[:-1]))
-        return np.asarray(white**2 / (deviation**2 * (1 - lag1 * lag1)), np.float64)
+        return np.asarray(white / (deviation * math.sqrt(1 - lag1 * lag1)), np.float64)
 
     def _noise_of(self, place: int) -> tuple[Floats, float, float]:
         known = self._noise.get(place)
@@ -101,6 +104,19 @@ class Oracle:
             readings = self._tokens[:, place]
             known = self._noise[place] = noise_of(readings, season(len(readings), DAY))
         return known
+
+
+def above_level(rise: Floats) -> float:
+    """How many deviations a rise shows above a level that is learned from the LEARNED_DAYS before it.
+
+    rise: on each day, white, in units of the noise. What it has in common with a level that is as much higher all the
+    time tells nothing, as far as the days before leave that open: its squares less those of the level that fits it.
+    """
+    days = np.flatnonzero(rise)
+    if not len(days):
+        return 0.0
+    known = LEARNED_DAYS + int(days[-1] - days[0]) + 1
+    return math.sqrt(max(float((rise**2).sum() - rise.sum() ** 2 / known), 0.0))
 
 
 def innocents_of(members: Sequence[float], innocents: Sequence[float]) -> float:

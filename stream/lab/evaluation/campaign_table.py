@@ -24,9 +24,9 @@ before the first alert; the median over all (1.00: not found). alerts: of groups
 that the alerts name, of those who had come; innocents: of the names. oracle: the chance of a detector that knows the
 members and what each of them gives, not when, where one goes on for two days; oracle gone: what is gone before it finds
 them, in the median: it looks once a day, so that here it is no bound; oracle innocents: of the names, if it names .80
-of the members once all is over, key by key among those that share what links them. alone: what alerts of single keys
-show of the same: members with an alert of their own; campaigns with one for most members; tokens gone before these.
-Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
+of the members once all is over, by how far each key that shares what links them is above its three weeks before. alone:
+what alerts of single keys show of the same: members with an alert of their own; campaigns with one for most members;
+tokens gone before these. Twins are nobody's fault: none should page. In brackets: what tuning knew of the worlds."""
 
 
 def campaign_tables(result: CampaignResult) -> Iterator[RenderableType]:

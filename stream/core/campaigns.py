@@ -159,7 +159,8 @@ class Campaigns:
                     if len(self.suspects) - len(self.open) >= MOST_SUSPECTED:
                         continue
                     suspects = self.suspects[group] = {}
-                suspect(suspects, one.said.members, hour)
+                since = held[group].started if group in held else None
+                suspect(suspects, one.said.members, hour, others=one.others, since=since)
                 self.changed.add(group)
         for group in [group for group in self.suspects if group not in held]:
             suspects = self.suspects[group]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, PACE, Cell, Evidence, by_group
+from stream.core.evidence import COUNT, LEAVES, MOST_MEMBERS, NEVER, PACE, Cell, Evidence, Member, by_group
 
 VERSION = 4
 FIRST_COUNT = 24
@@ -21,6 +21,8 @@ SECOND_COUNT, PACE_ONLY = 27, PACE + 2
 """Sums of a cell in version 2, of which the last four were more of paces; it told nothing of days."""
 LAST_BUCKET = 2**40
 """Far beyond any time; NEVER alone lies behind it."""
+MOST_DEPARTURE, MOST_PRECISION = 100.0, 100.0
+"""Of a key's day: many times what there can be."""
 RECORD_BYTES = 256 * 1024
 """Of a record with several cells: a quarter of Kafka's usual limit. One cell takes a few hundred, 40,000 at most."""
 _START = bytes([VERSION])
@@ -105,6 +107,11 @@ def _wrong_cell(cell: Cell) -> str | None:
         return "the models of a cell are damaged"
     if not cell.traits or len(cell.leaves) > LEAVES or len(cell.members) > MOST_MEMBERS:
         return "a cell names no traits, or too many keys"
-    if any(not all(map(math.isfinite, member[1:])) or member.precision < 0 for member in cell.members):
+    if any(not all(map(math.isfinite, member[1:])) or not _is_day(member) for member in cell.members):
         return "a member of a cell is damaged"
     return None
+
+
+def _is_day(member: Member) -> bool:
+    """Whether a key's day can be as it says: sums over many must stay finite."""
+    return abs(member.departure) <= MOST_DEPARTURE and 0 <= member.precision <= MOST_PRECISION

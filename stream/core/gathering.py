@@ -147,9 +147,10 @@ def _word(key: KeyState, bucket: int, traits: tuple[Traits, ...], new: bool) -> 
                 sums[place + 1] = weight * above / variance
                 place += 2
             if of_days:
-                departure, variance = of_days[0]  # of yesterday
-                precision = 1 / variance
-                z = max(z, departure * math.sqrt(precision))
+                yesterday, variance = of_days[0]
+                z = max(z, yesterday / math.sqrt(variance))
+                if days.day == bucket // key.rules.calendar.per_day:  # else it is of a day before that
+                    departure, precision = yesterday, 1 / variance
             pace.learn(rate)
     if key.incident is not None:
         sums[ALARMED] = 1.0

@@ -368,8 +368,18 @@ class GroupState(msgspec.Struct, array_like=True):
             if size < LEAST_INFORMATION or other_size < LEAST_OTHERS * size:
                 yield 0.0, 0.0
                 continue
-            others = (all_windows[i + 1] - windows[i + 1]) / (other_size + OTHERS_INFORMATION)
-            yield windows[i + 1] / size - others, size
+            yield windows[i + 1] / size - self._of_others(i, everybody), size
+
+    def yesterday_of_others(self, everybody: GroupState) -> float:
+        """How far yesterday's tokens of all other keys depart; 0 where these are too few to say."""
+        place = 2 * (YESTERDAY - Z_LEVELS)
+        enough = everybody.windows[place] - self.windows[place] >= LEAST_OTHERS * self.windows[place]
+        return self._of_others(place, everybody) if enough else 0.0
+
+    def _of_others(self, place: int, everybody: GroupState) -> float:
+        """The mean departure of all other keys: what all do at the same time is nobody's own."""
+        size = max(everybody.windows[place] - self.windows[place], 0.0)
+        return (everybody.windows[place + 1] - self.windows[place + 1]) / (size + OTHERS_INFORMATION)
 
     def _width(self, i: int, size: float) -> float:
         return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)
@@ -478,6 +488,8 @@ class Judged(msgspec.Struct):
     speaking: Speaking
     present: bool
     """The last hours, or yesterday, show it too: a window of days remembers a campaign that is over."""
+    others: float = 0.0
+    """See `GroupState.yesterday_of_others`."""
 
     @property
     def lead(self) -> str:

@@ -430,7 +430,8 @@ class Groups:
             state.learn(values, levels, guarded or score >= campaigns.hold_score)
         order = sorted(range(len(STATISTICS)), key=lambda i: (-weighed[i], STATISTICS[i]))
         speaking = [(STATISTICS[i], decades[i]) for i in order if decades[i] >= LEAST_DECADES]
-        return Judged(state, said, score, speaking, state.is_present(order[0], standardised))
+        present = state.is_present(order[0], standardised)
+        return Judged(state, said, score, speaking, present, state.yesterday_of_others(self._all))
 
     def _evict(self) -> None:
         """Forget those with the fewest members, of those the longest silent; never one with a campaign."""

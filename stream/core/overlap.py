@@ -59,7 +59,7 @@ class Overlap:
         one = self._judged[group]
         is_of_new = one.lead in OF_NEW_KEYS
         parts = COMMON if is_of_new else COMMON[:1]
-        mine = {*named(self._suspects.get(group, {}), family_of(one.lead))}
+        mine = {*named(self._suspects.get(group, {}), family_of(one.lead))} if self._campaigns else set[str]()
         for main in sorted(self._campaigns):
             campaign = self._campaigns[main]
             is_fresh = self._hour - campaign.started <= JOIN_HOURS

@@ -24,10 +24,16 @@ MOST_SUSPECTS = 512
 EM_STEPS = 30
 OWN_VARIANCE = 0.15
 ALIKE_HOURS = 12
-ALIKE_DAYS = 1.5
+ALIKE_DAYS = 1.25
 """The variance of a mean of days, to what it were if days that follow each other had nothing in common."""
 LEAST_PRECISION = 5.0
-"""From then on days decide: three or four of a usual key."""
+"""From then on days decide about a key: three or four of a usual one."""
+KNOWN_SHARE = 0.5
+"""Of the keys: of fewer days make no mixture."""
+FADING = 0.8
+"""Of what days told before there was a campaign, from day to day."""
+LEAD_DAYS = 3
+"""A campaign has mostly begun so long before it shows."""
 LEAST_SHARE, MOST_SHARE = 0.02, 0.99
 """Of members, in a mixture: nobody's belonging is ruled out, or taken for granted."""
 
@@ -46,14 +52,14 @@ class Measure(NamedTuple):
 
 
 BY_HOUR = Measure(0.3, weigh=False, either=0.0)
-BY_DAY = Measure(0.05, weigh=True, either=1.0)
+BY_DAY = Measure(0.1, weigh=True, either=1.0)
 
 
 class Suspect(msgspec.Struct, array_like=True):
     """What a group's member has shown: sum of its z and how often, tokens above its baseline, and its notes.
 
-    seen: the hour in which it spoke last; weighted: sum of its days' departures, each by its precision; precision: sum
-    of those; first, day: those (since 1970) in which the first and the last of them were told, -1: none was
+    seen: the hour in which it spoke last; day: the one (since 1970) in which it told the last of its days, -1: none;
+    weighted, precision: sums of a least-squares fit to these, so that the one by the other is its mean departure
     """
 
     z: float
@@ -63,7 +69,6 @@ class Suspect(msgspec.Struct, array_like=True):
     seen: int
     weighted: float = 0.0
     precision: float = 0.0
-    first: int = -1
     day: int = -1
 
     @property
@@ -76,24 +81,46 @@ class Suspect(msgspec.Struct, array_like=True):
         """Of the mean: the day's level of half a day later is another one, and a part of it is the key's own."""
         return OWN_VARIANCE + (1 - OWN_VARIANCE) / (1 + (self.times - 1) / ALIKE_HOURS)
 
-    def add_day(self, member: Member, day: int) -> None:
+    @property
+    def standing(self) -> float:
+        """How far it stands out, in standard deviations, by hours or by days."""
+        return max(self.mean, self.weighted / math.sqrt(ALIKE_DAYS * self.precision) if self.precision > 0 else 0.0)
+
+    def add_day(self, member: Member, day: int, others: float, since: int | None) -> None:
         """Take up how far its last day departs: it says so in each hour of a day, and that counts once.
 
-        After a week one of the three that a day is compared with has the rise as well, so that a third of it shows no
-        more; after three weeks nothing does. The sums are those of least squares, to which such days add little.
+        others: how far those of all other keys depart
+        since: the day of its group's campaign, None: it has none, and what was weeks ago says nothing of one that comes
+
+        After a week one of the three that a day is compared with has the rise of a campaign as well, so that a third of
+        it shows no more, and after three weeks nothing: then all begins anew.
         """
         if member.precision <= 0 or day == self.day:
             return
-        if self.first < 0:
-            self.first = day
+        shows = 1.0
+        if since is None:
+            self.weighted *= FADING
+            self.precision *= FADING
+        else:
+            # most begin some days before they show
+            weeks, before = ((one - since + LEAD_DAYS) // WEEK for one in (day, self.day))
+            if weeks // WEEKS > max(before, 0) // WEEKS:
+                self.weighted = self.precision = 0.0
+            shows = 1 - weeks % WEEKS / WEEKS
         self.day = day
-        shows = max(1 - (day - self.first) // WEEK / WEEKS, 0.0)
-        self.weighted += shows * member.precision * member.departure
+        self.weighted += shows * member.precision * (member.departure - others)
         self.precision += shows * shows * member.precision
 
 
-def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) -> None:
-    """Take up what a group's members said in an hour."""
+def suspect(
+    suspects: dict[str, Suspect], members: Iterable[Member], hour: int, *, others: float = 0.0, since: int | None = None
+) -> None:
+    """Take up what a group's members said in an hour.
+
+    others: how far yesterday's tokens of all other keys depart from what they are compared with
+    since: the hour in which its campaign opened, None: it has none
+    """
+    since_day = None if since is None else since // DAY_HOURS
     for member in members:
         if member.notes & REFUSED and member.z == 0.0 and member.excess == 0.0:
             continue  # that it was blocked says nothing of what it took
@@ -106,26 +133,32 @@ def suspect(suspects: dict[str, Suspect], members: Iterable[Member], hour: int) 
             known.excess += member.excess
             known.notes |= member.notes
             known.seen = hour
-        known.add_day(member, hour // DAY_HOURS)
+        if not member.notes & REFUSED:  # of a day that a block has cut short nothing follows
+            known.add_day(member, hour // DAY_HOURS, others, since_day)
     if len(suspects) > MOST_SUSPECTS:
-        kept = sorted(suspects, key=lambda key_id: (-suspects[key_id].notes, -suspects[key_id].mean, key_id))
+        kept = sorted(suspects, key=lambda key_id: (-suspects[key_id].notes, -suspects[key_id].standing, key_id))
         for key_id in kept[MOST_SUSPECTS:]:
             del suspects[key_id]
 
 
 def named(suspects: dict[str, Suspect], family: Family) -> list[str]:
-    """Those that belong to it more likely than not, the strongest first.
+    """Those that belong to it more likely than not; who took most above what is usual comes first.
 
     family: of a campaign of new accounts all of these are named. Where there is more of what there was, days decide
-    about the keys of which enough are known, unless they name nobody, and the mean z about the others; of another model
-    tokens tell little, so that is left to the hours. Either as a mixture, see `_members`.
+    about the keys of which enough are known, once these are KNOWN_SHARE of all and unless they name nobody, and the
+    mean z about the others; of another model tokens tell little, so that is left to the hours. Either as a mixture, see
+    `_members`.
     """
     if family == "new":
         chosen = [key_id for key_id, one in suspects.items() if one.notes & IS_YOUNG]
     else:
         by_day = {key_id: one for key_id, one in suspects.items() if one.precision >= LEAST_PRECISION}
-        means = [(key_id, one.weighted / one.precision, ALIKE_DAYS / one.precision) for key_id, one in by_day.items()]
-        chosen = _members(means, BY_DAY) if family == "more" else []
+        chosen = []
+        if family == "more" and len(by_day) >= KNOWN_SHARE * len(suspects):
+            means = [
+                (key_id, one.weighted / one.precision, ALIKE_DAYS / one.precision) for key_id, one in by_day.items()
+            ]
+            chosen = _members(means, BY_DAY)
         if not chosen or len(by_day) < len(suspects):
             decided = by_day.keys() if chosen else ()
             means = [(key_id, one.mean, one.variance) for key_id, one in suspects.items()]
@@ -142,11 +175,12 @@ def _members(means: list[tuple[str, float, float]], measure: Measure) -> list[st
     """
     if not means:
         return []
+    means = sorted(means)
     upper = sorted((mean for _, mean, _ in means), reverse=True)[: max(1, len(means) // 2)]
     shift, share = max(sum(upper) / len(upper), measure.least), 0.5
     for _ in range(EM_STEPS):
         total = weights = weighted = 0.0
-        for _, mean, variance in means:
+        for _, mean, variance in means:  # in order: sums of floats depend on it
             odds = _odds(mean, variance, shift, share)
             weight = odds / variance if measure.weigh else odds
             total += odds

@@ -53,7 +53,8 @@ def cell(key_id: str, traits: Traits, z: float, tokens: float = 5000.0, usual: f
         sums[place] = 0.125 / VARIANCE
         sums[place + 1] = sums[place] * math.log(tokens / usual)
     sums[USED], sums[USUAL], sums[USED_OUTPUT] = tokens, usual, tokens / 3
-    return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [Member(key_id, z, tokens - usual, 1.5, 4.0, 0)])
+    member = Member(key_id, z, tokens - usual, 1.5, 4.0, 0, math.log(tokens / usual), 1 / VARIANCE)
+    return Cell(number, [traits], sums, {"m": 1.0}, [leaf_of(key_id)], [member])
 
 
 def traits_of(number: int) -> Traits:

@@ -9,6 +9,10 @@ import pytest
 from core_streams import HOUR, PRIORS, SETTINGS, START, calls, few, log_of, new_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shard_traffic import DAY, feed, merged, steady
+from shard_traffic import START as BEGIN
+from shard_traffic import call as call_at
+from shard_traffic import shard as of_traffic
 
 from stream.core.evidence import COUNT, NEVER, PACE, Cell, Evidence, Member
 from stream.core.evidencerecord import (
@@ -125,6 +129,31 @@ def test_a_shard_tells_that_it_has_no_record_and_then_where_it_begins():
     assert one.tell_empty().evidence == []
 
 
+def test_a_key_tells_each_hour_how_far_its_last_day_lay_above_the_weeks_before():
+    """Nothing in its first week, nor after a day without a call."""
+    one = of_traffic()
+    stream = steady("k", days=30, every=600.0)
+    calls_of = {day: [item for item in stream if item[0] // DAY == BEGIN // DAY + day] for day in range(30)}
+    told: dict[int, set[tuple[float, float]]] = {}
+    for day, its in calls_of.items():
+        if day == 22:
+            continue
+        more = [call_at(time + 1, "k", input_tokens=c.input_tokens, output_tokens=c.output_tokens) for time, c in its]
+        step = feed(one, merged(its, more[: len(more) // 2]) if day >= 26 else its)
+        for part in step.evidence:
+            for cell in part.cells:
+                for member in cell.members:
+                    told.setdefault(part.bucket * 300 // int(DAY) - int(BEGIN // DAY), set()).add(member[-2:])
+    assert told[3] == {(0.0, 0.0)}
+    assert told[23] == {(0.0, 0.0)}, "nobody knows what it would have used"
+    assert all(len(its) == 1 for its in told.values()), "the same all day"
+    ((usual, precision),) = told[25]
+    ((more_then, _),) = told[27]
+    assert usual == pytest.approx(0.0, abs=0.05)
+    assert more_then == pytest.approx(0.4, abs=0.06)
+    assert 1 / 0.4 < precision < 1 / 0.12, "steadier than its like, as far as three weeks can tell"
+
+
 # ------------------------------------------------------------------ as bytes
 
 PART = Evidence(
@@ -208,7 +237,9 @@ def packed(**changes):
         (packed(traits=[]), "no traits"),
         (packed(leaves=[0] * 17), "too many keys"),
         (packed(members=[Member("k", float("inf"), 0, 0, 0, 0)]), "a member"),
-        (packed(members=[Member("k", 0, 0, 0, 0, 0, float("inf"), 1)]), "a member"),
+        (packed(members=[Member("k", 0, 0, 0, 0, 0, float("nan"), 1)]), "a member"),
+        (packed(members=[Member("k", 0, 0, 0, 0, 0, 1e9, 1)]), "a member"),
+        (packed(members=[Member("k", 0, 0, 0, 0, 0, 1, 1e9)]), "a member"),
         (packed(members=[Member("k", 0, 0, 0, 0, 0, 1, -0.5)]), "a member"),
     ],
 )

@@ -161,8 +161,10 @@ class Member(_Frozen):
     """One key of a group alert."""
 
     key_id: str
-    z: float
-    excess_tokens: float
+    z: float = Field(
+        description="mean over the hours in which it was looked at; that it is named may rest on its days instead"
+    )
+    excess_tokens: float = Field(description="above its baseline, which learns what lasts; below zero, if it uses less")
     excess_output_tokens: float | None = None
 
 

@@ -251,7 +251,10 @@ class Alert(_Frozen):
     expected: float = Field(
         description="by the entity's own baseline; of kind newcomer, which has none: what new keys usually use"
     )
-    upper: float
+    upper: float = Field(
+        description="what the key by itself uses in the window at most, 19 times of 20; no less than is expected; of "
+        "kind newcomer: where a new key with such calls alerts; of a group: what is expected"
+    )
     ratio: float | None = Field(description="observed / expected; null where nothing was expected")
     unit: str = "tokens"
     z: float

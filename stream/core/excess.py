@@ -80,6 +80,13 @@ def excess_interval(key: KeyState, excess: float, expected_per_second: float, se
     return max(0.0, excess - max(0.0, high - expected)), excess + max(0.0, expected - low)
 
 
+def own_upper(key: KeyState, expected_per_second: float, seconds: float) -> float:
+    """The upper end of what is usual: tokens in `seconds` that the key itself exceeds 1 time in 20, by `_own_use`; at
+    least what is expected.
+    """  # noqa: D205
+    return max(_own_use(key, expected_per_second, seconds)[1], expected_per_second * seconds)
+
+
 def _own_use(key: KeyState, expected_per_second: float, seconds: float) -> tuple[float, float]:
     """Tokens that the key itself uses in `seconds`, 9 times of 10: at least and at most."""
     lengths = [WEIGHING * horizon for horizon in HORIZONS]

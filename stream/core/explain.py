@@ -144,7 +144,9 @@ def alert_of(
     severity = SEVERITIES[incident.severity]
     channels = sorted(incident.channels.items(), key=lambda item: -item[1])
     summary = _summary(key, incident, status, window, observed, expected) + _poor(quality)
-    seconds = max(window.end - incident.since, bucket_seconds)
+    # what was used since the excess grew last does not make it less certain
+    until = (incident.grown + 1) * bucket_seconds if incident.grown >= 0 else window.end
+    seconds = max(until - incident.since, bucket_seconds)
     if incident.kind == peers.KIND:
         low, high = peers.excess_interval(rules.priors, incident.excess, seconds)
     else:
@@ -216,8 +218,10 @@ def _summary(
         return _newcomers_summary(key, incident, f"{what} ", window, observed, expected)
     many = f"{ratio:.1f} × its expected tokens" if ratio < 1e6 else "tokens where none are expected"
     above = f", {short(incident.excess)} above its baseline"
+    if incident.since < window.start:
+        above += f" since {rfc3339(incident.since)[:16]}Z"
     if ratio < 1:  # its calls are what is unusual, or its hours: a share would read as if it used too little
-        many, above = "no more than its expected tokens", f"{above} of late" if incident.excess > 0 else ""
+        many, above = "no more than its expected tokens", f"{above} at its highest" if incident.excess > 0 else ""
     line = f"key {printable(key.key_id)} {what} {many} {_against(window, observed, expected)}{above}"
     if incident.kind == "quiet_hours":
         line += ", in hours that it hardly ever uses"

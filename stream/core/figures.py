@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from stream.alerts import Window
 from stream.core import peers
+from stream.core.excess import own_upper
 from stream.core.incidents import Incident
-from stream.core.outlook import window_upper
 from stream.core.residuals import HORIZONS
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def horizon_numbers(key: KeyState, verdict: Verdict, incident: Incident) -> tupl
     buckets = residuals.horizons.buckets[h]
     end = float((verdict.bucket + 1) * key.rules.settings.bucket_seconds)
     window = Window(start=end - incident.horizon, end=end, horizon_seconds=incident.horizon)
-    upper = window_upper(key, h, key.rules.open_score)
-    return window, residuals.observed[h] * buckets, residuals.expected[h] * buckets, upper
+    expected = residuals.expected[h] * buckets
+    upper = own_upper(key, expected / incident.horizon, incident.horizon)
+    return window, residuals.observed[h] * buckets, expected, upper
 
 
 def incident_numbers(key: KeyState, incident: Incident, bucket: int) -> tuple[Window, float, float, float]:
@@ -34,4 +35,7 @@ def incident_numbers(key: KeyState, incident: Incident, bucket: int) -> tuple[Wi
     bucket_seconds = key.rules.settings.bucket_seconds
     start, end = float(incident.started * bucket_seconds), float((bucket + 1) * bucket_seconds)
     window = Window(start=start, end=end, horizon_seconds=end - start)
-    return window, incident.observed, incident.expected, incident.upper
+    upper = incident.upper
+    if incident.kind != peers.KIND:
+        upper = own_upper(key, incident.expected / (end - start), end - start)
+    return window, incident.observed, incident.expected, upper

@@ -61,12 +61,14 @@ class Incident(msgspec.Struct, array_like=True):
     """One open incident of one key. Buckets are indices, tokens are sums over the incident so far.
 
     `channels` holds the highest z that each channel showed; `score` is the highest on the scale of the tail law. The
-    excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. `shape`
-    holds the factors by which the calls differed from the key's usual ones when their shape last spoke, or of a
-    newcomer from those of other keys, as of the last bucket. `taken` has the
-    excess part by part; None: the incident was opened by a version that did not keep them. `told` is the excess that
-    was told last, `reason` why it was; `peak` the most tokens in an hour of the clock; `event` the planned event in
-    which it began, if it did; `flaps` how many incidents in a row began soon after another.
+    excess counts from event time `since`: a slow window had gathered its own before the bucket that tipped it. It is
+    the most that `net` has been (None: what it is now), what lies above the baseline less what lies below it: what is
+    gone does not come back with less use. `upper` is what other keys use at most, of a newcomer alone. `shape` holds
+    the factors by which the calls differed from the key's usual ones when their shape last spoke, or of a newcomer
+    from those of other keys, as of the last bucket. `taken` has the excess part by part; None: the incident was
+    opened by a version that did not keep them. `told` is the excess that was told last, `reason` why it was; `peak`
+    the most tokens in an hour of the clock; `event` the planned event in which it began, if it did; `flaps` how many
+    incidents in a row began soon after another; `grown` the bucket in which the excess grew last, -1: unknown.
     """
 
     kind: str
@@ -97,6 +99,8 @@ class Incident(msgspec.Struct, array_like=True):
     peak: int = 0
     event: str = ""
     flaps: int = 0
+    net: float | None = None
+    grown: int = -1
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from stream.core.bucket import OpenBucket
 from stream.core.fields import ASN, CLIENT_IP, MODEL, ORG_ID, PROMPT_FINGERPRINT, USER_AGENT, Fields
 from stream.core.key import KeyState, Skips
 from stream.core.linksrecord import Traits
+from stream.core.outlook import is_reachable
 from stream.core.packed import Packed, PackedKeys
 from stream.core.rules import Rules
 from stream.core.state import MODEL as MODEL_RECORD
@@ -216,6 +216,7 @@ def _unpacked(key: KeyState, packed: Packed) -> KeyState:
 def _view(key: KeyState, sealed: int) -> KeyView:
     seconds = key.rules.settings.bucket_seconds
     used = key.next_bucket >= sealed
+    upper = key.last_upper if is_reachable(key, key.last_upper, key.last_expected) else None
     return KeyView(
         key_id=key.key_id,
         calls=key.calls,
@@ -225,7 +226,7 @@ def _view(key: KeyState, sealed: int) -> KeyView:
         last_seen=key.last_seen,
         tokens_per_second=key.last_tokens / seconds if used else 0.0,
         expected_tokens_per_second=key.last_expected / seconds,
-        upper_tokens_per_second=key.last_upper / seconds if math.isfinite(key.last_upper) else None,
+        upper_tokens_per_second=None if upper is None else upper / seconds,
         score=max(0.0, 1.0 - key.rules.law.share(key.score)) if used else 0.0,
         open_incidents=[key.incident.kind] if key.incident is not None else [],
         blocked=key.rules.control.is_blocked(key.key_id, sealed),

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 MAX_LOG_RATIO: Final = 30.0
 MOST_VALUE = math.log1p(MOST_STANDARDISED)
 """No standardised residual counts for more."""
+MOST_RATIO: Final = 1000.0
+"""Limits further above the expectation, and above the least excess, are no limits."""
+
+
+def is_reachable(key: KeyState, tokens: float, usual: float) -> bool:
+    """Whether a key of which so many are usual could ever take so many: a limit beyond that is none."""
+    return tokens <= MOST_RATIO * max(usual, key.rules.settings.min_excess_tokens)
 
 
 def raise_bar(key: KeyState) -> None:

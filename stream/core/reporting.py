@@ -8,8 +8,8 @@ import msgspec
 
 from stream.alerts import Alert, DataQuality, Status, Window, printable
 from stream.core import peers
-from stream.core.bucket import EXPECTED, THRESHOLD, OpenBucket, Verdict
-from stream.core.excess import new_taken, parts_of, window_of
+from stream.core.bucket import EXPECTED, OpenBucket, Verdict
+from stream.core.excess import new_taken, own_upper, parts_of, window_of
 from stream.core.explain import INFO, SEVERITIES, WARNING, alert_of, severity_of, short, span
 from stream.core.figures import horizon_numbers, incident_numbers
 from stream.core.incidents import DOUBLED, MOST_CALM_SECONDS, MOST_FLAPS, Incident
@@ -150,9 +150,10 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     incident.told = max(0.0, tokens - expected)
     key.stale = True  # the incident lies with the model: unwritten, it would open a second time after a crash
     excess, taken = incident.told, new_taken(key)
-    taken.add(bucket, expected, excess, 1.0)
+    taken.add(bucket, expected, excess)
     shown = msgspec.structs.replace(incident, excess=excess, excess_output=taken.output, taken=taken)
-    return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, bucket.plan[THRESHOLD]))
+    upper = own_upper(key, expected / bucket_seconds, bucket_seconds)
+    return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, upper))
 
 
 def last_alert(key: KeyState, quality: DataQuality) -> Alert | None:
@@ -219,7 +220,8 @@ def _opened(key: KeyState, verdict: Verdict, at: float) -> Incident:
     if excess > incident.excess:
         # a slow window has gathered its excess before the bucket that tipped it
         incident.since = float((verdict.bucket + 1) * rules.settings.bucket_seconds) - seconds
-        incident.excess = excess
+        incident.excess = incident.net = excess
+        incident.grown = verdict.bucket
         taken, sums = incident.taken, verdict.sums
         assert taken is not None
         taken.begin_with(window, sums)
@@ -243,29 +245,26 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     """Take a closed bucket into the incident's sums."""
     sums = verdict.sums
     observed = float(sums.input_tokens + sums.output_tokens) if sums is not None else 0.0
-    expected, upper = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected, verdict.upper
+    expected = verdict.slow if incident.kind in SLOW_KINDS else verdict.expected
     if incident.kind == peers.KIND:
         seconds = key.rules.settings.bucket_seconds
         expected = peers.usual_rate(key.rules.priors) * seconds
-        upper = peers.upper_rate(key.rules, incident.shape) * seconds
+        incident.upper += peers.upper_rate(key.rules, incident.shape) * seconds
     incident.observed += observed
     incident.peak = max(incident.peak, key.tokens_in_hour(verdict.bucket))
     incident.expected += expected
-    incident.upper += upper if math.isfinite(upper) else expected
-    before = incident.excess
-    # what a bucket lacks is taken off again: else the noise of a long incident adds up to millions
-    incident.excess = max(0.0, before + observed - expected)
-    excess = max(0.0, observed - expected)
-    kept = min(1.0, incident.excess / before) if before > 0 else 1.0
+    net = incident.excess if incident.net is None else incident.net
+    # what a bucket lacks counts against what comes later: else the noise of a long incident adds up to millions
+    incident.net = max(0.0, net + observed - expected)
+    more = max(0.0, incident.net - incident.excess)
+    if more:
+        incident.excess += more
+        incident.grown = verdict.bucket
     if incident.taken is not None:
-        incident.taken.add(sums, expected, excess, kept)
+        incident.taken.add(sums, expected, more)
         incident.excess_output = incident.taken.output
-    else:
-        incident.excess_output *= incident.excess / before if before > 0 else 0.0
-    if incident.excess_cost is not None:
-        incident.excess_cost *= kept
-    if sums is not None and sums.cost_micros and excess:
-        incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * excess / observed
+    if sums is not None and sums.cost_micros and more:
+        incident.excess_cost = (incident.excess_cost or 0.0) + sums.cost_micros * 1e-6 * more / observed
 
 
 def _grade(key: KeyState, incident: Incident, bucket: int, keys: int) -> None:

@@ -27,31 +27,31 @@ class Taken(msgspec.Struct, array_like=True):
     reasoning: float = 0.0
     models: dict[int, float] = {}
 
-    def add(self, sums: OpenBucket | None, expected: float, excess: float, kept: float) -> None:
+    def add(self, sums: OpenBucket | None, expected: float, more: float) -> None:
         """Take a closed bucket up, which was expected to hold so many tokens.
 
-        excess: tokens of the bucket above that, 0 where it held less; kept: the share of the excess so far that is left
-        after it. Like the whole, a part loses again what a bucket lacks of it.
+        more: by how many of its tokens the excess has grown, 0 where they only make up for what was lacking before.
+        Each part grows by as much of what the bucket holds of it above what was expected; what it lacks is taken off.
         """
-        usual_input = expected * self.input_share
-        usual_output = expected - usual_input
-        inputs, outputs, reasoning = 0, 0, 0
-        if sums is not None:
-            inputs, outputs, reasoning = sums.input_tokens, sums.output_tokens, sums.reasoning_tokens
-            self.calls += sums.calls
-        before = self.input
-        self.input = max(0.0, before + inputs - usual_input)
-        self.output = max(0.0, self.output + outputs - usual_output)
-        self.reasoning = max(0.0, self.reasoning + reasoning - usual_output * self.reasoning_share)
-        if self.input < before:
-            self.cached_input *= self.input / before
-        if kept < 1:
-            self.models = {kind: tokens * kept for kind, tokens in self.models.items()}
         if sums is None:
             return
-        if self.input > before and sums.known_input:
+        self.calls += sums.calls
+        excess = sums.input_tokens + sums.output_tokens - expected
+        if more <= 0 or excess <= 0:
+            return
+        share = min(more / excess, 1.0)
+        usual_input = expected * self.input_share
+        usual_output = expected - usual_input
+        before = self.input
+        self.input = max(0.0, before + share * (sums.input_tokens - usual_input))
+        self.output = max(0.0, self.output + share * (sums.output_tokens - usual_output))
+        reasoning = sums.reasoning_tokens - usual_output * self.reasoning_share
+        self.reasoning = max(0.0, self.reasoning + share * reasoning)
+        if self.input < before:
+            self.cached_input *= self.input / before
+        elif sums.known_input:
             self.cached_input += (self.input - before) * min(1.0, sums.cached_input_tokens / sums.known_input)
-        self._share_out(sums, excess)
+        self._share_out(sums, more)
 
     def begin_with(self, window: Window, sums: OpenBucket | None) -> None:
         """What a slow window had gathered before its incident opened; `sums`: the bucket that tipped it.

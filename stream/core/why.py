@@ -30,7 +30,7 @@ from stream.core.explanation import (
 from stream.core.incidents import Phase
 from stream.core.judging import ask_again
 from stream.core.key import KeyState
-from stream.core.outlook import window_band, window_upper
+from stream.core.outlook import is_reachable, window_band, window_upper
 from stream.core.reasons import (
     CONTEXT_REASONS,
     activity_in_words,
@@ -45,8 +45,6 @@ from stream.core.rules import LEAST_NEWCOMER_Z, NEWCOMER, PLACES, SHAPE
 
 STANDARDISED_BAND = -math.log(-math.log1p(-1 / BAND_DAYS))
 """The value of Gumbel's law that a day's maximum exceeds on one day in BAND_DAYS."""
-MOST_RATIO = 1000.0
-"""Limits further above the expectation, and above the least excess, are no limits."""
 MOST_STANDARDISED_DAYS = 20.0
 """One day in half a billion: beyond that a number says no more."""
 LEAST_EFFECT = 0.05
@@ -128,10 +126,9 @@ def limits(key: KeyState, h: int) -> tuple[float | None, float | None]:
 
     None: nothing that a key could take.
     """
-    most = max(key.residuals.expected[h], key.baseline.level.value) * key.residuals.horizons.buckets[h] * MOST_RATIO
-    least = key.rules.settings.min_excess_tokens * MOST_RATIO
+    usual = max(key.residuals.expected[h], key.baseline.level.value) * key.residuals.horizons.buckets[h]
     found = window_band(key, h, STANDARDISED_BAND), window_upper(key, h, key.rules.open_score)
-    band, upper = (limit if limit <= max(most, least) else None for limit in found)
+    band, upper = (limit if is_reachable(key, limit, usual) else None for limit in found)
     return band, upper
 
 

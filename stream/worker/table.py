@@ -116,7 +116,7 @@ TABLE = (
     Metric("overdraw_top_key_expected_tokens_per_second", "gauge", "tokens/s",
            "What the baseline expects of these keys.", ("key_id",)),
     Metric("overdraw_top_key_upper_tokens_per_second", "gauge", "tokens/s",
-           "Upper end of what is usual for these keys.", ("key_id",)),
+           "From here on a bucket of these keys opens an incident by itself; absent where none could.", ("key_id",)),
     Metric("overdraw_top_key_score", "gauge", "", "Score of these keys, 0 to 1.", ("key_id",)),
     Metric("overdraw_top_key_incident_start_timestamp_seconds", "gauge", "seconds",
            "Start, in event time, of the open incident of a key; of the 200 with the most tokens above the baseline.",

@@ -252,7 +252,7 @@ REASONS = {
     "control_malformed": "a control message that cannot be read",
     "control_kind": "a control message of an unknown kind",
     "control_dated": "a control message whose times cannot be right",
-    "control_unknown": "a control message about a key, or a rule, that is not known",
+    "control_unknown": "feedback about a key that was never seen",
     "control_full": "a control message beyond what a shard holds of them",
 }
 """Every reason code of a dead letter, with what it means."""

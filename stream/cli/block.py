@@ -19,6 +19,8 @@ from stream.cli.operators import end_of, message_of, say, speech_options, time_o
 def block(key_id: str, length: str | None, until: str | None, **options: Any) -> None:
     """Record that a key is blocked. The gateway is what refuses it: this tells the detector, and whoever acts on it.
 
+    A key may be blocked before its first call, such as one that has leaked: a note says so if nothing was seen of it.
+
     \b
       overdraw block key-042 --for 2h --why "drained, owner not reached"
     """

@@ -73,9 +73,11 @@ async def partitions_of(settings: Settings, topic: str) -> int:
 def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
     """See that a worker can start: its HTTP server may be open to others, its topics and rights are as they must be.
 
-    Raises SettingsError, Unreachable, or BadInput with every problem and its remedy.
+    So are the states that there are, unless a `rebuild` is to see to them. Raises SettingsError, Unreachable,
+    or BadInput with every problem and its remedy.
     """
     from stream.worker.cluster import cluster
+    from stream.worker.fitting import misfit
     from stream.worker.rights import app_problems
     from stream.worker.server import check_web
     from stream.worker.topics import BrokerUnreachable, TopicError, create_topics, topic_problems
@@ -85,7 +87,10 @@ def prepare(settings: Settings, *, create: bool, rebuild: bool = False) -> None:
         for name in made:
             click.echo(f"created topic {name}", err=True)
         async with cluster(settings) as kafka:
-            return await topic_problems(kafka, settings, rebuild=rebuild) + await app_problems(kafka, settings)
+            problems = await topic_problems(kafka, settings, rebuild=rebuild) + await app_problems(kafka, settings)
+        if not problems and not rebuild and (why := await misfit(settings)) is not None:
+            raise BadInput(why)
+        return problems
 
     check_web(settings)
     with quiet():

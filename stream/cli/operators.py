@@ -20,9 +20,12 @@ from stream.control import (
     KINDS,
     MESSAGE,
     Allow,
+    Block,
     Maintenance,
     Message,
+    Mute,
     Scope,
+    Unblock,
     Unmute,
     moment_of,
     write_message,
@@ -37,6 +40,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 WITHDRAWN = "taken back"
 ID_LENGTH = 12
+SEEN_SECONDS = 3.0
+"""For looking a key up on the state topic once all is said: some 100,000 records are read in a second."""
 
 
 def speech_options(command: Command, *, why: str | None = None) -> Command:
@@ -137,7 +142,10 @@ def _user() -> str:
 
 
 def say(settings: Settings, message: Message, as_json: bool, words: str) -> None:
-    """Write a message and say so: `words`, or the message itself. Raises Unreachable, BadInput without a topic."""
+    """Write a message and say so: `words`, or the message itself; then note if nothing was ever seen of its key.
+
+    Raises Unreachable, BadInput without a topic.
+    """
 
     async def speak() -> None:
         from stream.cli.kafka import partitions_of, reachable
@@ -152,6 +160,53 @@ def say(settings: Settings, message: Message, as_json: bool, words: str) -> None
         click.echo(printable_json(write_message(message).decode()))
     else:
         click.echo(f"{words} (said by {printable(message.by)}, id {message.id})")
+    _note_unseen(settings, message)
+
+
+def _note_unseen(settings: Settings, message: Message) -> None:
+    """Note on standard error if nothing was seen of the key that a message names: it may be a slip of the hand.
+
+    No more than a note, and after the message: a key may be blocked before its first call, and at once.
+    """
+    key_id = _key_named_by(message)
+    if key_id is None or (seen := asyncio.run(_seen(settings, key_id))):
+        return
+    topic, shown = settings.state_topic, f"key {printable(key_id)}"
+    if seen is None:
+        text = (
+            f"{shown} was not looked up, for {topic} cannot be read here (which takes the right Read), or not within "
+            f"{SEEN_SECONDS:.0f} s: see that the id is right"
+        )
+    else:
+        slip = "shows what is blocked" if isinstance(message, Unblock) else "shows what holds, to take this back"
+        text = f"nothing was seen of {shown} so far, by {topic}: if the id is a slip, `overdraw control list` {slip}"
+    click.echo(f"note: {text}", err=True)
+
+
+def _key_named_by(message: Message) -> str | None:
+    """The one key that somebody has typed the id of; feedback takes it from an alert that there was."""
+    if isinstance(message, Block | Unblock):
+        return message.key_id
+    if isinstance(message, Mute) and message.entity.type == "key":
+        return message.entity.id
+    if isinstance(message, Maintenance | Allow) and message.scope.type == "key":
+        return message.scope.id
+    return None
+
+
+async def _seen(settings: Settings, key_id: str) -> bool | None:
+    """Whether the state topic holds anything of a key; None if it does not tell in time."""
+    from aiokafka.errors import KafkaError
+
+    from stream.cli.kafka import partitions_of, quiet
+    from stream.worker.lookup import was_seen
+
+    with quiet():
+        try:
+            async with asyncio.timeout(SEEN_SECONDS):
+                return await was_seen(settings, key_id, await partitions_of(settings, settings.state_topic))
+        except (KafkaError, OSError, BadInput):
+            return None
 
 
 def hear(settings: Settings) -> list[Said]:

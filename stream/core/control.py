@@ -157,8 +157,8 @@ class Control:
         """Announce what is new among these messages, in the order of their offsets, for bucket `boundary`.
 
         `log` is the id of their topic: offsets of another one begin anew. `mine`: whether a key belongs to the shard;
-        `known`: whether it was ever seen there. Returns those that cannot be followed, by their offsets; with `tells`
-        also what is no message, which one shard tells for all.
+        `known`: whether it was ever seen there, which only feedback asks for. Returns those that cannot be followed,
+        by their offsets; with `tells` also what is no message, which one shard tells for all.
         """
         if log != self.log:
             self.log, self.position = log, -1
@@ -179,6 +179,7 @@ class Control:
             if key_id is not None and not mine(key_id):
                 continue
             self.changed = True
+            # whatever else is said holds for keys to come as well: one that has leaked is blocked before its first call
             if isinstance(message, Feedback) and not known(message.key_id):
                 text = "the key was never seen here: give feedback on an alert that there was, in this installation"
                 rejects.append(Reject(offset, "control_unknown", text))

@@ -52,6 +52,28 @@ async def key_state(settings: Settings, key_id: str, partitions: int) -> Found |
     return Found(key, (record.keys or 1) * partitions)
 
 
+class _Seen(Exception):
+    """There is the key: no more has to be read."""
+
+
+async def was_seen(settings: Settings, key_id: str, partitions: int) -> bool:
+    """Whether the state topic holds anything of a key, be it of other settings or of a newer version.
+
+    Raises KafkaError, and TimeoutError when the topic gives nothing.
+    """
+    name = SUMS + key_bytes(key_id)
+
+    def take_up(pairs: list[Pair]) -> None:
+        if any(key == name and value is not None for key, value in pairs):
+            raise _Seen
+
+    try:
+        await read_state(settings, partition_of(key_id, partitions), StateLog(take_up=take_up), stable=True)
+    except _Seen:
+        return True
+    return False
+
+
 async def alerts_about(settings: Settings, wanted: str, partitions: int, since: float | None = None) -> list[Alert]:
     """Alerts whose `alert_id` or whose entity's id is `wanted`, in the order of reading, each step once.
 

@@ -407,6 +407,23 @@ def test_what_cannot_be_followed_is_told_once_and_by_one_shard():
     assert hear(second, broken, unknown) == []
 
 
+def test_all_but_feedback_may_be_about_a_key_that_was_never_seen():
+    s = shard()
+    feed(s, steady(days=1))
+    scope = {"type": "key", "id": "nobody"}
+    words = [
+        said("block", 1, key_id="nobody"),
+        said("allow", 2, scope=scope, tokens_per_hour=5000),
+        said("maintenance", 3, scope=scope, begin=NOW, until=NOW + HOUR),
+        said("unblock", 4, key_id="other"),
+    ]
+    assert hear(s, *words) == []
+    assert [message for _, message in s.control.announced] == words
+    feed(s, steady(start=BEGIN + DAY, days=0.1))
+    assert s.control.blocked == {"nobody": (s.control.blocked["nobody"][0], None)}
+    assert s.control.is_blocked("nobody", int(s.newest // s.settings.bucket_seconds)), "from its first call on"
+
+
 def test_a_shard_holds_so_much_and_says_so():
     s = shard()
     rules = [said("allow", n, scope={"type": "key", "id": f"{n}-" + "x" * 200}, tokens_per_hour=1) for n in range(900)]

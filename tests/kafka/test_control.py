@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from click import ClickException
 from click.testing import CliRunner
 
@@ -15,6 +16,7 @@ from stream.__main__ import cli
 from stream.control import MESSAGE
 from stream.core.control import CONTROL_KEY, Control, Heard
 from stream.core.shard import Shard
+from stream.core.state import SUMS
 from stream.gateways.overdraw import parse
 from stream.lab.chaos.topics import records_of
 from stream.lab.chaos.verdict import said_of
@@ -168,6 +170,49 @@ async def test_every_command_of_operators_writes_what_it_says_and_takes_it_back(
     assert "key key-l is not muted: `overdraw control list`" in error
     error = await asyncio.to_thread(command, settings, "allow", "remove", "nothing", code=2)
     assert "no allow rule" in error
+
+
+async def test_what_is_said_of_a_key_that_was_never_seen_holds_and_is_noted(settings: Settings) -> None:
+    await create_topics(settings)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.broker)
+    await producer.start()
+    for key_id, value in (("key-1", b"of any version"), ("gone", None)):
+        home = partition_of(key_id, settings.partitions)
+        await producer.send_and_wait(settings.state_topic, value, SUMS + key_id.encode(), partition=home)
+    await producer.stop()
+    names = {"broker", "control_topic", "state_topic", "partitions"}
+    options = [f"{name}={value}" for name, value in settings.model_dump(include=names).items()]
+
+    async def notes(*arguments: str, state_topic: str = settings.state_topic) -> str:
+        changed = [*options, f"state_topic={state_topic}"]
+        words = [*arguments, "--by", "ann", "--why", "x", *(part for one in changed for part in ("--set", one))]
+        done = await asyncio.to_thread(CliRunner().invoke, cli, words, standalone_mode=False)
+        assert done.exception is None, (done.output, done.exception)
+        assert done.stdout.count("\n") == 1, "what was said, and no more"
+        return done.stderr
+
+    unseen = "note: nothing was seen of key typo\\x1b so far, by"
+    for arguments in (
+        ("block", "typo\x1b"),
+        ("block", "typo\x1b", "--json"),
+        ("alerts", "mute", "typo\x1b", "--for", "1h"),
+        ("allow", "add", "--key", "typo\x1b", "--tokens-per-hour", "5"),
+        ("maintenance", "add", "--key", "typo\x1b", "--for", "1h"),
+    ):
+        assert (await notes(*arguments)).startswith(unseen), arguments
+    assert "`overdraw control list` shows what is blocked" in await notes("unblock", "typo\x1b")
+    assert "nothing was seen of key gone" in await notes("block", "gone")
+    for arguments in (
+        ("block", "key-1"),
+        ("unblock", "key-1"),
+        ("allow", "add", "--org", "o", "--tokens-per-hour", "5"),
+    ):
+        assert await notes(*arguments) == ""
+    blind = await notes("block", "key-1", state_topic=f"{settings.app_id}-none")
+    assert blind.startswith("note: key key-1 was not looked up, for ")
+    said = [one.message for one in await read_all(settings)]
+    assert len(said) == 11, "a note holds nothing up"
+    assert None not in said
 
 
 async def test_a_control_topic_that_forgets_or_has_no_order_is_a_problem(settings: Settings) -> None:

@@ -14,10 +14,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from stream.core.state import SHARD_KEY, VERSION
+from stream.core.state import SHARD_KEY, VERSION, ShardRecord, pack_shard
 from stream.lab.chaos.topics import records_of
 from stream.lab.chaos.verdict import said_of, undisturbed
 from stream.settings import Settings
+from stream.worker.fitting import misfit
+from stream.worker.recovery import WORKER_KEYS
 from stream.worker.topics import create_topics
 from tests.kafka.workers import (
     Start,
@@ -92,7 +94,7 @@ async def run_over(settings: Settings, start: Start, events: list[tuple[str, byt
 def refused(worker: Worker) -> str:
     """The one line with which a worker ends that cannot start."""
     assert worker.process.wait(60) == 2, worker.said()
-    (line,) = [line for line in worker.said().splitlines() if "CRITICAL" in line]
+    (line,) = [line for line in worker.said().splitlines() if "CRITICAL" in line or line.startswith("Error: ")]
     assert "Traceback" not in worker.said()
     return line
 
@@ -126,8 +128,7 @@ async def test_another_bucket_length_is_refused_and_rebuilt_under_kill_9_with_no
     other = two.model_copy(update={"bucket_seconds": 1800})
     state = await end_offsets(two, two.state_topic)
     line = await asyncio.to_thread(refused, start(other))
-    # who looks first says so: a shard, or who keeps the groups
-    assert "bucket_seconds=3600, and now it is bucket_seconds=1800" in line or "another bucket length" in line
+    assert "bucket_seconds=3600, and now it is bucket_seconds=1800" in line
     assert await end_offsets(two, two.state_topic) == state
 
     for wanted in ("rebuilt from offset 0", "live at offset"):
@@ -152,6 +153,66 @@ async def test_another_bucket_length_is_refused_and_rebuilt_under_kill_9_with_no
     assert closed == opened - resolved, "what was open still is closed, as the alert topic says it"
     turns = Counter((a["alert_id"], a["status"]) for a in after if a["status"] != "updated")
     assert turns == {(a["alert_id"], status): 1 for a in after for status in ("opened", "resolved")}, "each once"
+
+
+async def test_a_worker_of_other_settings_is_refused_before_it_takes_anything_from_those_that_run(
+    two: Settings, start: Start
+) -> None:
+    await create_topics(two)
+    good = start(two).wait_ready()
+    await feed(two, EVENTS[:400])
+    await applied_to_the_end(two, [good])
+    assigned = good.said().count("assigned partitions")
+    bad = start(two.model_copy(update={"bucket_seconds": 600}), instance="worker-1")
+    line = await asyncio.to_thread(refused, bad)
+    assert line.startswith("Error: partition ")
+    assert f" of {two.state_topic}: the state was made with bucket_seconds=3600, and now it is " in line
+    assert "assigned" not in bad.said()
+    await feed(two, EVENTS[400:500])
+    await applied_to_the_end(two, [good])
+    assert good.said().count("assigned partitions") == assigned == 1, "the group did not even rebalance"
+    assert len(good.partitions()) == 2
+
+
+async def test_only_where_no_state_that_is_found_fits_a_worker_is_refused_at_the_start(two: Settings) -> None:
+    await create_topics(two)
+    producer = AIOKafkaProducer(bootstrap_servers=two.broker, transactional_id=f"{two.app_id}-elsewhere")
+    await producer.start()
+
+    async def write(partition: int, record: ShardRecord | None, *, abort: bool = False) -> None:
+        await producer.begin_transaction()
+        value = None if record is None else pack_shard(record)
+        await producer.send(two.state_topic, b"an older owner", WORKER_KEYS + b"owner", partition=partition)
+        await producer.send(two.state_topic, value, SHARD_KEY, partition=partition)
+        await (producer.abort_transaction() if abort else producer.commit_transaction())
+
+    def made(settings: Settings, version: int = VERSION) -> ShardRecord:
+        return ShardRecord(
+            version, settings.state_digest, -1, None, None, 0, 0, settings=settings.state_settings, keys=0
+        )
+
+    other = two.model_copy(update={"bucket_seconds": 600})
+    more = two.model_copy(update={"partitions": 4})
+    try:
+        assert await misfit(two) is None, "an empty topic"
+        await write(1, made(two))
+        assert await misfit(two) is None
+        assert "bucket_seconds=3600, and now it is bucket_seconds=600" in (await misfit(other) or "")
+        await write(1, made(more))
+        said = await misfit(two) or ""
+        assert said.startswith(f"partition 1 of {two.state_topic}: ")
+        assert "with partitions=4, and now it is partitions=2" in said
+        await write(1, made(two, VERSION + 1))
+        assert f"state version {VERSION + 1}, this one reads up to {VERSION}" in (await misfit(two) or "")
+        await write(0, made(two), abort=True)
+        assert await misfit(two), "what was never committed does not count"
+        await write(0, made(two))
+        assert await misfit(two) is None, "an upgrade is under way: each is judged at its takeover"
+        await write(0, None)
+        await write(1, None)
+        assert await misfit(two) is None, "a rebuild has deleted them"
+    finally:
+        await producer.stop()
 
 
 async def test_what_retention_takes_is_counted_exactly_and_the_worker_ends_with_3(two: Settings, start: Start) -> None:

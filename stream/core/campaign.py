@@ -46,6 +46,8 @@ MOST_NAMED = 100
 """Members that an alert names."""
 ROUND_THE_CLOCK = 0.5
 """Evenness of a day's hours from which on nobody sleeps (`GroupState.evenness`): a class or an office does."""
+SAID_CALM_HOURS = 6
+"""Whoever is told of a campaign again hears that it may be over, long before it ends."""
 MOSTLY = 0.5
 LEAST_RISE = 0.1
 """Half of all keys take a few per cent more by chance: what is no larger a part of what is due wakes nobody."""
@@ -246,7 +248,9 @@ def alert_of(
             tokens_per_hour=campaign.last_hour,
         ),
         data_quality=quality,
-        summary=_summary(campaign, status, len(names), members, alone, window.horizon_seconds),
+        summary=_summary(
+            campaign, status, len(names), members, alone, window.horizon_seconds, hour - campaign.last_anomalous
+        ),
         suggested_action=_action(status, severity),
         links=Links(dashboard=settings.dashboard_url, runbook=runbook_of(settings.runbook_url, campaign.kind)),
         config_digest=digest,
@@ -268,10 +272,17 @@ def _called(group: Group) -> str:
     return f"{' and '.join(WORDS[name] for name in kind.split('+'))} {printable(value)}"
 
 
-def _summary(campaign: Campaign, status: Status, count: int, members: int, alone: int, seconds: float) -> str:
-    """One line for people: who, what they share, how much, and how many would have been seen alone."""
+def _summary(
+    campaign: Campaign, status: Status, count: int, members: int, alone: int, seconds: float, calm: int
+) -> str:
+    """One line for people: who, what they share, how much, and how many would have been seen alone.
+
+    calm: hours since the last one that was unusual
+    """
     keys = f"{count} of {max(members, count)} keys" if count else f"keys, of {members},"
     verb = {"opened": "take", "updated": "still take", "resolved": "have stopped: they took"}[status]
+    if status == "updated" and calm >= SAID_CALM_HOURS:
+        verb = f"have shown nothing unusual for {span(calm * HOUR)}: they took"
     line = f"{keys} that share the {_called(campaign.group)} "
     if campaign.clearest != campaign.group:
         line += f"(most clearly those of the {_called(campaign.clearest)}) "

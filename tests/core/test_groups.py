@@ -604,6 +604,13 @@ def test_what_goes_on_is_told_again_within_a_day_with_its_reason():
     assert max(later - earlier for earlier, later in pairwise(times)) <= 20 * 3600
     assert alerts[0].status_reason.startswith("seen by ")
     assert any(alert.status_reason.startswith("still open after") for alert in alerts)
+    went_on = [
+        alert for alert in alerts if alert.status == "updated" and alert.window.end / 3600 <= START + HISTORY + 60
+    ]
+    assert went_on
+    assert all(" still take " in alert.summary for alert in went_on)
+    calm = [alert for alert in alerts if alert.status == "updated"][-1]
+    assert " have shown nothing unusual for " in calm.summary
 
 
 def test_the_new_keys_that_a_group_gains_beside_a_campaign_of_old_ones_are_not_it():

@@ -198,6 +198,7 @@ class Campaigns:
             observed=observed,
             expected=usual,
             excess=excess,
+            net=excess,
             excess_output=share * output,
             cost=share * spent,
             told_excess=excess,

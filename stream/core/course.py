@@ -115,21 +115,20 @@ def _mark(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> GroupState
 
 
 def _add(campaign: Campaign, said: Hour) -> None:
-    """Take an hour into a campaign's sums; what its keys lack is taken off again."""
+    """Take an hour into a campaign's sums; what its keys lack counts against what comes later."""
     campaign.count_owners(said)
     sums = said.sums
     used, usual = sums[USED], sums[USUAL] - sums[YOUNG_USUAL]
     campaign.observed += used
     campaign.last_hour = used
     campaign.expected += usual
-    excess, before = used - usual, campaign.excess
-    campaign.excess = max(0.0, before + excess)
-    if excess > 0 and used > 0:
-        campaign.excess_output += sums[USED_OUTPUT] * min(excess / used, 1.0)
-        campaign.cost += sums[SPENT] * min(excess / used, 1.0)
-    elif before > 0:
-        campaign.excess_output *= campaign.excess / before
-        campaign.cost *= campaign.excess / before
+    campaign.net = max(0.0, campaign.above + used - usual)
+    more = campaign.net - campaign.excess
+    if more > 0:
+        campaign.excess += more
+        share = min(more / used, 1.0) if used > 0 else 0.0
+        campaign.excess_output += sums[USED_OUTPUT] * share
+        campaign.cost += sums[SPENT] * share
 
 
 def _news(campaign: Campaign, hour: int, severity: int) -> str:

@@ -485,7 +485,7 @@ def test_a_campaign_is_graded_by_the_group_that_shows_it_best():
     wide.state.orgs, narrow.state.orgs = [1, 2, 3, 4], [1]
     states = {cloud: wide.state, network: narrow.state}
     campaigns.follow(START, {cloud: wide}, [], states, groups=10, incomplete=False)
-    campaigns.open[cloud].excess = 1e9
+    campaigns.open[cloud].excess = campaigns.open[cloud].net = 1e9
     campaigns._join(cloud, network)
     campaigns.follow(START + 1, {cloud: wide, network: narrow}, [], states, groups=10, incomplete=False)
     assert campaigns.open[cloud].severity == WARNING
@@ -609,6 +609,9 @@ def test_what_goes_on_is_told_again_within_a_day_with_its_reason():
     ]
     assert went_on
     assert all(" still take " in alert.summary for alert in went_on)
+    taken = [alert.excess_tokens for alert in alerts]
+    assert taken == sorted(taken), "what is gone does not come back"
+    assert alerts[-1].excess_output_tokens <= taken[-1]
     calm = [alert for alert in alerts if alert.status == "updated"][-1]
     assert " have shown nothing unusual for " in calm.summary
 

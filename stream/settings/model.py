@@ -177,7 +177,9 @@ class Settings(BaseModel):
         600, description="an hour of groups waits so long for a partition that tells nothing while others go on"
     )
     min_excess_tokens: Annotated[float, Field(ge=0)] = Field(
-        100_000, description="evidence gate: tokens above the baseline below which nothing alerts"
+        100_000,
+        description="evidence gate: tokens above the baseline, or of a new key all that it used, below which nothing "
+        "alerts",
     )
     accept_days: Annotated[float, Field(ge=0.25, le=365)] = Field(
         7, description="a change that has lasted this long is the new normal: it is learned at the usual pace"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from stream.cli.common import FOUND, BadInput, settings_from, settings_options
 from stream.cli.inputs import Inputs, input_options
+from stream.cli.output import files_of, keep_apart
 
 if TYPE_CHECKING:
     from stream.lab.calibration.incidents import Incidents
@@ -64,6 +66,9 @@ def command(
     from stream.partition import partition_of
 
     settings = settings_from(assignments, config)
+    # the priors that are in use have been read: a new fit may take their place
+    others = [file for file in files_of(settings, config) if file != settings.priors_file]
+    keep_apart("--out", out, [*inputs.paths, inputs.reading.mapping_file, exclude, *others])
     incidents = _incidents(exclude)
     peaks = Peaks()
     replay = Replay(settings, partition_of=partition_of, now=time.time(), watch=peaks.see)
@@ -92,14 +97,21 @@ def _incidents(path: str | None) -> Incidents:
     if path is None:
         return Incidents({}, 0)
     try:
-        with open(path, encoding="utf-8") as lines:
-            return read_incidents(lines)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        return read_incidents(_lines(path))
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8: it is no file of JSON lines") from error
     except InputError as error:
         raise BadInput(f"{path}, {error}") from error
+
+
+def _lines(path: str) -> Iterator[str]:
+    from stream.lab.files import InputError, read_lines
+
+    try:
+        for chunk in read_lines(path):
+            yield from (line.decode("utf-8") for _, line in chunk)
+    except InputError as error:
+        raise BadInput(f"--exclude: {error}") from error
 
 
 def _tell(result: Calibration, incidents: Incidents, out: str) -> None:

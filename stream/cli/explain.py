@@ -16,6 +16,7 @@ import click
 from stream.alerts import printable, printable_json, rfc3339
 from stream.cli.common import BadInput, moment_of, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
+from stream.cli.output import files_of, keep_apart
 
 if TYPE_CHECKING:
     from stream.alerts import Alert
@@ -77,6 +78,7 @@ def command(
       overdraw explain key-042 --file calls.jsonl.gz --at 2026-03-01T12:00:00Z --plot key-042.svg
     """
     settings = settings_from(assignments, config)
+    keep_apart("--plot", plot, [*files, reading.mapping_file, *files_of(settings, config)])
     if files:
         if since is not None:
             raise click.UsageError("--since is about the alert topic: with --file say --at")

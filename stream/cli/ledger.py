@@ -110,22 +110,22 @@ def read_file(path: str) -> Ledger:
     """The ledger of a file; raises BadInput on a line that is not an alert."""
     from pydantic import ValidationError
 
+    from stream.lab.files import InputError, read_lines
     from stream.ledger import Ledger
 
     ledger = Ledger()
     try:
-        with click.open_file(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    if line.strip():
-                        ledger.take(Alert.model_validate_json(line))
-                except ValidationError as error:
-                    raise BadInput(
-                        f"{path}, line {number}: not an alert of this version: `overdraw replay … --alerts FILE` "
-                        "writes such a file, and `overdraw schema alert` says what it holds"
-                    ) from error
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        for number, line in (record for chunk in read_lines(path) for record in chunk):
+            try:
+                if line.strip():
+                    ledger.take(Alert.model_validate_json(line))
+            except ValidationError as error:
+                raise BadInput(
+                    f"{path}, line {number}: not an alert of this version: `overdraw replay … --alerts FILE` "
+                    "writes such a file, and `overdraw schema alert` says what it holds"
+                ) from error
+    except InputError as error:
+        raise BadInput(str(error)) from error
     return ledger
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from stream.cli.common import BadInput, settings_from, settings_options
 from stream.cli.inputs import Inputs, Refusals, input_options
+from stream.cli.output import files_of, keep_apart, text_file
 from stream.cli.page import Page
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def command(
 
     settings = settings_from(assignments, config)
     now = time.time()
-    page = None if report_to is None else _page_at(report_to, {alerts_to, *inputs.paths})
+    read = [*inputs.paths, inputs.reading.mapping_file, *files_of(settings, config)]
+    keep_apart("--alerts", alerts_to, read)
+    page = None if report_to is None else _page_at(report_to, [alerts_to, *read])
     mixer = None if inject is None else _mixer(inject, seed, inputs, settings, now)
     charts = None if page is None else Charts(MOST_PLOTS)
     replay = Replay(settings, partition_of=partition_of, now=now, make_key=charts or KeyState)
@@ -83,11 +85,8 @@ def command(
         report["injected"] = outcome(mixer.injection, summary.step.alerts, slack)
     lines = (alert.model_dump_json() for alert in summary.step.alerts)
     if alerts_to is not None:
-        try:
-            with open(alerts_to, "w", encoding="utf-8") as out:
-                out.writelines(line + "\n" for line in lines)
-        except OSError as error:
-            raise BadInput(f"cannot write {alerts_to}: {error.strerror}") from error
+        with text_file(alerts_to) as out:
+            out.writelines(line + "\n" for line in lines)
     if page is not None and charts is not None:
         page.write(_report(report, replay, charts, refusals))
     refusals.tell(report["events"])
@@ -111,20 +110,12 @@ def _mixer(name: str, seed: int, inputs: Inputs, settings: Settings, now: float)
         raise BadInput(str(error)) from error
 
 
-def _page_at(path: str, others: set[str | None]) -> Page:
+def _page_at(path: str, others: list[str | None]) -> Page:
     """Where the page goes; raises BadInput now, not after hours, if it cannot."""
     if path == "-":
         raise BadInput("--report needs the name of a file: standard output has the alerts")
-    if path in others or any(other not in (None, "-") and _same(path, str(other)) for other in others):
-        raise BadInput(f"--report {path} would take the place of another file of this command: name another one")
+    keep_apart("--report", path, others)
     return Page(path)
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
 
 
 def _report(summary: dict[str, Any], replay: Replay, charts: Charts, refusals: Refusals) -> str:

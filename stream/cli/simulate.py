@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
+from stream.cli.output import keep_apart
 
 if TYPE_CHECKING:
     from stream.lab.simulate import Simulation
@@ -77,8 +78,11 @@ def command(
     begin = _start(start, days, live=target == "kafka")
     # kafka and stdout have no folder: then it is the working one, as Path("kafka").parent says
     labels_path = Path(labels) if labels else Path(target).parent / "labels.jsonl"
-    if labels_path == Path(target):
+    if labels is None and labels_path == Path(target):
         raise click.UsageError(f"{target} would be the calls and the labels: say --labels FILE")
+    to_file = None if target in ("-", "kafka") else target
+    keep_apart("--to", to_file, [config])
+    keep_apart("--labels", str(labels_path), [to_file, config])
     try:
         run = simulate(scenario, seed=seed, keys=keys, days=days, rate=rate, start=begin)
     except InputError as error:
@@ -126,9 +130,9 @@ def _start(text: str | None, days: float, *, live: bool) -> float:
 def _writing(name: str, write: Callable[[], int]) -> int:
     try:
         return write()
-    except BrokenPipeError:  # the reader of our output has gone
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or name == "-":  # of standard output the front door tells
+            raise
         raise BadInput(f"cannot write {name}: {error.strerror or error}") from error
 
 

@@ -192,7 +192,7 @@ def test_an_output_is_not_touched_before_there_is_a_series(write, tmp_path) -> N
     path = write(PLAIN)
     done = run(path, "--out", path)
     assert (done.exit_code, path.read_text()) == (2, PLAIN)
-    assert "is the file that is read" in done.stderr
+    assert "would take the place of another file" in done.stderr
     assert run(path, "--out", tmp_path / "no" / "such.csv").exit_code == 2
 
 

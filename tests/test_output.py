@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -113,13 +114,11 @@ def test_packed_alerts_are_read_by_what_reads_alerts(files: Path) -> None:
 # ---------------------------------------------------------------------- a process of its own
 
 
-def overdraw(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+def overdraw(*words: str, **streams: Any) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     command = [sys.executable, "-m", "stream", *words]
-    options = {"stdout": subprocess.PIPE, **options}
-    return subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, env=environ, timeout=120, check=False, **options
-    )  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, text=True, env=environ, timeout=120, check=False, **streams)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -29,6 +30,17 @@ class Unreachable(click.ClickException):
     """A broker or another service cannot be reached, or lacks what we need: exit 3."""
 
     exit_code = UNREACHABLE
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds: nan, which no comparison finds outside of them, and inf are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number that can be worked with: say a finite one.", param, ctx)
+        return number
 
 
 def settings_options(command: Command) -> Command:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, printable_json, rfc3339
-from stream.cli.common import BadInput, moment_of, settings_from, settings_options
+from stream.cli.common import BadInput, FiniteRange, moment_of, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
 from stream.cli.output import files_of, keep_apart
 
@@ -48,7 +48,7 @@ class Answer:
 @functools.partial(format_options, prefix="--file: ")
 @click.option("--at", metavar="TIME", help="--file: a key as of this time, such as 2026-03-01T12:00:00Z; else the end.")
 @click.option("--since", metavar="TIME", help="Kafka: alerts that were written from this time on; else all.")
-@click.option("--days", type=click.FloatRange(0, 120, min_open=True), help="Days in the plot; 7, or 21 as a picture.")
+@click.option("--days", type=FiniteRange(0, 120, min_open=True), help="Days in the plot; 7, or 21 as a picture.")
 @click.option("--window", type=click.Choice(list(WINDOWS)), help="--file: what is drawn; else what its alert is about.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.svg", help="--file: write a picture, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -78,6 +78,8 @@ def command(
       overdraw explain key-042 --file calls.jsonl.gz --at 2026-03-01T12:00:00Z --plot key-042.svg
     """
     settings = settings_from(assignments, config)
+    if plot is not None and Path(plot).suffix.lower() != ".svg":
+        raise BadInput(f"{plot}: --plot writes SVG: name a file that ends in .svg")
     keep_apart("--plot", plot, [*files, reading.mapping_file, *files_of(settings, config)])
     if files:
         if since is not None:

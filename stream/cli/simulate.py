@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
+from stream.cli.common import BadInput, FiniteRange, Unreachable, settings_from, settings_options
 from stream.cli.output import keep_apart
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--scenario", default="mixed", show_default=True, metavar="NAME", help="Which attacks; --list tells.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--keys", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="API keys.")
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=14.0, show_default=True)
+@click.option("--days", type=FiniteRange(0, 3650, min_open=True), default=14.0, show_default=True)
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, 1e6, min_open=True),
     default=1.0,
     show_default=True,
     help="Mean calls per second of all keys together; 1 makes 86,400 calls a day.",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--to", "target", metavar="FILE|kafka", help="A .jsonl file, packed if it ends in .gz; - is stdout.")
 @click.option("--labels", metavar="FILE", help="Where the labels go; else labels.jsonl beside FILE, or here.")
-@click.option("--speed", type=click.FloatRange(0), help="kafka: event seconds per second; 0: as fast as it goes.")
+@click.option("--speed", type=FiniteRange(0), help="kafka: event seconds per second; 0: as fast as it goes.")
 @click.option("--list", "list_scenarios", is_flag=True, help="List the scenarios and stop.")
 @settings_options
 def command(
@@ -65,7 +65,7 @@ def command(
       overdraw simulate --to - | overdraw replay -
       overdraw simulate --to kafka --labels labels.jsonl --start now --speed 1
     """
-    from stream.lab.files import InputError
+    from stream.lab.files import InputError, format_of
     from stream.lab.simulate import simulate
     from stream.lab.simulate_output import write_calls, write_labels
 
@@ -75,6 +75,10 @@ def command(
         raise click.UsageError("say where to: --to FILE, --to - or --to kafka")
     if speed is not None and target != "kafka":
         raise click.UsageError("--speed is for --to kafka: a file has no pace")
+    if format_of(target) == "csv":
+        raise click.UsageError(f"{target}: replay would read it as a table, and calls are JSON lines: name it .jsonl")
+    if labels == "-":
+        raise click.UsageError("--labels needs the name of a file: standard output has the calls")
     begin = _start(start, days, live=target == "kafka")
     # kafka and stdout have no folder: then it is the working one, as Path("kafka").parent says
     labels_path = Path(labels) if labels else Path(target).parent / "labels.jsonl"

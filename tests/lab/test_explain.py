@@ -182,6 +182,9 @@ def test_a_picture_of_a_nasty_key_is_sound(recorded: Path, tmp_path: Path) -> No
         (["key-1", "--since", "2026-03-01T00:00:00Z"], 2, "say --at"),
         (["key-1", "--plot", "/nowhere/at/all.svg"], 2, "cannot write"),
         (["key-1", "--format", "parquet"], 2, "parquet"),
+        (["key-1", "--days", "nan"], 2, "nan is no number that can be worked with"),
+        (["key-1", "--plot", "key-1.png"], 2, "--plot writes SVG: name a file that ends in .svg"),
+        (["key-1", "--plot", "-"], 2, "--plot writes SVG: name a file that ends in .svg"),
     ],
 )
 def test_bad_words_are_told_in_one_line(recorded: Path, words: list[str], code: int, what: str) -> None:

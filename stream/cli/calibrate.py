@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--exclude", metavar="FILE", type=click.Path(dir_okay=False),
-    help="Confirmed incidents as JSON lines: alerts, or labels with key_id, start and end.",
+    help="Confirmed incidents as JSON lines: alerts (of groups: the members that they name), or labels with key_id, "
+    "start and end.",
 )  # fmt: skip
 @click.option(
     "--warm-up", "warm_up_days", type=click.IntRange(7), default=21, show_default=True, metavar="DAYS",
@@ -65,6 +66,8 @@ def command(
     from stream.lab.replay import Replay
     from stream.partition import partition_of
 
+    if out == "-":
+        raise BadInput("--out needs the name of a file: standard output has the report")
     settings = settings_from(assignments, config)
     # the priors that are in use have been read: a new fit may take their place
     others = [file for file in files_of(settings, config) if file != settings.priors_file]
@@ -124,7 +127,7 @@ def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
         f"{result.active_keys:,.0f} of them in use on a day; counted from {date_of(result.counted_from)} on"
     )
     if incidents.count or incidents.others:
-        others = f"; {incidents.others:,} in the file are not about keys" if incidents.others else ""
+        others = f"; {incidents.others:,} in the file name no key" if incidents.others else ""
         click.echo(f"{result.excluded:,} key-days left out with {incidents.count:,} incidents{others}")
     click.echo(_heading("after the first week", alerts))
     _tell_fit(alerts)

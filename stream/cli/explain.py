@@ -142,7 +142,7 @@ def from_files(wanted: str, read: Files, settings: Settings, at: float | None) -
     if case is None:
         raise BadInput(
             f"no key and no alert has the id {printable(wanted)} in {printable(', '.join(read.paths), 200)}: "
-            "`overdraw replay … --alerts alerts.jsonl` lists the alerts"
+            f"`overdraw replay … --alerts alerts.jsonl` lists the alerts{_by_pseudonym(settings)}"
         )
     return Answer(case.key_id, case.alert_id, case.explanation, case.alerts, case.hours, ())
 
@@ -168,7 +168,7 @@ async def from_kafka(wanted: str, settings: Settings, since: float | None) -> An
     if found is None and not alerts:
         raise BadInput(
             f"neither the state topic nor the alert topic knows {printable(wanted)}: `overdraw alerts list "
-            "--all` lists incidents, `overdraw state dump` keys"
+            f"--all` lists incidents, `overdraw state dump` keys{_by_pseudonym(settings)}"
         )
     explanation = None
     season: Sequence[SeasonHour] = ()
@@ -176,6 +176,12 @@ async def from_kafka(wanted: str, settings: Settings, since: float | None) -> An
         season = season_of(found.key)
         explanation = explain(found.key, found.keys) if season else None
     return Answer(key_id, None if entity is None else wanted, explanation, alerts, (), season)
+
+
+def _by_pseudonym(settings: Settings) -> str:
+    """What else to try where ids are hidden."""
+    hint = "; ids are pseudonyms here: ask for the one that `overdraw pseudonym ID` prints"
+    return "" if settings.pseudonym_secret is None else hint
 
 
 def document_of(answer: Answer, days: float | None) -> dict[str, Any]:

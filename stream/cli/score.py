@@ -29,7 +29,8 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
 
     The rows come back as timestamp,value,expected,lower,upper,score,alert. A score of 0.5 is an alert: once in 400
     values by the series' own laws. It marks where something begins; of what follows within 100 values only the much
-    rarer counts. Nothing counts in the first day (at most 60 values). A missing value (empty, NaN) scores 0.
+    rarer counts. Nothing counts in the first day (at most 60 values). A missing value (empty, NaN, infinite)
+    scores 0.
 
     \b
     Example:
@@ -40,6 +41,8 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
     from stream.gateways.errors import InputError
     from stream.lab.score import Scorer
 
+    if out == "-":
+        out = None
     keep_apart("--out", out, [file])
     scorer = Scorer(time, value)
     try:

@@ -193,6 +193,13 @@ def test_bad_words_are_told_in_one_line(recorded: Path, words: list[str], code: 
     assert what in done.output
 
 
+def test_an_id_that_is_hidden_is_asked_for_by_its_pseudonym(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERDRAW_PSEUDONYM_KEY", "0123456789abcdef")
+    done = run("key-1", "--file", str(recorded), *SETTINGS)
+    assert done.exit_code == 2
+    assert "ask for the one that `overdraw pseudonym ID` prints" in done.output
+
+
 @pytest.mark.parametrize("words", [["--at", "2026-03-01T00:00:00Z"], ["--plot", "a.svg"], ["--window", "1d"]])
 def test_what_needs_calls_needs_a_file(words: list[str]) -> None:
     done = run("key-1", *words)

@@ -86,10 +86,11 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 found what it was asked to fail on, 2 bad usage or input, 3 no service."""
     # numpy's linear algebra, of which nothing here is large, starts a thread for each core, which spin at first
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.stdout is None:  # it was closed: what is written goes nowhere, and no file gets its number
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     try:
         code = _run()
-        if sys.stdout is not None:  # which it is if it was closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone: nobody is left to tell
         code = 0
         _drop_output()

@@ -142,6 +142,13 @@ def test_an_output_that_is_full_is_one_line_and_exit_2(words: str, files: Path) 
 
 
 @pytest.mark.slow
+def test_an_output_that_is_closed_is_no_error(files: Path) -> None:
+    done = overdraw("score", "series.csv", stdout=None, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["score series.csv", "replay calls.jsonl", "simulate --days 0.1 --rate 1 --to -"])
 def test_a_reader_that_has_gone_is_no_error(words: str, files: Path) -> None:
     reader, writer = os.pipe()

@@ -76,7 +76,7 @@ def test_what_is_left_out_and_what_differs_from_the_workers_is_said(settings: Se
         producer = await hang(settings)
         try:
             other = settings.model_copy(update={"partitions": 3})
-            _, summary, said = await asyncio.to_thread(replayed, f"kafka:{settings.source_topic}", other)
+            _, summary, said = await asyncio.to_thread(replayed, f"kafka:{settings.source_topic}", other, code=2)
         finally:
             await producer.abort_transaction()
             await producer.stop()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -45,6 +47,8 @@ COMMANDS = {
 }
 """Command to the module that holds it, as `command` or under the name behind the colon; loaded only when it is called,
 for a quick start."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write fails by if there is no room, or no disk any more."""
 
 
 class _Commands(click.Group):
@@ -82,21 +86,48 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 found what it was asked to fail on, 2 bad usage or input, 3 no service."""
     # numpy's linear algebra, of which nothing here is large, starts a thread for each core, which spin at first
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.stdout is None:  # it was closed: what is written goes nowhere, and no file gets its number
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone: nobody is left to tell
+        code = 0
+        _drop_output()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+        code = 2
+        _drop_output()
+    sys.exit(code)
+
+
+def _run() -> str | int | None:
+    """Do what the arguments say; returns the exit code."""
     try:
         # without its standalone mode click hands an Exit's code back instead of ending
-        sys.exit(cli.main(standalone_mode=False))
+        code: str | int | None = cli.main(standalone_mode=False)
     except click.Abort:
         click.echo("stopped", err=True)
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except SettingsError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone: nobody is left to tell
-        sys.stderr.close()
-        sys.exit(0)
+        return 2
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # click makes an exit of it, with the code for a finding
+            raise stop.__context__ from None
+        return stop.code
+    return code
+
+
+def _drop_output() -> None:
+    """Let what could not be written go, or Python tries it again at its end, and complains."""
+    with suppress(OSError, ValueError):  # there may be no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

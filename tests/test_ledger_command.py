@@ -149,6 +149,7 @@ def test_no_incident_is_an_answer_too(ledger):
         (["--since", "2026-03-02T00:00:00Z", "--until", "2026-03-01T00:00:00Z"], "--since must lie before --until"),
         (["--prices", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
         (["--format", "xml"], "'xml' is not one of"),
+        (["--json", "--format", "csv"], "--json is --format json, and --format csv is another: leave one out"),
     ],
 )
 def test_bad_usage_is_exit_2_and_says_what_to_do(ledger, options, message):

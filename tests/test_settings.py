@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
+from stream.cli.common import settings_from
 from stream.settings import MAX_PRIORS_BYTES, Settings, SettingsError, load_settings
 
 SECRET = "s3cr3t-token-of-somebody"
@@ -104,6 +105,7 @@ def test_a_file_may_be_named_by_the_environment(config):
             "half a pair",
         ),
         ({"kafka_password": SECRET}, {}, ["kafka_password", "command line", "OVERDRAW_KAFKA_PASSWORD"], "seen by all"),
+        ({"web_token": SECRET}, {}, ["others can read it there; set OVERDRAW_WEB_TOKEN"], "seen by all"),
         ({"KAFKA_KEY_PASSWORD": SECRET}, {}, ["kafka_key_password", "kafka_key_password_file"], "seen by all"),
     ],
 )
@@ -143,6 +145,14 @@ def test_a_file_that_is_not_there_is_an_error_if_it_was_named(tmp_path, by):
         loaded(
             environ={"OVERDRAW_CONFIG": path} if by == "environment" else {}, config=path if by == "argument" else None
         )
+
+
+def test_no_secret_is_taken_from_the_command_line():
+    secrets = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert secrets == {"kafka_password", "kafka_key_password", "pseudonym_key", "web_token"}
+    for name in secrets:
+        with pytest.raises(SettingsError, match=f"{name} from the command line"):
+            loaded({name: SECRET})
 
 
 def test_a_secret_is_shown_nowhere():
@@ -190,7 +200,7 @@ def test_an_error_beside_a_secret_does_not_show_it():
     ],
 )
 def test_an_empty_value_is_none(name):
-    assert getattr(loaded({name: ""}), name) is None
+    assert getattr(loaded(environ={f"OVERDRAW_{name.upper()}": ""}), name) is None
 
 
 def test_settings_are_frozen():
@@ -290,6 +300,27 @@ def test_an_empty_intake_topic_is_none() -> None:
 
 def test_a_log_level_may_be_in_capitals() -> None:
     assert load_settings({}, environ={"OVERDRAW_LOG_LEVEL": "DEBUG"}).log_level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "not a priors file: there is no 'version' in it; `overdraw calibrate` writes a whole one"),
+        ("[1]", "not a priors file: a part of it is of another shape than `overdraw calibrate` writes it"),
+        ('{"version": 2, "laws": {"level_10m": []}}', "a part of it is of another shape"),
+        ('{"version": 2, "laws": {}}', "there is no 'rule' in it"),
+        ("{", "not a priors file: it is not JSON: Expecting"),
+        ('{"version": 1}', "a priors file of version 1"),
+    ],
+)
+def test_a_damaged_priors_file_is_told_without_pythons_own_words(tmp_path, text, said):
+    path = tmp_path / "priors.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SettingsError) as caught:
+        settings_from([f"priors_file={path}"])
+    assert str(caught.value).startswith(f"priors_file: {path}: ")
+    assert said in str(caught.value)
+    assert "Error" not in str(caught.value)
 
 
 def test_priors_are_read_at_the_start_and_then_stay(tmp_path, monkeypatch):

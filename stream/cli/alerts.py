@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import Alert, printable, printable_json, rfc3339, title_of
-from stream.cli.common import settings_from, settings_options
+from stream.cli.common import FiniteRange, settings_from, settings_options
 from stream.cli.export import export
 from stream.cli.incidents import list_, show
 from stream.cli.word import ack, feedback, mute, unmute
@@ -39,7 +39,7 @@ for _other in (list_, show, ack, mute, unmute, feedback):
 @command.command("tail")
 @click.option("--json", "as_json", is_flag=True, help="One alert a line, as JSON in the Alert schema.")
 @click.option("--from-beginning", is_flag=True, help="Start with all alerts that the topic holds.")
-@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after this many seconds. Default: Ctrl-C.")
+@click.option("--for", "seconds", type=FiniteRange(min=0), help="End after this many seconds. Default: Ctrl-C.")
 @settings_options
 def tail(
     as_json: bool, from_beginning: bool, seconds: float | None, assignments: tuple[str, ...], config: str | None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import FOUND, BadInput, Unreachable, run_stoppable, settings_from, settings_options
+from stream.cli.common import FOUND, BadInput, FiniteRange, Unreachable, run_stoppable, settings_from, settings_options
 
 if TYPE_CHECKING:
     from stream.lab.bench import Report
@@ -32,7 +32,7 @@ LEAST_EVENTS = 1_000
 @click.option("--check", is_flag=True, help="Exit 1 if a bar is missed; else the verdicts are only shown.")
 @click.option(
     "--gate",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     metavar="MARGIN",
     help="Measure only what is a ratio to the raw loop, and exit 1 if it is short of its bar by more than this share.",
 )

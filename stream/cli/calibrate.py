@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from stream.cli.common import FOUND, BadInput, settings_from, settings_options
 from stream.cli.inputs import Inputs, input_options
+from stream.cli.output import files_of, keep_apart
 
 if TYPE_CHECKING:
     from stream.lab.calibration.incidents import Incidents
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--exclude", metavar="FILE", type=click.Path(dir_okay=False),
-    help="Confirmed incidents as JSON lines: alerts, or labels with key_id, start and end.",
+    help="Confirmed incidents as JSON lines: alerts (of groups: the members that they name), or labels with key_id, "
+    "start and end.",
 )  # fmt: skip
 @click.option(
     "--warm-up", "warm_up_days", type=click.IntRange(7), default=21, show_default=True, metavar="DAYS",
@@ -63,7 +66,12 @@ def command(
     from stream.lab.replay import Replay
     from stream.partition import partition_of
 
+    if out == "-":
+        raise BadInput("--out needs the name of a file: standard output has the report")
     settings = settings_from(assignments, config)
+    # the priors that are in use have been read: a new fit may take their place
+    others = [file for file in files_of(settings, config) if file != settings.priors_file]
+    keep_apart("--out", out, [*inputs.paths, inputs.reading.mapping_file, exclude, *others])
     incidents = _incidents(exclude)
     peaks = Peaks()
     replay = Replay(settings, partition_of=partition_of, now=time.time(), watch=peaks.see)
@@ -92,14 +100,21 @@ def _incidents(path: str | None) -> Incidents:
     if path is None:
         return Incidents({}, 0)
     try:
-        with open(path, encoding="utf-8") as lines:
-            return read_incidents(lines)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        return read_incidents(_lines(path))
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8: it is no file of JSON lines") from error
     except InputError as error:
         raise BadInput(f"{path}, {error}") from error
+
+
+def _lines(path: str) -> Iterator[str]:
+    from stream.lab.files import InputError, read_lines
+
+    try:
+        for chunk in read_lines(path):
+            yield from (line.decode("utf-8") for _, line in chunk)
+    except InputError as error:
+        raise BadInput(f"--exclude: {error}") from error
 
 
 def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
@@ -112,7 +127,7 @@ def _tell(result: Calibration, incidents: Incidents, out: str) -> None:
         f"{result.active_keys:,.0f} of them in use on a day; counted from {date_of(result.counted_from)} on"
     )
     if incidents.count or incidents.others:
-        others = f"; {incidents.others:,} in the file are not about keys" if incidents.others else ""
+        others = f"; {incidents.others:,} in the file name no key" if incidents.others else ""
         click.echo(f"{result.excluded:,} key-days left out with {incidents.count:,} incidents{others}")
     click.echo(_heading("after the first week", alerts))
     _tell_fit(alerts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import FOUND, UNREACHABLE, BadInput, settings_from, settings_options
+from stream.cli.common import FOUND, UNREACHABLE, BadInput, FiniteRange, settings_from, settings_options
 from stream.cli.topics import quiet_client
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ COLOURS = {"ok": "green", "hint": "yellow", "problem": "red"}
 @click.option(
     "--live", is_flag=True, help="Also look at the records at the end of the topics: do their keys lie right?"
 )
-@click.option("--for", "seconds", type=click.FloatRange(0), help="With --live: look at what comes in so many seconds.")
+@click.option("--for", "seconds", type=FiniteRange(0), help="With --live: look at what comes in so many seconds.")
 @click.option(
     "--keys",
     type=click.IntRange(1),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, rfc3339
-from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options, until_stopped
+from stream.cli.common import FOUND, BadInput, FiniteRange, Unreachable, settings_from, settings_options, until_stopped
 
 if TYPE_CHECKING:
     from stream.alerts import Alert
@@ -23,7 +23,7 @@ BAR = 24
 
 
 @click.command()
-@click.option("--for", "seconds", type=click.FloatRange(min=1), help="End after so many seconds of a running broker.")
+@click.option("--for", "seconds", type=FiniteRange(min=1), help="End after so many seconds of a running broker.")
 @click.option("--scenario", default="surge", show_default=True, help="surge, leaked-key, drift, campaign or calm.")
 @settings_options
 def command(seconds: float | None, scenario: str, assignments: tuple[str, ...], config: str | None) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from stream.cli.common import FOUND, BadInput, settings_from, settings_options
-from stream.cli.evaluate_options import CAMPAIGNS, NAB, refusal
+from stream.cli.common import FOUND, BadInput, FiniteRange, settings_from, settings_options
+from stream.cli.evaluate_options import CAMPAIGNS, KNOBS, NAB, refusal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stream.lab.evaluation.suites import Wish
     from stream.settings import Settings
 
-DIAL_RANGE = click.FloatRange(0.01, 1000)
+DIAL_RANGE = FiniteRange(0.01, 1000)
 
 
 @click.command()
@@ -55,7 +55,7 @@ DIAL_RANGE = click.FloatRange(0.01, 1000)
     help="Show what a setting does: the worlds again with each of its values. Repeatable.",
 )
 @click.option(
-    "--caution", type=click.FloatRange(0, 1), default=0.0, metavar="DECADES",
+    "--caution", type=FiniteRange(0, 1), default=0.0, metavar="DECADES",
     help="As if data were so poor all the time that the bar for alerts is raised by so much, 0 to 1.",
 )  # fmt: skip
 @click.option(
@@ -200,6 +200,8 @@ def _variants(
         name, sign, values = knob.partition("=")
         if not sign or name == "bucket_seconds":
             raise BadInput(f"--vary {knob}: give a setting but bucket_seconds and its values, such as min_calls=3,12")
+        if name.lower() in type(settings).model_fields and name.lower() not in KNOBS:
+            raise BadInput(f"--vary {name}: it has no effect on what is found here: choose of {', '.join(KNOBS)}")
         for value in values.split(","):
             changed = settings_from((*assignments, f"{name}={value}"), config)
             variants.append(Variant(name, value, changed))

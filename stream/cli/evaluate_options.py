@@ -14,6 +14,7 @@ SUITES_OF = {
     "--calibrated": PER_KEY[:1],
     "--floors": (CI,),
     "--worlds": (CAMPAIGNS,),
+    "--data": ("servegen", NAB),
 }
 """Options that not every suite has; what a world is made of, suites themselves say."""
 OF_NAB = ("--suite", "--data", "--json")
@@ -27,6 +28,11 @@ APART = (
     ("--caution", ("--floors", "--calibrated")),
 )
 """What varies runs the worlds once for each of its values; floors are those of the detector as it is."""
+KNOBS = (
+    "false_alerts_per_1000_key_days", "false_pages_per_week", "min_excess_tokens", "min_calls", "accept_days",
+    "allowed_lateness_seconds", "timezone", "holidays_file", "priors_file",
+)  # fmt: skip
+"""Settings that decide what is found of a single key, whose worlds have one length of buckets."""
 
 
 def refusal(suite: str, given: Collection[str]) -> str | None:

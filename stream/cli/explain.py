@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import printable, printable_json, rfc3339
-from stream.cli.common import BadInput, moment_of, settings_from, settings_options
+from stream.cli.common import BadInput, FiniteRange, moment_of, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
+from stream.cli.output import files_of, keep_apart
 
 if TYPE_CHECKING:
     from stream.alerts import Alert
@@ -47,7 +48,7 @@ class Answer:
 @functools.partial(format_options, prefix="--file: ")
 @click.option("--at", metavar="TIME", help="--file: a key as of this time, such as 2026-03-01T12:00:00Z; else the end.")
 @click.option("--since", metavar="TIME", help="Kafka: alerts that were written from this time on; else all.")
-@click.option("--days", type=click.FloatRange(0, 120, min_open=True), help="Days in the plot; 7, or 21 as a picture.")
+@click.option("--days", type=FiniteRange(0, 120, min_open=True), help="Days in the plot; 7, or 21 as a picture.")
 @click.option("--window", type=click.Choice(list(WINDOWS)), help="--file: what is drawn; else what its alert is about.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="OUT.svg", help="--file: write a picture, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -77,6 +78,9 @@ def command(
       overdraw explain key-042 --file calls.jsonl.gz --at 2026-03-01T12:00:00Z --plot key-042.svg
     """
     settings = settings_from(assignments, config)
+    if plot is not None and Path(plot).suffix.lower() != ".svg":
+        raise BadInput(f"{plot}: --plot writes SVG: name a file that ends in .svg")
+    keep_apart("--plot", plot, [*files, reading.mapping_file, *files_of(settings, config)])
     if files:
         if since is not None:
             raise click.UsageError("--since is about the alert topic: with --file say --at")
@@ -138,7 +142,7 @@ def from_files(wanted: str, read: Files, settings: Settings, at: float | None) -
     if case is None:
         raise BadInput(
             f"no key and no alert has the id {printable(wanted)} in {printable(', '.join(read.paths), 200)}: "
-            "`overdraw replay … --alerts alerts.jsonl` lists the alerts"
+            f"`overdraw replay … --alerts alerts.jsonl` lists the alerts{_by_pseudonym(settings)}"
         )
     return Answer(case.key_id, case.alert_id, case.explanation, case.alerts, case.hours, ())
 
@@ -164,7 +168,7 @@ async def from_kafka(wanted: str, settings: Settings, since: float | None) -> An
     if found is None and not alerts:
         raise BadInput(
             f"neither the state topic nor the alert topic knows {printable(wanted)}: `overdraw alerts list "
-            "--all` lists incidents, `overdraw state dump` keys"
+            f"--all` lists incidents, `overdraw state dump` keys{_by_pseudonym(settings)}"
         )
     explanation = None
     season: Sequence[SeasonHour] = ()
@@ -172,6 +176,12 @@ async def from_kafka(wanted: str, settings: Settings, since: float | None) -> An
         season = season_of(found.key)
         explanation = explain(found.key, found.keys) if season else None
     return Answer(key_id, None if entity is None else wanted, explanation, alerts, (), season)
+
+
+def _by_pseudonym(settings: Settings) -> str:
+    """What else to try where ids are hidden."""
+    hint = "; ids are pseudonyms here: ask for the one that `overdraw pseudonym ID` prints"
+    return "" if settings.pseudonym_secret is None else hint
 
 
 def document_of(answer: Answer, days: float | None) -> dict[str, Any]:

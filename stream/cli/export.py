@@ -6,13 +6,14 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import IO, TYPE_CHECKING, get_args
 
 import click
 
 from stream.alerts import Alert, EntityType, Kind, Severity, printable
 from stream.cli.common import BadInput, moment_of, settings_from, settings_options
+from stream.cli.output import keep_apart, text_file
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -70,37 +71,21 @@ def export(
     )  # fmt: skip
     if choice.since is not None and choice.until is not None and choice.since >= choice.until:
         raise click.UsageError("--since must lie before --until")
-    try:
-        with open(out, "w", encoding="utf-8", newline="") if out is not None else _stdout() as file:
-            write = _writer(form, file)
+    keep_apart("--out", out, [from_file, config])
+    # nothing is overwritten before it is clear that the settings are right
+    settings = settings_from(assignments, config) if from_file is None else None
+    with nullcontext(sys.stdout) if out in (None, "-") else text_file(str(out)) as file:
+        write = _writer(form, file)
 
-            def take(alert: Alert) -> None:
-                if choice.wants(alert):
-                    write(alert)
+        def take(alert: Alert) -> None:
+            if choice.wants(alert):
+                write(alert)
 
-            if from_file is not None:
-                for alert in alerts_of_file(from_file):
-                    take(alert)
-            else:
-                asyncio.run(each_alert(settings_from(assignments, config), take))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise BadInput(f"cannot write {out}: {error.strerror}") from error
-
-
-class _Stdout:
-    """Standard output, which is not closed at the end."""
-
-    def __enter__(self) -> IO[str]:
-        return sys.stdout
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-
-
-def _stdout() -> _Stdout:
-    return _Stdout()
+        if settings is not None:
+            asyncio.run(each_alert(settings, take))
+        else:
+            for alert in alerts_of_file(str(from_file)):
+                take(alert)
 
 
 def _writer(form: str, file: IO[str]) -> Callable[[Alert], None]:

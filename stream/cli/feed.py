@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream.alerts import rfc3339
-from stream.cli.common import FOUND, BadInput, Unreachable, settings_from, settings_options
+from stream.cli.common import FOUND, BadInput, FiniteRange, Unreachable, settings_from, settings_options
 from stream.cli.formats import Reading, format_options
 from stream.cli.history import place_in
 
@@ -32,7 +32,7 @@ SHOWN_LARGE = 20
 @format_options
 @click.option(
     "--speed",
-    type=click.FloatRange(0, 1e9),
+    type=FiniteRange(0, 1e9),
     default=1.0,
     show_default=True,
     help="Times the file's own pace; 0: as fast as it goes.",

@@ -21,6 +21,11 @@ Result = TypeVar("Result")
 Chunk = list[tuple[int, bytes]]
 
 AUTO = "auto"
+CANONICAL = {
+    "overdraw": "its records name key_id and org_id themselves",
+    "csv": "say --map key_id=COLUMN, or org_id=COLUMN",
+}
+"""Formats whose records have our own fields, and where their ids come from."""
 _DOCUMENT_STARTS = (b"[", b"{", b"[{")
 """First lines of JSON that was written over many lines; none of them is a record of its own."""
 
@@ -32,7 +37,7 @@ class Reading:
     format: str | None
     columns: dict[str, str]
     constants: dict[str, str]
-    zone: str
+    zone: str | None = None
     key_from: tuple[str, ...] = ()
     org_from: tuple[str, ...] = ()
     mapping_file: str | None = None
@@ -44,6 +49,7 @@ class Reading:
             "--format": self.format,
             "--map": self.columns,
             "--const": self.constants,
+            "--zone": self.zone,
             "--key-from": self.key_from,
             "--org-from": self.org_from,
             "--mapping": self.mapping_file,
@@ -72,7 +78,7 @@ class Reading:
 
         chosen, gate, chunks = self._open(path, settings, row_prefix)
         pseudonyms = pseudonyms_of(settings)
-        canonical = chosen in ("overdraw", "csv")
+        canonical = chosen in CANONICAL
         if canonical and pseudonyms is None:
             if stored:
                 chunks = ([(number, cut(value)) for number, value in chunk] for chunk in chunks)
@@ -104,11 +110,31 @@ class Reading:
         if gate.rows:
             if lines is not None and path == "-":
                 raise InputError("stdin: it is a csv: say so with --format csv, for it can be read only once")
-            table = read_chunks(path, chosen, self.columns, self.constants, zone=self.zone, row_prefix=row_prefix)
+            self._check_names(chosen)
+            zone = self.zone or "UTC"
+            table = read_chunks(path, chosen, self.columns, self.constants, zone=zone, row_prefix=row_prefix)
             return chosen, gate, table
         if lines is None:
             lines = _documents(read_chunks(path, "overdraw", self.columns, self.constants), name)
+        self._check_zone()
+        self._check_names(chosen)
         return chosen, gate, lines
+
+    def _check_zone(self) -> None:
+        from stream.gateways.errors import InputError
+
+        if self.zone is not None:
+            raise InputError("--zone needs --format csv: the times of other records say theirs")
+
+    def _check_names(self, chosen: str) -> None:
+        """Raises InputError on options that a format makes no use of."""
+        from stream.gateways.errors import InputError
+
+        for option, given in (("--key-from", self.key_from), ("--org-from", self.org_from)):
+            if given and chosen in CANONICAL:
+                raise InputError(f"{option} is for a gateway's format, not for {chosen}: {CANONICAL[chosen]}")
+        if self.mapping_file is not None and chosen != "mapping":
+            raise InputError(f"--mapping is a format of its own, and {chosen} is another one: leave one out")
 
     def _of_topic(self, topic: str, chosen: str | None, settings: Settings) -> tuple[str, Gateway, Iterator[Chunk]]:
         """The same of a topic: its records need no lines, and no names of files."""
@@ -123,6 +149,8 @@ class Reading:
         gate = gateway(chosen)
         if gate.rows or self.columns or self.constants:
             raise InputError(f"{topic} is a topic, and csv (--map, --const) is for files: name its format, or none")
+        self._check_zone()
+        self._check_names(chosen)
         return chosen, gate, records
 
     def _options(self, settings: Settings) -> Options:
@@ -149,7 +177,7 @@ def format_options(command: Callable[..., Result], *, prefix: str = "") -> Calla
         format_: str | None,
         mapping: tuple[str, ...],
         constants: tuple[str, ...],
-        zone: str,
+        zone: str | None,
         key_from: tuple[str, ...],
         org_from: tuple[str, ...],
         mapping_file: str | None,
@@ -175,7 +203,7 @@ def format_options(command: Callable[..., Result], *, prefix: str = "") -> Calla
             metavar="PATH",
             help="Where a gateway's record says the key's id, if not in the usual place; otel: an attribute.",
         ),
-        click.option("--zone", default="UTC", show_default=True, help="csv: time zone of times that have none."),
+        click.option("--zone", help="csv: time zone of times that have none; UTC."),
         click.option("--const", "constants", multiple=True, metavar="FIELD=VALUE", help="csv: the same in every row."),
         click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="csv: take FIELD from there."),
         click.option(

@@ -117,11 +117,13 @@ class Refusals:
         self._first += len(numbers)
 
     def tell(self, events: dict[str, Any]) -> None:
-        """Print them, and say so if nothing could be taken at all."""
+        """Print them, and say so if nothing was there or could be taken at all."""
         self._lines += [self._line(f"record {r.position + 1}", r) for r in self._summary.rejects[len(self._lines) :]]
         for line in self._lines:
             click.echo(line, err=True)
-        if events["read"] and sum(events["dead_letters"].values()) == events["read"]:
+        if not events["read"]:
+            click.echo("nothing was read: there is no record in it", err=True)
+        elif not events["accepted"]:
             hint = (
                 "nothing could be taken: is it one JSON object a line (`overdraw schema event`), or a gateway's log "
                 "(--format auto), or --format csv?"

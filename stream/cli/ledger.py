@@ -42,7 +42,7 @@ LINE = "{:<34} {:>3} {:<17} {:<17} {:>9} {:>8} {:>17} {:>8} {:>8} {:>9} {:>11}"
 @click.option("--until", metavar="TIME", help="Incidents that began before this time.")
 @click.option("--prices", "prices_file", type=click.Path(dir_okay=False), metavar="FILE", help="Price file (TOML).")
 @click.option("--by", type=click.Choice(("entity", "incident")), default="entity", help="What a row is.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How it is written.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How it is written; table.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--from-file", type=click.Path(dir_okay=False), metavar="ALERTS.jsonl",
@@ -56,7 +56,7 @@ def command(
     until: str | None,
     prices_file: str | None,
     by: str,
-    form: str,
+    form: str | None,
     as_json: bool,
     from_file: str | None,
     assignments: tuple[str, ...],
@@ -75,6 +75,8 @@ def command(
     """
     from stream.ledger import LedgerFullError, rows_of
 
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json is --format json, and --format {form} is another: leave one out")
     begin = -math.inf if since is None else moment_of(since, "--since")
     end = math.inf if until is None else moment_of(until, "--until")
     if begin >= end:
@@ -88,7 +90,7 @@ def command(
     except LedgerFullError as error:
         raise BadInput(f"{error}: give it alerts of less time at once, by --from-file") from error
     rows = rows_of(ledger.entries(key=key, org=org, since=begin, until=end), prices, by_entity=by == "entity")
-    {"table": _table, "csv": _csv, "json": _json}["json" if as_json else form](rows, prices)
+    {"table": _table, "csv": _csv, "json": _json}["json" if as_json else form or "table"](rows, prices)
 
 
 def prices_of(path: str) -> Prices:
@@ -110,22 +112,22 @@ def read_file(path: str) -> Ledger:
     """The ledger of a file; raises BadInput on a line that is not an alert."""
     from pydantic import ValidationError
 
+    from stream.lab.files import InputError, read_lines
     from stream.ledger import Ledger
 
     ledger = Ledger()
     try:
-        with click.open_file(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    if line.strip():
-                        ledger.take(Alert.model_validate_json(line))
-                except ValidationError as error:
-                    raise BadInput(
-                        f"{path}, line {number}: not an alert of this version: `overdraw replay … --alerts FILE` "
-                        "writes such a file, and `overdraw schema alert` says what it holds"
-                    ) from error
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        for number, line in (record for chunk in read_lines(path) for record in chunk):
+            try:
+                if line.strip():
+                    ledger.take(Alert.model_validate_json(line))
+            except ValidationError as error:
+                raise BadInput(
+                    f"{path}, line {number}: not an alert of this version: `overdraw replay … --alerts FILE` "
+                    "writes such a file, and `overdraw schema alert` says what it holds"
+                ) from error
+    except InputError as error:
+        raise BadInput(str(error)) from error
     return ledger
 
 

@@ -58,6 +58,10 @@ def add(
     end = end_of(length, until, start)
     if end is None:
         raise BadInput("say when the event ends: --for 6h, or --until TIME")
+    if end <= now:
+        # not refused: it is event time, and a backlog may still bring calls from then
+        text = f"Warning: this is over since {rfc3339(end)}: it counts only where calls from then are yet to be read"
+        click.echo(text, err=True)
     message = message_of("maintenance", options["by"], options["why"], now, scope=scope, begin=start, until=end)
     say(settings, message, options["as_json"], f"planned: {scope} from {rfc3339(start)} until {rfc3339(end)}")
 

@@ -51,9 +51,9 @@ def speech_options(command: Command, *, why: str | None = None) -> Command:
         command
     )
     command = click.option("--by", metavar="NAME", help="Who says it. Default: the name of the user.")(command)
-    return click.option(
-        "--why", required=why is None, default=why, metavar="TEXT", help="The reason, for whoever looks later."
-    )(command)
+    # a default of None would be one: click takes it for a reason that was given
+    given: dict[str, Any] = {"required": True} if why is None else {"default": why}
+    return click.option("--why", metavar="TEXT", help="The reason, for whoever looks later.", **given)(command)
 
 
 def undo_options(command: Command) -> Command:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from stream.cli.common import BadInput, settings_from, settings_options
+from stream.cli.common import BAD_INPUT, BadInput, settings_from, settings_options
 from stream.cli.inputs import Inputs, Refusals, input_options
+from stream.cli.output import files_of, keep_apart, text_file
 from stream.cli.page import Page
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @input_options
-@click.option("--alerts", "alerts_to", type=click.Path(dir_okay=False), help="Write alerts there as JSON lines.")
+@click.option(
+    "--alerts", "alerts_to", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Write alerts there as JSON lines, packed if it ends in .gz.",
+)  # fmt: skip
 @click.option("--report", "report_to", type=click.Path(), metavar="OUT.html", help="Write one page to pass on.")
 @click.option("--inject", metavar="SCENARIO", help="Lay an attack over the records: surge, drift, leaked-key …")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which attack --inject makes.")
+@click.option("--seed", type=click.IntRange(0), help="Which attack --inject makes; 1.")
 @click.option("--json", "as_json", is_flag=True, help="Alerts and, as the last line, the summary as JSON.")
 @settings_options
 def command(
@@ -34,7 +37,7 @@ def command(
     alerts_to: str | None,
     report_to: str | None,
     inject: str | None,
-    seed: int,
+    seed: int | None,
     as_json: bool,
     assignments: tuple[str, ...],
     config: str | None,
@@ -45,7 +48,7 @@ def command(
     now, its partitions by the times at which their records were written; nothing is committed and no worker is
     disturbed. As in files, any time up to now is taken, and keys go to the shards of their ids, wherever their records
     stand: what a worker makes a dead letter (future, misrouted) counts here. The exit code is 0 whether or not
-    something was found.
+    something was found, and 2 if nothing was read: no record, or none that could be taken.
     The page of --report needs nothing but a browser: it holds the summary, the settings that decided, the 200 strongest
     incidents, and plots of the 20 strongest of single keys. The same records and settings make the same page.
 
@@ -68,10 +71,16 @@ def command(
     from stream.lab.report.page import MOST_PLOTS
     from stream.partition import partition_of
 
+    if seed is not None and inject is None:
+        raise click.UsageError("--seed is for --inject: nothing else is left to chance")
+    if alerts_to == "-":
+        raise BadInput("--alerts needs the name of a file: --json writes alerts to standard output")
     settings = settings_from(assignments, config)
     now = time.time()
-    page = None if report_to is None else _page_at(report_to, {alerts_to, *inputs.paths})
-    mixer = None if inject is None else _mixer(inject, seed, inputs, settings, now)
+    read = [*inputs.paths, inputs.reading.mapping_file, *files_of(settings, config)]
+    keep_apart("--alerts", alerts_to, read)
+    page = None if report_to is None else _page_at(report_to, [alerts_to, *read])
+    mixer = None if inject is None else _mixer(inject, 1 if seed is None else seed, inputs, settings, now)
     charts = None if page is None else Charts(MOST_PLOTS)
     replay = Replay(settings, partition_of=partition_of, now=now, make_key=charts or KeyState)
     begin = time.perf_counter()
@@ -83,11 +92,8 @@ def command(
         report["injected"] = outcome(mixer.injection, summary.step.alerts, slack)
     lines = (alert.model_dump_json() for alert in summary.step.alerts)
     if alerts_to is not None:
-        try:
-            with open(alerts_to, "w", encoding="utf-8") as out:
-                out.writelines(line + "\n" for line in lines)
-        except OSError as error:
-            raise BadInput(f"cannot write {alerts_to}: {error.strerror}") from error
+        with text_file(alerts_to) as out:
+            out.writelines(line + "\n" for line in lines)
     if page is not None and charts is not None:
         page.write(_report(report, replay, charts, refusals))
     refusals.tell(report["events"])
@@ -96,8 +102,11 @@ def command(
             for line in lines:
                 click.echo(printable_json(line))
         click.echo(json.dumps(report))
-        return
-    _tell(report, replay, sys.stdout)
+    else:
+        _tell(report, replay, sys.stdout)
+    if not report["events"]["accepted"]:
+        # whoever looks at the code alone must not take it for a time without incidents
+        raise click.exceptions.Exit(BAD_INPUT)
 
 
 def _mixer(name: str, seed: int, inputs: Inputs, settings: Settings, now: float) -> Mixer:
@@ -111,20 +120,12 @@ def _mixer(name: str, seed: int, inputs: Inputs, settings: Settings, now: float)
         raise BadInput(str(error)) from error
 
 
-def _page_at(path: str, others: set[str | None]) -> Page:
+def _page_at(path: str, others: list[str | None]) -> Page:
     """Where the page goes; raises BadInput now, not after hours, if it cannot."""
     if path == "-":
         raise BadInput("--report needs the name of a file: standard output has the alerts")
-    if path in others or any(other not in (None, "-") and _same(path, str(other)) for other in others):
-        raise BadInput(f"--report {path} would take the place of another file of this command: name another one")
+    keep_apart("--report", path, others)
     return Page(path)
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
 
 
 def _report(summary: dict[str, Any], replay: Replay, charts: Charts, refusals: Refusals) -> str:

@@ -43,7 +43,7 @@ SCHEMAS = {"event": _event, "alert": _alert, "control": _control, "settings": _s
 
 @click.command()
 @click.argument("what", type=click.Choice(list(SCHEMAS)))
-@click.option("--table", is_flag=True, help="settings, metrics: a Markdown table instead of JSON.")
+@click.option("--table", is_flag=True, help="A Markdown table instead of JSON.")
 def command(what: str, table: bool) -> None:
     """Print the JSON Schema of events, alerts, control messages or settings, or the list of metrics.
 

@@ -7,12 +7,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from stream.cli.common import BadInput
+from stream.cli.output import keep_apart, text_file
 
 if TYPE_CHECKING:
     from stream.lab.score import Row
@@ -29,7 +29,8 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
 
     The rows come back as timestamp,value,expected,lower,upper,score,alert. A score of 0.5 is an alert: once in 400
     values by the series' own laws. It marks where something begins; of what follows within 100 values only the much
-    rarer counts. Nothing counts in the first day (at most 60 values). A missing value (empty, NaN) scores 0.
+    rarer counts. Nothing counts in the first day (at most 60 values). A missing value (empty, NaN, infinite)
+    scores 0.
 
     \b
     Example:
@@ -40,8 +41,9 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
     from stream.gateways.errors import InputError
     from stream.lab.score import Scorer
 
-    if out is not None and file != "-" and Path(out).resolve() == Path(file).resolve():
-        raise BadInput(f"--out {out} is the file that is read: name another one")
+    if out == "-":
+        out = None
+    keep_apart("--out", out, [file])
     scorer = Scorer(time, value)
     try:
         if out is None:
@@ -60,11 +62,8 @@ def command(file: str, time: str | None, value: str | None, out: str | None, as_
 
 def _write_file(chunks: Iterator[list[Row]], path: str) -> None:
     begun = list(islice(chunks, 1))  # nothing is overwritten before it is clear that there is a series
-    try:
-        with open(path, "w", encoding="utf-8", newline="") as target:
-            _write(chain(begun, chunks), target, as_json=False)
-    except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror}") from error
+    with text_file(path) as target:
+        _write(chain(begun, chunks), target, as_json=False)
 
 
 def _write(chunks: Iterable[list[Row]], target: IO[str], *, as_json: bool) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream.cli.common import BadInput, Unreachable, settings_from, settings_options
+from stream.cli.common import BadInput, FiniteRange, Unreachable, settings_from, settings_options
+from stream.cli.output import keep_apart
 
 if TYPE_CHECKING:
     from stream.lab.simulate import Simulation
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--scenario", default="mixed", show_default=True, metavar="NAME", help="Which attacks; --list tells.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--keys", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="API keys.")
-@click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=14.0, show_default=True)
+@click.option("--days", type=FiniteRange(0, 3650, min_open=True), default=14.0, show_default=True)
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, 1e6, min_open=True),
     default=1.0,
     show_default=True,
     help="Mean calls per second of all keys together; 1 makes 86,400 calls a day.",
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--to", "target", metavar="FILE|kafka", help="A .jsonl file, packed if it ends in .gz; - is stdout.")
 @click.option("--labels", metavar="FILE", help="Where the labels go; else labels.jsonl beside FILE, or here.")
-@click.option("--speed", type=click.FloatRange(0), help="kafka: event seconds per second; 0: as fast as it goes.")
+@click.option("--speed", type=FiniteRange(0), help="kafka: event seconds per second; 0: as fast as it goes.")
 @click.option("--list", "list_scenarios", is_flag=True, help="List the scenarios and stop.")
 @settings_options
 def command(
@@ -64,7 +65,7 @@ def command(
       overdraw simulate --to - | overdraw replay -
       overdraw simulate --to kafka --labels labels.jsonl --start now --speed 1
     """
-    from stream.lab.files import InputError
+    from stream.lab.files import InputError, format_of
     from stream.lab.simulate import simulate
     from stream.lab.simulate_output import write_calls, write_labels
 
@@ -74,11 +75,18 @@ def command(
         raise click.UsageError("say where to: --to FILE, --to - or --to kafka")
     if speed is not None and target != "kafka":
         raise click.UsageError("--speed is for --to kafka: a file has no pace")
+    if format_of(target) == "csv":
+        raise click.UsageError(f"{target}: replay would read it as a table, and calls are JSON lines: name it .jsonl")
+    if labels == "-":
+        raise click.UsageError("--labels needs the name of a file: standard output has the calls")
     begin = _start(start, days, live=target == "kafka")
     # kafka and stdout have no folder: then it is the working one, as Path("kafka").parent says
     labels_path = Path(labels) if labels else Path(target).parent / "labels.jsonl"
-    if labels_path == Path(target):
+    if labels is None and labels_path == Path(target):
         raise click.UsageError(f"{target} would be the calls and the labels: say --labels FILE")
+    to_file = None if target in ("-", "kafka") else target
+    keep_apart("--to", to_file, [config])
+    keep_apart("--labels", str(labels_path), [to_file, config])
     try:
         run = simulate(scenario, seed=seed, keys=keys, days=days, rate=rate, start=begin)
     except InputError as error:
@@ -126,9 +134,9 @@ def _start(text: str | None, days: float, *, live: bool) -> float:
 def _writing(name: str, write: Callable[[], int]) -> int:
     try:
         return write()
-    except BrokenPipeError:  # the reader of our output has gone
-        raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError) or name == "-":  # of standard output the front door tells
+            raise
         raise BadInput(f"cannot write {name}: {error.strerror or error}") from error
 
 

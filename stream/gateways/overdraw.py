@@ -46,6 +46,14 @@ _PYDANTIC_REASONS = {
     "int_parsing_size": "out_of_range",
     "model_type": "not_an_object",
 }
+_JSON_WORDS: dict[type, str] = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "an array",
+}
 _OWN_REASONS = frozenset({"wrong_type", "bad_time", "time_without_zone", "time_out_of_range"})
 
 
@@ -133,7 +141,7 @@ def judge(
     hint: what to do where the key is missing
     """
     if not isinstance(document, dict):
-        text = f"an event is a JSON object, this is {type(document).__name__}"
+        text = f"an event is a JSON object, this is {_JSON_WORDS.get(type(document), 'none')}"
         rejects.append(Reject(position, "not_an_object", text, raw, index))
         return
     try:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stream.core.series import Judgement, Series
+from stream.events import EARLIEST_TIME, LATEST_TIME
 from stream.gateways.errors import InputError
 from stream.lab.files import read_lines
 
@@ -192,8 +193,9 @@ class _Table:
         if self._columns is None and not self._waiting:
             raise InputError("there are no rows below the header")
         if self._columns is None:
+            unit = next(filter(None, map(_unit, self._waiting[0][1])), "")
             raise InputError(
-                f"no column holds a time and another one numbers: name them with --time and --value ({there})"
+                f"no column holds a time and another one numbers: name them with --time and --value ({there}){unit}"
             )
         if not self.values:
             raise InputError(f"column {self.summary.value!r} has no numeric value: name another with --value ({there})")
@@ -239,7 +241,7 @@ class _Table:
         try:
             time = read_time(stamp)
         except ValueError:
-            hint = "RFC 3339, YYYY-MM-DD HH:MM:SS or epoch seconds"
+            hint = "RFC 3339, YYYY-MM-DD HH:MM:SS or epoch seconds" + _unit(stamp)
             name = self._header[time_column]
             raise InputError(f"line {number}: {stamp!r} in column {name!r} is no time: it has to be {hint}") from None
         if time < self._last:
@@ -272,6 +274,15 @@ def _number(cell: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _unit(cell: str) -> str:
+    """What a number seems to count, if it would be a time of today by another unit than seconds."""
+    number = _number(cell) or 0.0
+    for factor, name in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
+        if EARLIEST_TIME <= number / factor < LATEST_TIME:
+            return f"; {cell} looks like {name}: divide by {factor:,.0f}"
+    return ""
 
 
 def _is_number(cell: str) -> bool:

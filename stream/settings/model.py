@@ -194,7 +194,10 @@ class Settings(BaseModel):
     web_host: str = Field("127.0.0.1", description="address of the worker's HTTP server")
     web_port: Annotated[int, Field(ge=0, le=65535)] = Field(6066, description="its port; 0: any free one")
     web_token: OptionalSecret = Field(
-        None, description="bearer token for the HTTP server; demanded as soon as it binds beyond loopback"
+        None,
+        exclude=True,
+        description="bearer token for the HTTP server; demanded as soon as it binds beyond loopback: from the "
+        "environment, never from the command line",
     )
     dashboard_url: str | None = Field(None, description="Grafana address that alerts link to")
     runbook_url: str | None = Field(

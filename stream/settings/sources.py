@@ -70,9 +70,9 @@ def load_settings(
     )
     for name in (name.lower() for name in flags or ()):
         if name in Settings.model_fields and Settings.model_fields[name].exclude:
+            or_file = f", or name a file with {name}_file" if f"{name}_file" in Settings.model_fields else ""
             raise SettingsError(
-                f"{name} from the command line: others can read it there; set {PREFIX}{name.upper()}, or name a file "
-                f"with {name}_file"
+                f"{name} from the command line: others can read it there; set {PREFIX}{name.upper()}{or_file}"
             )
     take(dict(flags or {}), "the command line")
     try:

@@ -45,9 +45,9 @@ async def hang(settings: Settings) -> AIOKafkaProducer:
     return producer
 
 
-def replayed(source: str, settings: Settings, *more: str) -> tuple[list[str], dict[str, object], str]:
+def replayed(source: str, settings: Settings, *more: str, code: int = 0) -> tuple[list[str], dict[str, object], str]:
     answer = CliRunner().invoke(cli, ["replay", source, "--json", *options_of(settings), *more])
-    assert answer.exit_code == 0, answer.output
+    assert answer.exit_code == code, answer.output
     *alerts, summary = answer.stdout.splitlines()
     return alerts, json.loads(summary) | {"seconds": 0}, answer.stderr
 
@@ -76,7 +76,7 @@ def test_what_is_left_out_and_what_differs_from_the_workers_is_said(settings: Se
         producer = await hang(settings)
         try:
             other = settings.model_copy(update={"partitions": 3})
-            _, summary, said = await asyncio.to_thread(replayed, f"kafka:{settings.source_topic}", other)
+            _, summary, said = await asyncio.to_thread(replayed, f"kafka:{settings.source_topic}", other, code=2)
         finally:
             await producer.abort_transaction()
             await producer.stop()
@@ -90,8 +90,9 @@ def test_what_is_left_out_and_what_differs_from_the_workers_is_said(settings: Se
 
 def test_an_empty_topic_and_none_at_all(settings: Settings) -> None:
     asyncio.run(create_topics(settings))
-    alerts, summary, _ = replayed(f"kafka:{settings.source_topic}", settings)
+    alerts, summary, said = replayed(f"kafka:{settings.source_topic}", settings, code=2)
     assert (alerts, summary["events"]["read"]) == ([], 0)
+    assert "nothing was read: there is no record in it" in said
     answer = CliRunner().invoke(cli, ["replay", "kafka:not-there", *options_of(settings)])
     assert answer.exit_code == 2
     assert "there is no topic not-there" in answer.output

@@ -97,7 +97,7 @@ def test_a_shorter_warm_up_counts_more_days(history, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--exclude", "absent.jsonl"), "cannot read absent.jsonl"),
+        (("--exclude", "absent.jsonl"), "absent.jsonl: there is no such file"),
         (("--set", "priors_file=absent.json"), "priors_file"),
         (("--out", "no/such/folder/p.json"), "cannot write no/such/folder/p.json"),
     ],

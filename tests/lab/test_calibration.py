@@ -252,16 +252,32 @@ def test_of_an_incident_s_alerts_the_last_one_tells_the_end():
     assert (incidents.count, incidents.others) == (3, 1)
 
 
+def test_an_alert_about_a_group_is_about_the_members_that_it_names():
+    group = {**ALERT, "alert_id": "g", "entity": {"type": "network", "id": "n"}}
+    lines = [
+        json.dumps({**group, "members": {"count": 2, "top": [{"key_id": "k"}, {"key_id": "m"}]}}),
+        json.dumps({**group, "members": {"count": 1, "top": [{"key_id": "o"}]}, "resolved_at": "1970-01-01T00:20:00Z"}),
+        json.dumps({**group, "alert_id": "h", "members": {"count": 3, "top": []}}),
+        json.dumps({**group, "alert_id": "i", "members": None}),
+    ]
+    incidents = read_incidents(lines)
+    assert incidents.spans == {key: [(600.0, 1200.0)] for key in "kmo"}
+    assert (incidents.count, incidents.others) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("{", "line 2: "),
         ("[]", "line 2: not a JSON object"),
         ('{"key_id": "k"}', "line 2: a label has key_id, start and end"),
-        ('{"key_id": "k", "start": "soon", "end": 1}', "line 2: Invalid isoformat"),
+        ('{"key_id": "k", "start": "soon", "end": 1}', "line 2: 'soon' is no time: write it as"),
         ('{"key_id": "k", "start": "2026-01-01T00:00:00", "end": null}', "is no time"),
         ('{"key_id": "k", "start": 9, "end": 1}', "ends at 1 before it starts at 9"),
-        ('{"entity": "k", "started_at": 1}', "line 2: a label has"),
+        ('{"key_id": "k", "end": 1}', "line 2: a label has key_id, start and end: there is no start"),
+        ('{"entity": "k", "started_at": 1}', r"an alert has an entity \(type, id\) and started_at: there is no type"),
+        ('{"entity": {"type": "key", "id": "k"}}', "there is no started_at"),
+        ('{"entity": {"type": "network", "id": "n"}, "members": {"top": ["k"]}}', "each of the members has a key_id"),
     ],
 )
 def test_a_bad_line_is_named(line, said):

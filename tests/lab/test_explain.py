@@ -182,12 +182,22 @@ def test_a_picture_of_a_nasty_key_is_sound(recorded: Path, tmp_path: Path) -> No
         (["key-1", "--since", "2026-03-01T00:00:00Z"], 2, "say --at"),
         (["key-1", "--plot", "/nowhere/at/all.svg"], 2, "cannot write"),
         (["key-1", "--format", "parquet"], 2, "parquet"),
+        (["key-1", "--days", "nan"], 2, "nan is no number that can be worked with"),
+        (["key-1", "--plot", "key-1.png"], 2, "--plot writes SVG: name a file that ends in .svg"),
+        (["key-1", "--plot", "-"], 2, "--plot writes SVG: name a file that ends in .svg"),
     ],
 )
 def test_bad_words_are_told_in_one_line(recorded: Path, words: list[str], code: int, what: str) -> None:
     done = run(*words, "--file", str(recorded), *SETTINGS)
     assert done.exit_code == code, done.output
     assert what in done.output
+
+
+def test_an_id_that_is_hidden_is_asked_for_by_its_pseudonym(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERDRAW_PSEUDONYM_KEY", "0123456789abcdef")
+    done = run("key-1", "--file", str(recorded), *SETTINGS)
+    assert done.exit_code == 2
+    assert "ask for the one that `overdraw pseudonym ID` prints" in done.output
 
 
 @pytest.mark.parametrize("words", [["--at", "2026-03-01T00:00:00Z"], ["--plot", "a.svg"], ["--window", "1d"]])

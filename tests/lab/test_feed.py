@@ -117,3 +117,10 @@ def test_the_help_shows_an_example() -> None:
     answer = CliRunner().invoke(command, ["--help"])
     assert answer.exit_code == 0
     assert "overdraw feed calls.jsonl.gz --speed 0" in answer.output
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-1"])
+def test_a_pace_is_a_finite_number(speed: str) -> None:
+    answer = CliRunner().invoke(command, ["calls.jsonl", "--speed", speed])
+    assert answer.exit_code == 2
+    assert "--speed" in answer.output

@@ -149,7 +149,22 @@ def test_a_refusal_names_the_file_and_the_line_that_an_editor_shows(tmp_path):
 def test_a_file_of_nothing_but_refusals_is_pointed_out(tmp_path):
     path = tmp_path / "calls.txt"
     path.write_text("key,calls\na,1\n", "utf-8")
-    assert "--format csv" in run(path).stderr.splitlines()[-1]
+    result = run(path)
+    assert "--format csv" in result.stderr.splitlines()[-1]
+    assert (result.returncode, result.stdout.splitlines()[0][:13]) == (2, "2 events read")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_nothing_read_is_not_taken_for_nothing_found(text, tmp_path):
+    path = tmp_path / "calls.jsonl"
+    path.write_text(text, "utf-8")
+    for options in ([], ["--json"]):
+        result = run(path, *options)
+        assert result.returncode == 2
+        assert result.stderr == "nothing was read: there is no record in it\n"
+    assert json.loads(result.stdout)["events"]["read"] == 0
+    path.write_text(text + record(1, START) + "\n{\n", "utf-8")
+    assert run(path).returncode == 0, "one that could be taken will do"
 
 
 def test_ids_in_json_cannot_steer_a_terminal(tmp_path):
@@ -199,6 +214,12 @@ def test_a_second_file_goes_on_where_the_first_ended(tmp_path):
         (["FILE", "--format", "parquett"], ["parquett", "overdraw", "csv"], "an unknown format"),
         (["FILE", "--map", "key_id=a"], ["--map", "csv"], "a mapping of JSON"),
         (["FILE", "--alerts", "/nowhere/at/all.jsonl"], ["cannot write", "/nowhere/at/all.jsonl"], "nowhere to write"),
+        (["FILE", "--alerts", "-"], ["needs the name of a file", "--json"], "alerts beside the summary"),
+        (["FILE", "--seed", "3"], ["--seed is for --inject"], "no attack to choose"),
+        (["FILE", "--zone", "Mars/X"], ["--zone needs --format csv"], "no such zone, which nobody would ask"),
+        (["FILE", "--zone", "Europe/Berlin"], ["--zone needs --format csv"], "times of JSON have a zone"),
+        (["FILE", "--key-from", "foo.bar"], ["--key-from", "gateway's format"], "JSON names its own fields"),
+        (["FILE", "--format", "kong", "--mapping", "m.toml"], ["--mapping is a format"], "two formats"),
         (["FILE", "--config", "absent.toml"], ["absent.toml"], "no configuration"),
         ([], ["INPUT"], "nothing to read"),
         (["FILE", "--colour"], ["--colour"], "an unknown flag"),

@@ -224,7 +224,7 @@ def test_a_replay_that_found_nothing_says_so(tmp_path):
     assert run(tmp_path / "calls.jsonl", "--report", out).exit_code == 0
     assert "None: no key and no group of keys" in Reader(out.read_text("utf-8")).text
     (tmp_path / "none.jsonl").write_text("", "utf-8")
-    assert run(tmp_path / "none.jsonl", "--report", out).exit_code == 0
+    assert run(tmp_path / "none.jsonl", "--report", out).exit_code == 2
     assert "no call was accepted" in Reader(out.read_text("utf-8")).text
 
 

@@ -133,7 +133,7 @@ def test_named_columns_are_taken_whatever_others_there_are() -> None:
     assert [row[1] for row in rows] == ["0", "1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", "null", "None", "NA", "-", "inf", "-Infinity"])
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", "null", "None", "NA", "-", "inf", "-Infinity", "1e400"])
 def test_a_cell_without_a_number_is_a_missing_value(cell) -> None:
     rows = scored(PLAIN + f"2026-03-01 10:00:00,{cell}\n2026-03-01 10:01:00,60\n")
     assert (rows[-2][1], rows[-2][5:]) == (cell.strip(), ["0.000000", "0"])
@@ -164,6 +164,8 @@ def test_irregular_steps_and_repeated_times_are_taken() -> None:
         ("timestamp,value\n1,1\n2,2\n3,3\n4,x\n", [], "line 5: 'x' in column 'value' is no number"),
         ("timestamp,value\n1,1\n2,2\n3,3\n2,4\n", [], "line 5: 2 is before the row above it: sort the file by time"),
         ("timestamp,value\n1,1\n2,2\n3,3\nsoon,4\n", [], "line 5: 'soon' in column 'timestamp' is no time"),
+        ("time,value\n1700000000000,4\n", [], "seconds; 1700000000000 looks like milliseconds: divide by 1,000"),
+        ("when,load\n1700000000000,a\n", [], "1700000000000 looks like milliseconds: divide by 1,000"),
         ("timestamp,value\n1,1\n2,2\n3,3\n,4\n", [], "line 5: '' in column 'timestamp' is no time"),
         ("timestamp,value\n1,1\n2,2\n", [], "2 values are too few: a series needs at least 3"),
         ("timestamp,value\n1,1\n2,2\n3,3,3\n", [], "line 4: 3 cells under a header of 2"),
@@ -192,7 +194,7 @@ def test_an_output_is_not_touched_before_there_is_a_series(write, tmp_path) -> N
     path = write(PLAIN)
     done = run(path, "--out", path)
     assert (done.exit_code, path.read_text()) == (2, PLAIN)
-    assert "is the file that is read" in done.stderr
+    assert "would take the place of another file" in done.stderr
     assert run(path, "--out", tmp_path / "no" / "such.csv").exit_code == 2
 
 

@@ -499,6 +499,12 @@ def test_the_command_starts_when_it_is_told(tmp_path: Path) -> None:
         (("--to", "x", "--keys", "0"), "--keys"),
         (("--to", "x", "--rate", "0"), "--rate"),
         (("--to", "x", "--days", "-1"), "--days"),
+        (("--to", "old.jsonl", "--rate", "nan"), "nan is no number that can be worked with"),
+        (("--to", "old.jsonl", "--rate", "inf"), "--rate"),
+        (("--to", "old.jsonl", "--days", "nan"), "nan is no number that can be worked with"),
+        (("--to", "old.csv"), "replay would read it as a table"),
+        (("--to", "old.csv.gz"), "replay would read it as a table"),
+        (("--to", "x.jsonl", "--labels", "-"), "--labels needs the name of a file"),
         (("--to", "x", "--seed", "-1"), "--seed"),
         (("--to", "x", "--start", "tomorrow"), "RFC 3339"),
         (("--to", "x", "--start", "2026-01-01T00:00:00"), "zone"),
@@ -509,9 +515,12 @@ def test_the_command_starts_when_it_is_told(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_told_and_ends_with_2(args: tuple[str, ...], words: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("old.jsonl", "old.csv", "old.csv.gz"):
+        Path(name).write_text("precious")
     code, output = run_command(*args)
     assert code == 2
     assert words in output
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"] * 3
 
 
 def test_a_broker_that_is_not_there_ends_with_3(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def records(values: Sequence[bytes | None], start: int = 0, partition: int = 0, 
 
 def make_settings(**changes: Any) -> Settings:
     base = {"partitions": 1, "bucket_seconds": 60, "allowed_lateness_seconds": 10, "flush_seconds": 0.05}
-    return load_settings({**base, **changes}, environ={})
+    token = changes.pop("web_token", None)  # no flag is taken for it
+    return load_settings({**base, **changes}, environ={} if token is None else {"OVERDRAW_WEB_TOKEN": token})
 
 
 class Message(NamedTuple):

@@ -22,8 +22,9 @@ from stream.worker.inspection import (
 NOBODY = "broker=127.0.0.1:1"
 
 
-def levels(**values: object) -> dict[str, str]:
-    return {finding.subject: finding.level for finding in settings_findings(load_settings(values, environ={}))}
+def levels(environ: dict[str, str] | None = None, **values: object) -> dict[str, str]:
+    settings = load_settings(values, environ=environ or {})
+    return {finding.subject: finding.level for finding in settings_findings(settings)}
 
 
 @pytest.mark.parametrize(
@@ -39,18 +40,17 @@ def levels(**values: object) -> dict[str, str]:
     ],
 )
 def test_a_web_server_open_to_others_needs_a_token(host: str, token: str | None, level: str) -> None:
-    assert levels(web_host=host, web_token=token)["web"] == level
+    assert levels({"OVERDRAW_WEB_TOKEN": token or ""}, web_host=host)["web"] == level
 
 
 def test_secrets_are_never_shown() -> None:
     settings = load_settings(
         {
-            "web_token": "geheim",
             "dashboard_url": "https://me:hunter2@grafana.example/d/1",
             "kafka_security_protocol": "SASL_SSL",
             "kafka_username": "overdraw",
         },
-        environ={"OVERDRAW_KAFKA_PASSWORD": "geheim"},
+        environ={"OVERDRAW_KAFKA_PASSWORD": "geheim", "OVERDRAW_WEB_TOKEN": "geheim"},
     )
     shown = json.dumps(shown_settings(settings))
     assert json.loads(shown)["kafka_password"] == "***"
@@ -64,7 +64,7 @@ def test_without_a_broker_the_rest_is_still_said_and_the_exit_is_3() -> None:
     assert answer.exit_code == 3
     assert "ok       settings: valid" in answer.stdout
     assert "problem  broker: no Kafka answers at 127.0.0.1:1\n         → start it, or" in answer.stdout
-    answer = CliRunner().invoke(command, ["--set", NOBODY, "--set", "web_token=geheim", "--json"])
+    answer = CliRunner().invoke(command, ["--set", NOBODY, "--json"], env={"OVERDRAW_WEB_TOKEN": "geheim"})
     report = json.loads(answer.stdout)
     assert (answer.exit_code, report["ok"], report["settings"]["web_token"]) == (3, False, "***")
 

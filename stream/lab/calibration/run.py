@@ -194,7 +194,7 @@ def _shipped(document: dict[str, Any], priors: Priors) -> tuple[Rows, Rows, str]
     try:
         return tail_of(before["tail"]), tail_of(before["newcomer_tail"]), str(before["base"])
     except (KeyError, TypeError, ValueError) as error:
-        raise SettingsError(f"priors_file: its part {PROVENANCE!r} is damaged, make it again: {error!r}") from error
+        raise SettingsError(f"priors_file: its part {PROVENANCE!r} is damaged: make it again") from error
 
 
 def _newcomers(dial: float, young: KeyDays, old: Rows, shipped: Rows) -> Fit:

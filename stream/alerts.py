@@ -255,6 +255,11 @@ class Alert(_Frozen):
         description="what the key by itself uses in the window at most, 19 times of 20; no less than is expected; of "
         "kind newcomer: where a new key with such calls alerts; of a group: what is expected"
     )
+    usual_per_minute: float | None = Field(
+        default=None,
+        description="tokens that the key itself uses a minute at most, 19 times of 20, in ten minutes of the busiest "
+        "hour of its day: what a throttle goes by; null where nobody knows",
+    )
     ratio: float | None = Field(description="observed / expected; null where nothing was expected")
     unit: str = "tokens"
     z: float

@@ -54,8 +54,8 @@ PANELS = [
         11,
         "Top keys now",
         "The keys that Prometheus knows: those with the highest rates and every one with an open incident. Of limit: "
-        "rate by upper limit, above 100 % is out of the band. A click on a key opens its dashboard; `overdraw explain` "
-        "or the worker's /api/keys/ID tells more.",
+        "rate by upper limit, beyond which a bucket opens an incident by itself. A click on a key opens its dashboard; "
+        "`overdraw explain` or the worker's /api/keys/ID tells more.",
         [
             query(per_key("overdraw_top_key_tokens_per_second"), ref="A", instant=True, table=True),
             query(per_key("overdraw_top_key_expected_tokens_per_second"), ref="B", instant=True, table=True),
@@ -107,8 +107,7 @@ PANELS = [
     series(
         BAND_PANEL,
         "Rate, as part of the key's upper limit",
-        "The same keys on one scale, however large they are: above the line a key draws more than its own history "
-        "allows.",
+        "The same keys on one scale, however large they are: above the line a bucket opens an incident by itself.",
         [
             query(
                 f"{per_key('overdraw_top_key_tokens_per_second')} / "

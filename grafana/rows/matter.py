@@ -81,7 +81,7 @@ KEY_STATE = verdict(
         "_4": ("No longer among the busiest keys, and no incident is open: what is below is its past", "blue"),
         "_3": ("An incident of high severity is open: ask the key's owner, else block or rotate it", "red"),
         "_2": ("An incident is open: look at it in working hours", "orange"),
-        "_1": ("Calm, and still too young to have a band of its own", "blue"),
+        "_1": ("Calm; too young, or too restless, for a limit of its own", "blue"),
         "_0": ("Calm: no incident is open", "green"),
     },
 )

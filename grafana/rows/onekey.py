@@ -50,13 +50,12 @@ FIGURES = [
     stat(
         4,
         "Of its upper limit",
-        "Rate by the upper end of what is usual for the key at this hour: above 100 % it is out of its band, which is "
-        "not yet an alert.",
+        "Rate by what a bucket of the key takes to open an incident by itself. Most open below, by what lasts.",
         [query(f"{TOKENS} / ({UPPER} > 0)", "of limit")],
         size=(4, 4),
         unit="percentunit",
         decimals=0,
-        empty="It has no band yet",
+        empty="It has none",
         limits=[("green", None), ("red", 1)],
     ),
     stat(
@@ -94,8 +93,8 @@ COURSE = [
     series(
         10,
         "Tokens per second, in the key's band",
-        "Solid: what it drew in each bucket. Grey: what its baseline expects. Dashed, red: the upper end of what is "
-        "usual for it. Shaded stretches: its incident was open.",
+        "Solid: what it drew in each bucket. Grey: what its baseline expects. Dashed, red: from there on a "
+        "bucket opens an incident by itself. Shaded stretches: its incident was open.",
         [query(TOKENS, "rate", ref="A"), query(EXPECTED, "expected", ref="B"), query(UPPER, "upper", ref="C")],
         size=(24, 10),
         unit="count:tokens/s",
@@ -134,7 +133,7 @@ COURSE = [
     series(
         12,
         "Rate, as part of its upper limit",
-        "Above the line it draws more than its own history allows at that hour.",
+        "Above the line a bucket opens an incident by itself.",
         [query(f"{TOKENS} / ({UPPER} > 0)", "of limit")],
         size=(12, 7),
         unit="percentunit",

@@ -75,37 +75,53 @@ def excess_interval(key: KeyState, excess: float, expected_per_second: float, se
     so that what an attack with such calls took before its incident opened is understated; and a long attack raises the
     expectation that it is measured by, by INCIDENT_RATE of the usual pace.
     """
-    low, high = _own_use(key, expected_per_second, seconds)
+    low, high = _own_use(key, expected_per_second, seconds, key.next_bucket - 1)
     expected = expected_per_second * seconds
     return max(0.0, excess - max(0.0, high - expected)), excess + max(0.0, expected - low)
 
 
-def own_upper(key: KeyState, expected_per_second: float, seconds: float) -> float:
+def own_upper(key: KeyState, expected_per_second: float, seconds: float, bucket: int | None = None) -> float:
     """The upper end of what is usual: tokens in `seconds` that the key itself exceeds 1 time in 20, by `_own_use`; at
     least what is expected.
+
+    bucket: the last one of these seconds, None: the one that closed last
     """  # noqa: D205
-    return max(_own_use(key, expected_per_second, seconds)[1], expected_per_second * seconds)
+    last = key.next_bucket - 1 if bucket is None else bucket
+    return max(_own_use(key, expected_per_second, seconds, last)[1], expected_per_second * seconds)
 
 
-def _own_use(key: KeyState, expected_per_second: float, seconds: float) -> tuple[float, float]:
-    """Tokens that the key itself uses in `seconds`, 9 times of 10: at least and at most."""
+def usual_per_minute(key: KeyState) -> float:
+    """The upper end of what is usual, tokens a minute: in ten minutes of the busiest hour that the next day has for it.
+
+    What stands in an alert of days would cut the busy hours of whoever is robbed.
+    """
+    baseline, calendar = key.baseline, key.rules.calendar
+    hours = range(key.next_bucket, key.next_bucket + calendar.per_day, calendar.per_hour)
+    bucket_seconds = key.rules.settings.bucket_seconds
+    seconds = max(HORIZONS[0], float(bucket_seconds))
+    tokens, bucket = max((baseline.predict(bucket)[0], bucket) for bucket in hours)
+    return own_upper(key, tokens / bucket_seconds, seconds, bucket) * 60 / seconds
+
+
+def _own_use(key: KeyState, expected_per_second: float, seconds: float, bucket: int) -> tuple[float, float]:
+    """Tokens that the key itself uses in `seconds` up to a bucket's end, 9 times of 10: at least and at most."""
     lengths = [WEIGHING * horizon for horizon in HORIZONS]
     last = len(lengths) - 1
     above = next((h for h, length in enumerate(lengths) if seconds <= length), last)
     if above == 0 or seconds >= lengths[last]:
-        return _own_use_by(key, above, expected_per_second, seconds)
+        return _own_use_by(key, above, expected_per_second, seconds, bucket)
     weight = math.log(seconds / lengths[above - 1]) / math.log(lengths[above] / lengths[above - 1])
-    shorter = _own_use_by(key, above - 1, expected_per_second, seconds)
-    longer = _own_use_by(key, above, expected_per_second, seconds)
+    shorter = _own_use_by(key, above - 1, expected_per_second, seconds, bucket)
+    longer = _own_use_by(key, above, expected_per_second, seconds, bucket)
     low, high = (one + weight * (other - one) for one, other in zip(shorter, longer, strict=True))
     return low, high
 
 
-def _own_use_by(key: KeyState, h: int, expected_per_second: float, seconds: float) -> tuple[float, float]:
+def _own_use_by(key: KeyState, h: int, expected_per_second: float, seconds: float, bucket: int) -> tuple[float, float]:
     """The same by what is known of window `h`."""
     baseline, bucket_seconds = key.baseline, key.rules.settings.bucket_seconds
     if h < QUICK:
-        mean, variance = key.surge.scales.mean[h], key.surge.width(h, key.next_bucket - 1)
+        mean, variance = key.surge.scales.mean[h], key.surge.width(h, bucket)
     else:
         drift = key.channels[1]
         assert isinstance(drift, Drift)

@@ -27,7 +27,7 @@ from stream.alerts import (
 from stream.core import peers
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.bucket import OTHER_MODELS
-from stream.core.excess import excess_interval
+from stream.core.excess import excess_interval, usual_per_minute
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
 from stream.core.rules import Rules
@@ -69,16 +69,18 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
             WARNING,
             f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week{raised}",
         )
-    if incident.excess < PAGE_EXCESS_TOKENS:
+    # what the key has lacked since is taken off here: nobody is woken for what may be its own ups and downs
+    above = incident.above
+    if above < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
     if len(incident.channels) < AGREEING and incident.score < page + 1:
         return WARNING, f"one channel alone, and score {incident.score:.1f} is below {page + 1:.1f}: no page for that"
-    rate = incident.excess / max(hours, 1.0)
-    if incident.excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
-        return CRITICAL, f"{short(incident.excess)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
+    rate = above / max(hours, 1.0)
+    if above >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
+        return CRITICAL, f"{short(above)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
     return (
         HIGH,
-        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(incident.excess)} tokens above "
+        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(above)} tokens above "
         f"{yardstick_of(incident.kind)}",
     )
 
@@ -173,6 +175,7 @@ def alert_of(
         z=finite(incident.z),
         score=1.0 - share,
         false_alarm_probability=share,
+        usual_per_minute=None if incident.kind == peers.KIND else finite(usual_per_minute(key)),
         excess_tokens=incident.excess,
         excess_output_tokens=incident.excess_output,
         excess_input_tokens=None if taken is None else taken.input,

@@ -102,6 +102,11 @@ class Incident(msgspec.Struct, array_like=True):
     net: float | None = None
     grown: int = -1
 
+    @property
+    def above(self) -> float:
+        """Tokens above the baseline less those below it, now."""
+        return self.excess if self.net is None else self.net
+
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""
         if anomalous:

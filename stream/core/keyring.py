@@ -216,7 +216,9 @@ def _unpacked(key: KeyState, packed: Packed) -> KeyState:
 def _view(key: KeyState, sealed: int) -> KeyView:
     seconds = key.rules.settings.bucket_seconds
     used = key.next_bucket >= sealed
-    upper = key.last_upper if is_reachable(key, key.last_upper, key.last_expected) else None
+    upper = (
+        key.last_upper if is_reachable(key, key.last_upper, max(key.last_expected, key.baseline.level.value)) else None
+    )
     return KeyView(
         key_id=key.key_id,
         calls=key.calls,

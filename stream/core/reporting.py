@@ -152,7 +152,7 @@ def open_early(key: KeyState, bucket: OpenBucket, at: float, skips: Skips, quali
     excess, taken = incident.told, new_taken(key)
     taken.add(bucket, expected, excess)
     shown = msgspec.structs.replace(incident, excess=excess, excess_output=taken.output, taken=taken)
-    upper = own_upper(key, expected / bucket_seconds, bucket_seconds)
+    upper = own_upper(key, expected / bucket_seconds, bucket_seconds, bucket.index)
     return alert_of(key, shown, "opened", at, quality, (window, tokens, expected, upper))
 
 
@@ -253,9 +253,8 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.observed += observed
     incident.peak = max(incident.peak, key.tokens_in_hour(verdict.bucket))
     incident.expected += expected
-    net = incident.excess if incident.net is None else incident.net
     # what a bucket lacks counts against what comes later: else the noise of a long incident adds up to millions
-    incident.net = max(0.0, net + observed - expected)
+    incident.net = max(0.0, incident.above + observed - expected)
     more = max(0.0, incident.net - incident.excess)
     if more:
         incident.excess += more

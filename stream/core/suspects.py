@@ -56,8 +56,10 @@ BY_DAY = Measure(0.1, weigh=True, either=1.0)
 
 
 class Suspect(msgspec.Struct, array_like=True):
-    """What a group's member has shown: sum of its z and how often, tokens above its baseline, and its notes.
+    """What a group's member has shown.
 
+    z, times: the sum of its z, and how often it spoke; notes: of all that it said; excess: the most that its tokens
+    above its baseline, less those below it, have been; net: what they are now, None: the same
     seen: the hour in which it spoke last; day: the one (since 1970) in which it told the last of its days, -1: none;
     weighted, precision: sums of a least-squares fit to these, so that the one by the other is its mean departure
     """
@@ -70,6 +72,7 @@ class Suspect(msgspec.Struct, array_like=True):
     weighted: float = 0.0
     precision: float = 0.0
     day: int = -1
+    net: float | None = None
 
     @property
     def mean(self) -> float:
@@ -130,7 +133,8 @@ def suspect(
         else:
             known.z += member.z
             known.times += 1
-            known.excess += member.excess
+            known.net = member.excess + (known.excess if known.net is None else known.net)
+            known.excess = max(known.excess, known.net)
             known.notes |= member.notes
             known.seen = hour
         if not member.notes & REFUSED:  # of a day that a block has cut short nothing follows

@@ -127,7 +127,7 @@ def _analysis(alert: Alert) -> dict[str, Any]:
             {
                 "observation_parameter": parameter,
                 "observations": [{"value": _number(alert.expected)}],
-                "observed_pattern": f"at most {_number(alert.upper)}",
+                "observed_pattern": f"up to {_number(alert.upper)}",
             }
         ],
     }

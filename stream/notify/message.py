@@ -140,7 +140,7 @@ class Message:
         alert = self.alert
         text = f"{amount(alert.observed, alert.unit)} in {length(alert.window.horizon_seconds)}"
         text += f", usual {'of new keys ' if alert.kind == 'newcomer' else ''}are {amount(alert.expected)}"
-        if alert.upper > alert.expected:
+        if alert.expected < alert.upper < alert.observed:
             text += f", at most {amount(alert.upper)}"
         return text + (f": {amount(alert.ratio)} ×" if alert.ratio is not None else "")
 

@@ -132,8 +132,13 @@ def response_id_of(action: Action, cause: str) -> str:
 
 
 def limit_of(alert: Alert) -> tuple[int, Unit] | None:
-    """The upper end of what is usual, a minute, at least 1; None where the alert counts neither tokens nor calls."""
+    """The upper end of what is usual, a minute, at least 1; None where the alert counts neither tokens nor calls.
+
+    In the key's busiest hour, where the alert says that: in its window it is less the longer that is.
+    """
     if alert.unit not in ("tokens", "calls") or alert.window.horizon_seconds <= 0:
         return None
     per_minute = alert.upper * 60 / alert.window.horizon_seconds
+    if alert.unit == "tokens" and alert.usual_per_minute is not None:
+        per_minute = alert.usual_per_minute
     return max(1, round(per_minute)), "calls" if alert.unit == "calls" else "tokens"

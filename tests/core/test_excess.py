@@ -18,6 +18,7 @@ from stream.alerts import Alert, DataQuality, model_id_of
 from stream.alerts import Window as AlertWindow
 from stream.core import peers
 from stream.core.bucket import MAX_MODELS, OTHER_MODELS, OpenBucket, Verdict
+from stream.core.excess import own_upper, usual_per_minute
 from stream.core.explain import alert_of
 from stream.core.incidents import Incident
 from stream.core.key import KeyState
@@ -201,7 +202,7 @@ def test_what_a_bucket_lacks_of_a_part_is_taken_off_again():
 
 @pytest.mark.slow
 def test_what_is_gone_does_not_come_back_with_less_use():
-    """While an incident is open its excess never falls, nor do the sums of its parts."""
+    """While an incident is open its excess never falls."""
     told: dict[str, list[Alert]] = {}
     for alert in simulated()[0]:
         told.setdefault(alert.alert_id, []).append(alert)
@@ -232,6 +233,25 @@ def test_the_upper_end_is_what_the_key_itself_uses_at_most():
     alerts, _ = simulated()
     for alert in alerts:
         assert alert.expected <= alert.upper < 10 * max(alert.expected, 900.0 * 60)
+
+
+def test_what_a_key_uses_a_minute_is_that_of_its_busiest_hour_however_long_an_alert_looks_back():
+    """Of one that works by day; a mean over day and night would cut its days in half."""
+    key, rng = KeyState("k", Rules(SETTINGS, PRIORS)), random.Random(4)
+    for hour in range(30 * 24):
+        calls = round(rng.gauss(300, 20)) if 9 <= hour % 24 < 18 else 0
+        bucket = bucket_of(calls * INPUT, calls * OUTPUT, {1: calls}) if calls else None
+        index = int(START // HOUR) + hour
+        if bucket is not None:
+            bucket.index = index
+            key.next_bucket = index if key.next_bucket < 0 else key.next_bucket
+            key.catch_up(index, ())
+            key.close(bucket, index + 1)
+    by_day = 300 * (INPUT + OUTPUT) / 60
+    for hour in (0, 12):
+        key.catch_up(int(START // HOUR) + 30 * 24 + hour, ())
+        assert by_day < usual_per_minute(key) < 5 * by_day
+    assert own_upper(key, by_day / 60 * 9 / 24, 5 * 86_400) / (5 * 1440) < by_day
 
 
 def test_a_slow_window_brings_the_parts_that_its_calls_had():

@@ -94,6 +94,13 @@ def test_a_day_that_was_cut_short_by_a_block_says_nothing():
     assert (suspects["k"].times, suspects["k"].precision, suspects["k"].day) == (1, 0.0, -1)
 
 
+def test_what_a_member_has_taken_does_not_come_back_with_less_use():
+    suspects: dict[str, Suspect] = {}
+    for hour, excess in enumerate((-3.0, 10.0, 5.0, -9.0, 6.0, 1.0)):
+        suspect(suspects, [Member("k", 1.0, excess, 0.0, 0.0, 0)], hour)
+    assert (suspects["k"].excess, suspects["k"].net) == (12.0, 10.0)
+
+
 def test_a_day_of_which_nothing_is_known_counts_for_nothing():
     suspects: dict[str, Suspect] = {}
     suspect(suspects, [Member("k", 1.0, 0.0, 0.0, 0.0, 0)], 0)

@@ -135,7 +135,7 @@ def test_what_was_found_and_what_is_usual_stand_side_by_side() -> None:
     (analysis,) = finding_of(made_alert())["anomaly_analyses"]
     assert analysis["anomalies"][0]["observations"] == [{"value": "105180"}]
     assert analysis["baselines"][0]["observations"] == [{"value": "2319"}]
-    assert analysis["baselines"][0]["observed_pattern"] == "at most 9000"
+    assert analysis["baselines"][0]["observed_pattern"] == "up to 9000"
 
 
 def test_without_links_there_is_no_address() -> None:

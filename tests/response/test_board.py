@@ -107,6 +107,14 @@ def test_a_throttle_is_the_upper_end_of_what_is_usual(
     assert limit_of(alert.model_copy(update={"window": window})) == expected
 
 
+def test_a_throttle_leaves_a_key_its_busiest_hour_where_the_alert_knows_it() -> None:
+    alert = made_alert(unit="tokens", upper=9_000)
+    assert limit_of(alert.model_copy(update={"usual_per_minute": 2_400.4})) == (2400, "tokens")
+    assert limit_of(alert.model_copy(update={"usual_per_minute": 0.0})) == (1, "tokens")
+    calls = made_alert(unit="calls", upper=120).model_copy(update={"usual_per_minute": 2_400.4})
+    assert limit_of(calls) == (12, "calls")
+
+
 @pytest.mark.parametrize(
     ("rule", "covered", "why"),
     [

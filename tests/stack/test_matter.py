@@ -92,7 +92,7 @@ CASES = {
         (
             "a young key",
             {name: values for name, values in TOP.items() if "_upper_" not in name},
-            "Calm, and still too young",
+            "Calm; too young",
         ),
         ("a calm key", TOP, "Calm: no incident"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import signal
 from collections.abc import Callable, Coroutine, Iterable
@@ -96,12 +95,7 @@ def settings_from(assignments: Iterable[str], config: str | None = None, **flags
     if settings.priors_text is not None:
         from stream.core.priors import priors_of
 
-        try:
-            priors_of(settings)
-        except SettingsError as error:
-            if (words := _damage(error)) is None:
-                raise
-            raise SettingsError(f"priors_file: {settings.priors_file}: not a priors file: {words}") from error
+        priors_of(settings)
     if settings.mapping_text is not None or settings.intake_key_from or settings.intake_org_from:
         from stream.gateways import parser_of
         from stream.gateways.errors import InputError
@@ -111,18 +105,6 @@ def settings_from(assignments: Iterable[str], config: str | None = None, **flags
         except InputError as error:
             raise SettingsError(f"intake_format={settings.intake_format}: {error}") from None
     return settings
-
-
-def _damage(error: SettingsError) -> str | None:
-    """What a priors file lacks, where the reader's own error names Python's; None if it is said well as it is."""
-    cause = error.__cause__.__cause__ if error.__cause__ is not None else None
-    if isinstance(cause, KeyError):
-        return f"there is no {cause.args[0]!r} in it; `overdraw calibrate` writes a whole one"
-    if isinstance(cause, TypeError | AttributeError | IndexError):
-        return "a part of it is of another shape than `overdraw calibrate` writes it"
-    if isinstance(cause, json.JSONDecodeError):
-        return f"it is not JSON: {cause}"
-    return None
 
 
 async def until_stopped(work: Coroutine[Any, Any, Result]) -> Result:

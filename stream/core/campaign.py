@@ -36,7 +36,7 @@ from stream.core.explain import (
 )
 from stream.core.group import GroupState
 from stream.core.hours import Hour
-from stream.core.incidents import Phase
+from stream.core.incidents import Phase, net_of
 from stream.core.links import Group
 from stream.core.suspects import Family, Suspect, named
 from stream.settings import Settings
@@ -63,8 +63,7 @@ class Campaign(msgspec.Struct, array_like=True):
 
     group: whose incident it is; joined: other groups that show the same one; score: the highest, in decades; channels:
     the highest value of each statistic; orgs: tokens above the baselines by organisation, of the largest MOST_OWNERS;
-    reason: why it was told last, for people; best: which of its groups has shown it best, by which statistic: lead;
-    net: see `above`
+    reason: why it was told last, for people; best: which of its groups has shown it best, by which statistic: lead
     """
 
     group: Group
@@ -93,11 +92,6 @@ class Campaign(msgspec.Struct, array_like=True):
     best: Group | None = None
     lead: str = ""
     net: float | None = None
-
-    @property
-    def above(self) -> float:
-        """Tokens above the baselines less those below them: the excess is the most that this has been."""
-        return self.excess if self.net is None else self.net
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -152,12 +146,12 @@ def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tupl
     """  # noqa: D205
     if campaign.score < page:
         return WARNING, f"score {campaign.score:.1f} is below {page:.1f}, the page threshold"
-    above = campaign.above
-    if above < PAGE_EXCESS_TOKENS:
+    excess = net_of(campaign)
+    if excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
-    if not campaign.is_of_new and above < LEAST_RISE * campaign.expected:
-        rise = above / campaign.expected
-        return WARNING, f"excess is {rise:.0%} of what its keys usually take, too little for a page"
+    if not campaign.is_of_new and excess < LEAST_RISE * campaign.expected:
+        share = excess / campaign.expected
+        return WARNING, f"excess is {share:.0%} of what its keys usually take, too little for a page"
     orgs = len(state.orgs)
     if orgs < LEAST_ORGS and campaign.kind != "respawn":
         return WARNING, f"its keys are of {orgs or 'no known'} organisation{'s' * (orgs != 1)}: mostly its own doing"
@@ -172,10 +166,10 @@ def grade(campaign: Campaign, page: float, state: GroupState, hour: int) -> tupl
         if state.evenness < ROUND_THE_CLOCK:
             return WARNING, "its keys are new and have quiet hours: people sleep, so may these"
     hours = max(hour + 1 - campaign.started, 1)
-    rate = above / hours
-    if above >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
-        return CRITICAL, f"{short(above)} tokens above the baselines, {short(rate)} an hour"
-    return HIGH, f"score {campaign.score:.1f} over {page:.1f}, {short(above)} tokens above the baselines"
+    rate = excess / hours
+    if excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
+        return CRITICAL, f"{short(excess)} tokens above the baselines, {short(rate)} an hour"
+    return HIGH, f"score {campaign.score:.1f} over {page:.1f}, {short(excess)} tokens above the baselines"
 
 
 def entity_of(group: Group) -> Entity:

@@ -12,7 +12,7 @@ from stream.core.evidence import SPENT, USED, USED_OUTPUT, USUAL, YOUNG_USUAL
 from stream.core.explain import SEVERITIES, short, span
 from stream.core.group import GroupState, Judged
 from stream.core.hours import Hour
-from stream.core.incidents import DOUBLED, TRANSITIONS, UPDATE_SECONDS, Signal
+from stream.core.incidents import DOUBLED, TRANSITIONS, UPDATE_SECONDS, Signal, rise
 
 CALM_HOURS = 72
 """A weekend, or days in which nobody new came, must not end a campaign that goes on behind them."""
@@ -115,17 +115,15 @@ def _mark(campaign: Campaign, shown: Sequence[Judged], bars: Bars) -> GroupState
 
 
 def _add(campaign: Campaign, said: Hour) -> None:
-    """Take an hour into a campaign's sums; what its keys lack counts against what comes later."""
+    """Take an hour into a campaign's sums."""
     campaign.count_owners(said)
     sums = said.sums
     used, usual = sums[USED], sums[USUAL] - sums[YOUNG_USUAL]
     campaign.observed += used
     campaign.last_hour = used
     campaign.expected += usual
-    campaign.net = max(0.0, campaign.above + used - usual)
-    more = campaign.net - campaign.excess
-    if more > 0:
-        campaign.excess += more
+    more = rise(campaign, used, usual)
+    if more:
         share = min(more / used, 1.0) if used > 0 else 0.0
         campaign.excess_output += sums[USED_OUTPUT] * share
         campaign.cost += sums[SPENT] * share

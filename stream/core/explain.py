@@ -28,7 +28,7 @@ from stream.core import peers
 from stream.core.baseline import INCIDENT_RATE
 from stream.core.bucket import OTHER_MODELS
 from stream.core.excess import excess_interval, usual_per_minute
-from stream.core.incidents import Incident
+from stream.core.incidents import Incident, net_of
 from stream.core.key import KeyState
 from stream.core.rules import Rules
 
@@ -70,17 +70,17 @@ def severity_of(incident: Incident, rules: Rules, keys: int, hours: float) -> tu
             f"score {incident.score:.1f} is below {page:.1f}, the page threshold at {pages:g} a week{raised}",
         )
     # what the key has lacked since is taken off here: nobody is woken for what may be its own ups and downs
-    above = incident.above
-    if above < PAGE_EXCESS_TOKENS:
+    excess = net_of(incident)
+    if excess < PAGE_EXCESS_TOKENS:
         return WARNING, f"excess is below {short(PAGE_EXCESS_TOKENS)} tokens, too little for a page"
     if len(incident.channels) < AGREEING and incident.score < page + 1:
         return WARNING, f"one channel alone, and score {incident.score:.1f} is below {page + 1:.1f}: no page for that"
-    rate = above / max(hours, 1.0)
-    if above >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
-        return CRITICAL, f"{short(above)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
+    rate = excess / max(hours, 1.0)
+    if excess >= CRITICAL_EXCESS_TOKENS or rate >= CRITICAL_RATE:
+        return CRITICAL, f"{short(excess)} tokens above {yardstick_of(incident.kind)}, {short(rate)} an hour"
     return (
         HIGH,
-        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(above)} tokens above "
+        f"score {incident.score:.1f} over {page:.1f}{raised}, {short(excess)} tokens above "
         f"{yardstick_of(incident.kind)}",
     )
 

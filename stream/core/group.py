@@ -362,24 +362,23 @@ class GroupState(msgspec.Struct, array_like=True):
         speaks = n >= LEAST_SPEAKERS and rest >= LEAST_OTHERS * n
         for z in (Z_40M, Z_4H):
             yield (mine[z] / n - (whole[z] - mine[z]) / (rest + OTHERS), n) if speaks else (0.0, 0.0)
-        windows, all_windows = self.windows, everybody.windows
         for i in range(0, 2 * DEPARTURES, 2):
-            size, other_size = windows[i], max(all_windows[i] - windows[i], 0.0)
-            if size < LEAST_INFORMATION or other_size < LEAST_OTHERS * size:
+            size, others = self.windows[i], self._others(i, everybody)
+            if size < LEAST_INFORMATION or others is None:
                 yield 0.0, 0.0
-                continue
-            yield windows[i + 1] / size - self._of_others(i, everybody), size
+            else:
+                yield self.windows[i + 1] / size - others, size
 
     def yesterday_of_others(self, everybody: GroupState) -> float:
         """How far yesterday's tokens of all other keys depart; 0 where these are too few to say."""
-        place = 2 * (YESTERDAY - Z_LEVELS)
-        enough = everybody.windows[place] - self.windows[place] >= LEAST_OTHERS * self.windows[place]
-        return self._of_others(place, everybody) if enough else 0.0
+        return self._others(2 * (YESTERDAY - Z_LEVELS), everybody) or 0.0
 
-    def _of_others(self, place: int, everybody: GroupState) -> float:
-        """The mean departure of all other keys: what all do at the same time is nobody's own."""
-        size = max(everybody.windows[place] - self.windows[place], 0.0)
-        return (everybody.windows[place + 1] - self.windows[place + 1]) / (size + OTHERS_INFORMATION)
+    def _others(self, i: int, everybody: GroupState) -> float | None:
+        """The mean of all other keys' departures, what all do being nobody's own; None where these are too few."""
+        size = max(everybody.windows[i] - self.windows[i], 0.0)
+        if size < LEAST_OTHERS * self.windows[i]:
+            return None
+        return (everybody.windows[i + 1] - self.windows[i + 1]) / (size + OTHERS_INFORMATION)
 
     def _width(self, i: int, size: float) -> float:
         return math.sqrt(self.spread[i] / size + COMMON_VARIANCE)

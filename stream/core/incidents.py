@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -57,6 +57,30 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Transition | None]] = {
 }
 
 
+class Excess(Protocol):
+    """Tokens above what is due: `net`, less those below it, and the most that this has been, the excess.
+
+    What is gone does not come back with less use; but what a bucket lacks counts against what comes later, else the
+    noise of a long incident adds up to millions. net: None while it is the excess
+    """
+
+    excess: float
+    net: float | None
+
+
+def net_of(one: Excess) -> float:
+    """The net sum, now."""
+    return one.excess if one.net is None else one.net
+
+
+def rise(one: Excess, used: float, due: float) -> float:
+    """Take up what was used and what was due; returns by how much the excess has grown."""
+    one.net = max(0.0, net_of(one) + used - due)
+    more = max(0.0, one.net - one.excess)
+    one.excess += more
+    return more
+
+
 class Incident(msgspec.Struct, array_like=True):
     """One open incident of one key. Buckets are indices, tokens are sums over the incident so far.
 
@@ -101,11 +125,6 @@ class Incident(msgspec.Struct, array_like=True):
     flaps: int = 0
     net: float | None = None
     grown: int = -1
-
-    @property
-    def above(self) -> float:
-        """Tokens above the baseline less those below it, now."""
-        return self.excess if self.net is None else self.net
 
     def signal(self, anomalous: bool, bucket: int, calm_buckets: int) -> Signal:
         """What `bucket`, just closed, says to this incident."""

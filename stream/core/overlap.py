@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from stream.core.campaign import OF_NEW_KEYS, Campaign, family_of
+from stream.core.campaign import Campaign, family_of
 from stream.core.evidence import ALL, YOUNG, Cell
 from stream.core.group import Judged
 from stream.core.links import Group
@@ -57,14 +57,14 @@ class Overlap:
         hold: the score from which on a group still shows a campaign
         """  # noqa: D205
         one = self._judged[group]
-        is_of_new = one.lead in OF_NEW_KEYS
-        parts = COMMON if is_of_new else COMMON[:1]
-        mine = {*named(self._suspects.get(group, {}), family_of(one.lead))} if self._campaigns else set[str]()
+        family = family_of(one.lead)
+        parts = COMMON if family == "new" else COMMON[:1]
+        mine = {*named(self._suspects.get(group, {}), family)} if self._campaigns else set[str]()
         for main in sorted(self._campaigns):
             campaign = self._campaigns[main]
             is_fresh = self._hour - campaign.started <= JOIN_HOURS
             shown = [*self._showing(campaign, hold)]
-            apart = {family_of(one.lead), family_of(campaign.lead)} == {"more", "new"}
+            apart = {family, family_of(campaign.lead)} == {"more", "new"}
             for other in () if apart else shown:
                 shared = self._common.get(_pair(group, other.state.group))
                 if shared is None:

@@ -71,7 +71,7 @@ class Priors:
             document = json.loads(text)
             version = document["version"]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not a priors file: {error!r}") from error
+            raise ValueError(f"not a priors file: {_damage(error)}") from error
         if version != VERSION:
             raise ValueError(f"a priors file of version {version}, this program reads {VERSION}: make it again")
         try:
@@ -85,10 +85,8 @@ class Priors:
                 call_output_tokens=float(document["call_output_tokens"]),
                 digest=sha256(text.encode()).hexdigest()[:16],
             )
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"not a priors file: {error!r}") from error
-        except ValueError as error:
-            raise ValueError(f"not a priors file: {error}") from error
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise ValueError(f"not a priors file: {_damage(error)}") from error
         if missing := set(STANDARDISED) - set(priors.laws):
             raise ValueError(f"a priors file must have a law for {', '.join(sorted(missing))}")
         if not all(math.isfinite(location) and 0 < scale < math.inf for location, scale in priors.laws.values()):
@@ -110,6 +108,15 @@ def tail_of(rows: Any) -> tuple[tuple[float, float], ...]:
     if not all(map(math.isfinite, scores)) or not 0 < shares[-1] <= shares[0] <= 1:
         raise ValueError("its tail must hold finite scores, and shares above 0 and up to 1")
     return tail
+
+
+def _damage(error: Exception) -> str:
+    """What a priors file lacks, in plain words where the error's own name Python's."""
+    if isinstance(error, KeyError):
+        return f"there is no {error.args[0]!r} in it; `overdraw calibrate` writes a whole one"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return "a part of it is of another shape than `overdraw calibrate` writes it"
+    return f"it is not JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _head(name: str, document: Any, statistics: tuple[str, ...]) -> Head:

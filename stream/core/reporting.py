@@ -12,7 +12,7 @@ from stream.core.bucket import EXPECTED, OpenBucket, Verdict
 from stream.core.excess import new_taken, own_upper, parts_of, window_of
 from stream.core.explain import INFO, SEVERITIES, WARNING, alert_of, severity_of, short, span
 from stream.core.figures import horizon_numbers, incident_numbers
-from stream.core.incidents import DOUBLED, MOST_CALM_SECONDS, MOST_FLAPS, Incident
+from stream.core.incidents import DOUBLED, MOST_CALM_SECONDS, MOST_FLAPS, Incident, rise
 from stream.core.key import KeyState, Skips
 from stream.core.residuals import HORIZONS
 from stream.core.rules import Rules
@@ -253,11 +253,8 @@ def _add(key: KeyState, incident: Incident, verdict: Verdict) -> None:
     incident.observed += observed
     incident.peak = max(incident.peak, key.tokens_in_hour(verdict.bucket))
     incident.expected += expected
-    # what a bucket lacks counts against what comes later: else the noise of a long incident adds up to millions
-    incident.net = max(0.0, incident.above + observed - expected)
-    more = max(0.0, incident.net - incident.excess)
+    more = rise(incident, observed, expected)
     if more:
-        incident.excess += more
         incident.grown = verdict.bucket
     if incident.taken is not None:
         incident.taken.add(sums, expected, more)

@@ -50,16 +50,22 @@ def epoch_seconds(value: Any) -> float:
         except OverflowError:
             seconds = float("inf")
     if not EARLIEST_TIME <= seconds < LATEST_TIME:
-        if EARLIEST_TIME <= seconds / 1000 < LATEST_TIME:
-            hint = "it looks like milliseconds: divide by 1,000"
-        elif EARLIEST_TIME <= seconds / 1e6 < LATEST_TIME:
-            hint = "it looks like microseconds: divide by 1,000,000"
-        elif EARLIEST_TIME <= seconds / 1e9 < LATEST_TIME:
-            hint = "it looks like nanoseconds: divide by 1,000,000,000"
-        else:
-            hint = "it must lie between the years 2000 and 2100"
+        unit = unit_of(seconds)
+        hint = "it must lie between the years 2000 and 2100" if unit is None else f"it looks like {unit}"
         raise PydanticCustomError("time_out_of_range", "time is out of range: {hint}", {"hint": hint})
     return seconds
+
+
+def unit_of(number: float) -> str | None:
+    """What a number that is no time in seconds seems to count, and what to do; None if it is no time at all.
+
+    >>> unit_of(1_772_323_200_000.0)
+    'milliseconds: divide by 1,000'
+    """
+    for factor, name in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
+        if EARLIEST_TIME <= number / factor < LATEST_TIME:
+            return f"{name}: divide by {factor:,.0f}"
+    return None
 
 
 Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from stream.cli.common import BadInput
 
@@ -40,13 +38,11 @@ def files_of(settings: Settings, config: str | None) -> list[str]:
 @contextmanager
 def text_file(path: str) -> Iterator[IO[str]]:
     """A file to write text into, packed if its name ends in .gz; raises BadInput if there is no writing it."""
+    from stream.lab.files import written
+
     try:
-        with ExitStack() as stack:
-            raw: IO[bytes] = stack.enter_context(open(path, "wb"))
-            if Path(path).suffix.lower() == ".gz":
-                # neither time nor name in its header: same text, same bytes
-                raw = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0)))
-            yield stack.enter_context(TextIOWrapper(raw, "utf-8", newline=""))
+        with written(path) as raw, TextIOWrapper(raw, "utf-8", newline="") as text:
+            yield text
     except BrokenPipeError:  # the reader of our output has gone
         raise
     except OSError as error:

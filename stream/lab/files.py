@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from stream.gateways import csv, gateway
 from stream.gateways.errors import InputError
 from stream.gateways.quick import MAX_RECORD_BYTES
 
-__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks", "read_lines"]
+__all__ = ["CHUNK_RECORDS", "InputError", "format_of", "read_chunks", "read_lines", "written"]
 
 CHUNK_RECORDS = 5_000
 """Records of one chunk: what the worker fetches at once."""
@@ -144,13 +145,28 @@ def _split(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         yield [(number, carry)]
 
 
+@contextmanager
+def written(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write, packed if its name ends in .gz. Same bytes, same file: its header has neither time nor name."""
+    with open(path, "wb") as file:
+        if not _is_named_gz(path):
+            yield file
+            return
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            yield cast(IO[bytes], packed)
+
+
+def _is_named_gz(path: str | Path) -> bool:
+    return str(path).lower().endswith(".gz")
+
+
 def _blocks(path: str | Path) -> Iterator[bytes]:
     """The text of a file in blocks, unpacked, without a byte order mark."""
     if str(path) == "-":
         yield from _text(sys.stdin.buffer, packed_name=False)
         return
     with Path(path).open("rb", buffering=0) as file:
-        yield from _text(file, packed_name=str(path).lower().endswith(".gz"))
+        yield from _text(file, packed_name=_is_named_gz(path))
 
 
 def _text(file: IO[bytes], packed_name: bool) -> Iterator[bytes]:

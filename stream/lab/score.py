@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stream.core.series import Judgement, Series
-from stream.events import EARLIEST_TIME, LATEST_TIME
+from stream.events import unit_of
 from stream.gateways.errors import InputError
 from stream.lab.files import read_lines
 
@@ -278,11 +278,8 @@ def _number(cell: str) -> float | None:
 
 def _unit(cell: str) -> str:
     """What a number seems to count, if it would be a time of today by another unit than seconds."""
-    number = _number(cell) or 0.0
-    for factor, name in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
-        if EARLIEST_TIME <= number / factor < LATEST_TIME:
-            return f"; {cell} looks like {name}: divide by {factor:,.0f}"
-    return ""
+    unit = unit_of(_number(cell) or 0.0)
+    return "" if unit is None else f"; {cell} looks like {unit}"
 
 
 def _is_number(cell: str) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, cast
 
 import msgspec
 
 from stream.events import Call
+from stream.lab.files import written
 from stream.lab.simulate import Simulation
 
 _encoder = msgspec.json.Encoder()
@@ -20,18 +19,10 @@ _encoder = msgspec.json.Encoder()
 def write_calls(run: Simulation, target: str) -> int:
     """Write the calls of a run as JSON lines to a file (packed if its name ends in .gz) or, for `-`, to stdout.
 
-    Returns how many there are. Same run, same bytes: the header of a packed file holds neither time nor name.
+    Returns how many there are. Same run, same bytes.
     """
     count = 0
-    with ExitStack() as stack:
-        out: IO[bytes]
-        if target == "-":
-            out = sys.stdout.buffer
-        elif target.endswith(".gz"):
-            file = stack.enter_context(open(target, "wb"))
-            out = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
-        else:
-            out = stack.enter_context(open(target, "wb"))
+    with nullcontext(sys.stdout.buffer) if target == "-" else written(target) as out:
         for hour in run:
             out.write(_encoder.encode_lines(hour))
             count += len(hour)
